@@ -1,0 +1,55 @@
+# make run: set up .venv and run the whole road once.   make test: lint, types, tests.
+# Another interpreter: make run PYTHON=python3.12
+
+PYTHON ?= python3
+PROFILE ?= quick
+BIN := .venv/bin
+STAMP := .venv/.installed
+PIP := -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install run test lock clean
+
+help:
+	@echo "make run    set up .venv, run every notebook at the quick profile, track the sample video"
+	@echo "make test   lint, types and tests"
+	@echo "make lock   renew requirements.lock (make lock UPGRADE=--upgrade moves the pins)"
+	@echo "make clean  remove .venv and the caches (runs/ stays)"
+
+run: $(STAMP)
+	@$(BIN)/shuttle run --profile $(PROFILE)
+
+test: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+install: $(STAMP)
+
+# The stamp is written last, so an installation that was interrupted is taken up again.
+$(STAMP): pyproject.toml requirements.lock
+	@command -v $(PYTHON) > /dev/null || { \
+	    echo "$(PYTHON) not found: install Python 3.11 or newer (apt install python3 python3-venv)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1):" \
+	         "name another one, as in: make run PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { \
+	    echo "$(PYTHON) cannot make virtual environments: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP) install -r requirements.lock
+	$(BIN)/python $(PIP) install --no-deps -e .
+	@touch $@
+
+# One file for every platform and Python from 3.11 on; pins already in the file are kept where they still fit.
+lock:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python $(PIP) install --quiet uv
+	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv-lock/bin/uv pip compile pyproject.toml \
+	    --universal --python-version 3.11 --extra dev --extra rtx --no-annotate --quiet $(UPGRADE) \
+	    --output-file requirements.lock
+	rm -rf .venv-lock
+
+clean:
+	rm -rf .venv .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

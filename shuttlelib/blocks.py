@@ -1,0 +1,235 @@
+"""The parts networks are built from: fusion, necks, priors, visibility heads, decoding.
+
+Stands before `networks` in the flow. Modules take flat values; shapes use B batch, T = 4 frames,
+C channels, (H, W) input px, (h, w) heatmap cells. Heatmap coordinates follow `geometry`: the centre of
+the first cell is 0.5.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+LUMA = (0.299, 0.587, 0.114)
+DIFFERENCE_GAIN = 4.0  # a shuttle changes the grey level by about a quarter of the range at most
+
+
+def normalize(frames: Tensor) -> Tensor:
+    """RGB (..., 3, H, W) in 0..255, uint8 or float, to ImageNet-standardized float values."""
+    mean = torch.tensor(IMAGENET_MEAN, device=frames.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=frames.device).view(3, 1, 1)
+    return (frames - 255 * mean) / (255 * std)
+
+
+def fuse_early(frames: Tensor) -> Tensor:
+    """Four frames as one image: colour of the current one and its signed grey changes.
+
+    Args:
+        frames: (B, 4, 3, H, W) in 0..255, uint8 or float, oldest first.
+
+    Returns:
+        (B, 6, H, W): standardized RGB of the current frame, then current minus past grey (oldest first).
+    """
+    r, g, b = LUMA
+    grey = frames[:, :, 0] * r + frames[:, :, 1] * g + frames[:, :, 2] * b
+    motion = (grey[:, -1:] - grey[:, :-1]) * (DIFFERENCE_GAIN / 255)
+    return torch.cat([normalize(frames[:, -1]), motion], 1)
+
+
+def conv(c_in: int, c_out: int, kernel: int = 3) -> nn.Sequential:
+    """Convolution, batch norm, ReLU at the same resolution."""
+    return nn.Sequential(
+        nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(c_out),
+        nn.ReLU(inplace=True),
+    )
+
+
+class FPN(nn.Module):
+    """Top-down feature pyramid.
+
+    (B, C_i, H/s_i, W/s_i) per tap, finest first, to the same with `channels` channels.
+    Source: Lin et al. 2017, arXiv:1612.03144; here each sum is smoothed by one 3x3 convolution.
+    """
+
+    def __init__(self, in_channels: list[int], channels: int):
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
+        self.smooth = nn.ModuleList(conv(channels, channels) for _ in in_channels)
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        laterals = [layer(f) for layer, f in zip(self.lateral, features, strict=True)]
+        outputs = [self.smooth[-1](laterals[-1])]
+        for lateral, smooth in zip(laterals[-2::-1], list(self.smooth)[-2::-1], strict=True):
+            up = F.interpolate(outputs[0], size=lateral.shape[-2:], mode="nearest")
+            outputs.insert(0, smooth(lateral + up))
+        return outputs
+
+
+class BiFPN(nn.Module):
+    """Repeated top-down and bottom-up rounds over all taps; shapes as `FPN`.
+
+    Source: Tan et al. 2020, arXiv:1911.09070; plain sums in place of learned fusion weights.
+    """
+
+    def __init__(self, in_channels: list[int], channels: int, rounds: int):
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
+        self.outputs = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, padding=1) for _ in range(rounds * len(in_channels))
+        )
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        maps = [layer(f) for layer, f in zip(self.lateral, features, strict=True)]
+        for first in range(0, len(self.outputs), len(maps)):
+            for i in range(len(maps) - 2, -1, -1):
+                maps[i] = maps[i] + F.interpolate(
+                    maps[i + 1], size=maps[i].shape[-2:], mode="bilinear", align_corners=False
+                )
+            for i in range(1, len(maps)):
+                down = F.max_pool2d(maps[i - 1], 3, 2, 1)
+                maps[i] = maps[i] + F.interpolate(down, size=maps[i].shape[-2:], mode="nearest")
+            maps = [layer(m) for layer, m in zip(self.outputs[first:], maps)]
+        return maps
+
+
+class Film(nn.Module):
+    """Scale and shift features by the recent track; starts as the identity.
+
+    Source: Perez et al. 2018, arXiv:1709.07871; features of the track as in the predecessor.
+    """
+
+    def __init__(self, channels: int, hidden: int = 64):
+        super().__init__()
+        self.project = nn.Sequential(nn.Linear(6 * 3 + 5 * 2, hidden), nn.ReLU(inplace=True))
+        self.modulate = nn.Linear(hidden, 2 * channels)
+        nn.init.zeros_(self.modulate.weight)
+        nn.init.zeros_(self.modulate.bias)
+
+    def forward(self, features: Tensor, history: Tensor) -> Tensor:
+        """(B, C, h, w) and (B, 30, 3) x, y in [0, 1], visible, to (B, C, h, w)."""
+        last = history[:, -6:]
+        seen = last[..., 2:] > 0.5
+        both = seen[:, 1:] & seen[:, :-1]
+        deltas = torch.where(both, last[:, 1:, :2] - last[:, :-1, :2], 0.0)
+        raw = torch.where(seen, last, torch.zeros_like(last))
+        gain, shift = self.modulate(self.project(torch.cat([raw.flatten(1), deltas.flatten(1)], 1))).chunk(
+            2, 1
+        )
+        return features * (1 + gain[..., None, None]) + shift[..., None, None]
+
+
+def cell_centers(h: int, w: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """x (1, 1, w) and y (1, h, 1) of the cell centres, in cells."""
+    x = torch.arange(w, device=like.device, dtype=like.dtype) + 0.5
+    y = torch.arange(h, device=like.device, dtype=like.dtype) + 0.5
+    return x.view(1, 1, w), y.view(1, h, 1)
+
+
+def bump(xy_cell: Tensor, present: Tensor, hw: Sequence[int], sigma: float) -> Tensor:
+    """Gaussian peaks of height 1.
+
+    Args:
+        xy_cell: (B, 2) centres in cells; ignored where not present, nan allowed there.
+        present: (B,) bool.
+        hw: (h, w) of the map.
+        sigma: width in cells.
+
+    Returns:
+        (B, h, w), zero where not present.
+    """
+    xy_cell = torch.where(present[:, None], xy_cell, torch.zeros_like(xy_cell))
+    x, y = cell_centers(hw[0], hw[1], xy_cell)
+    d2 = (x - xy_cell[:, :1, None]) ** 2 + (y - xy_cell[:, 1:, None]) ** 2
+    return torch.exp(-d2 / (2 * sigma**2)) * present[:, None, None]
+
+
+def extrapolate(history: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the track should be now: x̂ = x₋₃ − 3x₋₂ + 3x₋₁, linear with two past points, else nowhere.
+
+    Args:
+        history: (B, 30, 3) x, y, visible; oldest first.
+
+    Returns:
+        xy (B, 2) and present (B,) bool.
+    """
+    seen = history[:, -3:, 2] > 0.5
+    p3, p2, p1 = history[:, -3, :2], history[:, -2, :2], history[:, -1, :2]
+    two = seen[:, 1] & seen[:, 2]
+    three = two & seen[:, 0]
+    xy = torch.where(three[:, None], p3 - 3 * p2 + 3 * p1, 2 * p1 - p2)
+    return xy, two
+
+
+def soft_argmax(logits: Tensor, tau: float) -> Tensor:
+    """Expected position of softmax(logits / tau): (B, h, w) to (B, 2) in cells."""
+    b, h, w = logits.shape
+    p = F.softmax(logits.flatten(1) / tau, 1).view(b, h, w)
+    x, y = cell_centers(h, w, p)
+    return torch.stack([(p * x).sum((1, 2)), (p * y).sum((1, 2))], 1)
+
+
+def cell_probabilities(logits: Tensor) -> Tensor:
+    """P(shuttle in this cell) with "nowhere" as one more outcome at logit 0: (B, h, w) to (B, h, w)."""
+    b, h, w = logits.shape
+    flat = torch.cat([logits.flatten(1), logits.new_zeros(b, 1)], 1)
+    return F.softmax(flat, 1)[:, :-1].view(b, h, w)
+
+
+def local_peaks(logits: Tensor, offset: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best places of a heatmap with offsets.
+
+    Each 3x3 neighbourhood votes: its probability is the score, the probability-weighted mean of
+    cell + offset its position, so one noisy offset does not decide.
+
+    Args:
+        logits: (B, h, w); offset: (B, 2, h, w) from each cell's centre, in cells.
+        k: how many.
+
+    Returns:
+        xy (B, k, 2) in cells and score (B, k) in [0, 1], best first.
+    """
+    b, h, w = logits.shape
+    p = cell_probabilities(logits)[:, None]
+    x, y = cell_centers(h, w, logits)
+    place = torch.cat([x.expand(b, h, w)[:, None], y.expand(b, h, w)[:, None]], 1) + offset
+    mass = F.avg_pool2d(p, 3, 1, 1, count_include_pad=True) * 9
+    mean = F.avg_pool2d(p * place, 3, 1, 1, count_include_pad=True) * 9 / (mass + 1e-9)
+    is_peak = (F.max_pool2d(p, 3, 1, 1) == p).to(mass.dtype)
+    score, where = (mass * is_peak).flatten(1).topk(k, 1)
+    xy = mean.flatten(2).gather(2, where[:, None].expand(b, 2, k)).transpose(1, 2)
+    return xy, score.clamp(0, 1)
+
+
+class MaxMeanVisibility(nn.Module):
+    """Visibility logit from the heatmap's largest and mean probability.
+
+    The predecessor used unnormalized logits here, whose level drifts freely; probabilities do not.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 1)
+
+    def forward(self, logits: Tensor, features: Tensor) -> Tensor:
+        """(B, h, w), (B, C, h, w) to (B,)."""
+        p = cell_probabilities(logits).flatten(1)
+        return self.linear(torch.stack([p.amax(1), p.sum(1)], 1)).squeeze(1)
+
+
+class AttendedVisibility(nn.Module):
+    """Visibility logit from the heatmap's evidence and the features it attends to."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(channels + 2, 32), nn.ReLU(inplace=True), nn.Linear(32, 1))
+
+    def forward(self, logits: Tensor, features: Tensor) -> Tensor:
+        """(B, h, w), (B, C, h, w) to (B,)."""
+        flat = logits.flatten(1)
+        evidence = torch.stack([torch.logsumexp(flat, 1), flat.amax(1)], 1)
+        attended = (features.flatten(2) * F.softmax(flat, 1)[:, None]).sum(2)
+        return self.mlp(torch.cat([attended, 0.1 * evidence], 1)).squeeze(1)

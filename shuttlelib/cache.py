@@ -1,0 +1,84 @@
+"""Decoded frames on disk, indexed by number, so that training never waits for a decoder.
+
+Stands between clips and samples. Two layouts, each one uint8 `.npy` a clip that is memory-mapped:
+"planes", the native I420 planes (stage 2 cuts crops from them), and "whole", RGB frames
+letterboxed to a network's input (stage 1). Files are named by the video's hash, so a changed video is
+decoded anew.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from shuttlelib import geometry
+from shuttlelib.clips import Clip
+from shuttlelib.files import atomic_write
+from shuttlelib.frames import Frame
+from shuttlelib.geometry import SizeHW, Window
+from shuttlelib.video import VideoError, read_frames
+
+
+class FrameCache:
+    """Random access to the frames of one clip.
+
+    Args:
+        clip: the clip.
+        folder: where cached frames live; made when missing.
+        whole_hw: cache letterboxed frames of this size; None caches native planes.
+
+    Raises:
+        VideoError: the video holds fewer frames than its table says.
+    """
+
+    def __init__(self, clip: Clip, folder: Path, whole_hw: SizeHW | None):
+        self.clip = clip
+        self.whole_hw = whole_hw
+        kind = f"{whole_hw[0]}x{whole_hw[1]}" if whole_hw else "planes"
+        path = Path(folder) / f"{clip.info.video_sha256[:16]}-{kind}.npy"
+        if not path.exists():
+            _decode(clip, path, whole_hw)
+        self.frames = np.load(path, mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def window(self, frame: int, window: Window) -> np.ndarray:
+        """uint8 (out_h, out_w, 3) RGB of a frame's window, as the tracker would see it.
+
+        A cache of whole frames serves only the whole-frame window it was made for.
+        """
+        if self.whole_hw is not None:
+            return np.asarray(self.frames[frame])
+        return Frame.from_planes(frame, frame / self.clip.info.fps, self.frames[frame]).window(window)
+
+
+def open_caches(
+    clips: Iterable[Clip], folder: Path, whole_hw: SizeHW | None, progress: bool = False
+) -> list[FrameCache]:
+    """A cache for each clip, decoding those that are not there yet."""
+    return [
+        FrameCache(clip, folder, whole_hw)
+        for clip in tqdm(list(clips), desc="decode", unit="clip", disable=not progress)
+    ]
+
+
+def _decode(clip: Clip, path: Path, whole_hw: SizeHW | None) -> None:
+    info = clip.info
+    size_hw = (info.height // 2 * 2, info.width // 2 * 2)
+    shape = (*whole_hw, 3) if whole_hw else (size_hw[0] * 3 // 2, size_hw[1])
+    window = geometry.full_window(size_hw, whole_hw) if whole_hw else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temp:
+        store = np.lib.format.open_memmap(temp, "w+", np.uint8, (info.frame_count, *shape))
+        count = 0
+        for frame in read_frames(clip.video_path):
+            if frame.index < info.frame_count:
+                store[frame.index] = frame.planes if window is None else frame.window(window)
+            count = frame.index + 1
+        if count < info.frame_count:
+            raise VideoError(
+                f"{clip.video_path}: {count} frames decode, its table says {info.frame_count}; re-import"
+            )
+        store.flush()

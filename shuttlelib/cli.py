@@ -1,0 +1,195 @@
+"""The `shuttle` command: thin commands over the library, and errors turned into an exit status.
+
+Every command imports what it needs when it runs: how fast `shuttle track` starts depends on it.
+"""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from shuttlelib.cli_data import data_app
+from shuttlelib.errors import ShuttleError, UsageError
+
+_INTERRUPTED = 130  # what typer makes of Ctrl-C
+
+app = typer.Typer(
+    help="Find the badminton shuttle in video: data, training, tracking, evaluation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(data_app, name="data")
+
+
+@app.callback()
+def _shuttle() -> None:
+    """Find the badminton shuttle in video: data, training, tracking, evaluation."""
+
+
+@app.command(epilog="Example: shuttle track match.mp4 --out tracks --overlay")
+def track(
+    videos: Annotated[list[Path], typer.Argument(help="Video files, any format FFmpeg reads.")],
+    out: Annotated[Path, typer.Option(help="Folder for <stem>.csv, <stem>.json and <stem>.mp4.")],
+    mode: Annotated[str, typer.Option(help="smart, fast or calibration.")] = "smart",
+    backend: Annotated[str, typer.Option(help="auto, onnx, torch or tensorrt.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Also write the video with the track on it.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if left out.")] = None,
+    models: Annotated[
+        Path | None, typer.Option(help="Folder of models; the shipped ones if left out.")
+    ] = None,
+) -> None:
+    """Find the shuttle in every frame: one CSV row a frame."""
+    from shuttlelib import runtime, tracking
+
+    for name, value, known in (
+        ("--mode", mode, tracking.MODES),
+        ("--backend", backend, runtime.BACKENDS),
+        ("--device", device, runtime.DEVICES),
+    ):
+        if value not in known:
+            raise UsageError(f"{name} {value}: choose one of {', '.join(known)}")
+    tracking.check_stems(videos)
+    networks = tracking.load_networks(backend, device, threads, models)
+    done: list[dict[str, Any]] = []
+    failed = False
+    for video in videos:
+        try:
+            with _Bar(video.name) as bar:
+                result = tracking.track_video(
+                    video, out, mode, overlay=overlay, networks=networks, on_frame=bar.update
+                )
+        except UsageError:
+            raise
+        except ShuttleError as error:
+            failed = True
+            _complain(f"error: {error}")
+            continue
+        done.append(result.summary)
+        if result.warning:
+            failed = True
+            _complain(f"warning: {result.warning}")
+    if done:
+        print(_last_line(done))
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: shuttle evaluate --pred tracks --labels data/rallies --json metrics.json")
+def evaluate(
+    pred: Annotated[Path, typer.Option(help="Folder of the tracker's CSV files.")],
+    labels: Annotated[Path, typer.Option(help="Folder of labels, any supported format, matched by stem.")],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write all metrics to this file.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Frame size as WIDTHxHEIGHT; found if left out.")] = None,
+) -> None:
+    """Compare tracks with labels: accuracy, precision, recall, F1, pixel error."""
+    for option, folder in (("--pred", pred), ("--labels", labels)):
+        if not folder.is_dir():
+            raise UsageError(f"{option} {folder}: no such folder")
+    size_hw = _size_hw(size)
+    from shuttlelib import evaluation
+
+    result = evaluation.evaluate_folders(pred, labels, size_hw)
+    if json_file is not None:
+        evaluation.write_json(json_file, result)
+    print(evaluation.format_summary(result))
+
+
+def main() -> None:
+    """Run the command line; the process ends with 0 (worked), 2 (wrong usage) or 1 (anything else)."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; its exit status."""
+    try:
+        status = app(args=arguments, prog_name="shuttle", standalone_mode=False) or 0
+        if status == _INTERRUPTED:
+            raise KeyboardInterrupt
+        return status
+    except ShuttleError as error:
+        _complain(f"error: {error}")
+        return 2 if isinstance(error, UsageError) else 1
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("interrupted: nothing half-written is left")
+        return 1
+    except BrokenPipeError:  # the reader of our output has left, as in `shuttle evaluate … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if hasattr(error, "format_message"):  # the parser's own usage errors
+            return _usage(error)
+        if os.environ.get("SHUTTLE_DEBUG"):
+            traceback.print_exc()
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        _complain(f"error: internal, {what} (SHUTTLE_DEBUG=1 shows where; please report it)")
+        return 1
+
+
+def _usage(error: Any) -> int:
+    """Print the parser's complaint as one line (or the help it asks for)."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "shuttle"
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error.format_message())
+    else:
+        _complain(f"error: {error.format_message()} (see {command} --help)")
+    return 2
+
+
+def _complain(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _last_line(done: list[dict[str, Any]]) -> str:
+    frames = sum(summary["frames"] for summary in done)
+    seconds = sum(summary["seconds"] for summary in done)
+    share = sum(summary["visible_share"] * summary["frames"] for summary in done) / frames
+    return (
+        f"frames {frames}, seconds {seconds:.2f}, fps {frames / seconds:.1f}, visible share {share:.3f}, "
+        f"backend {done[-1]['backend']}, device {done[-1]['device']}"
+    )
+
+
+def _size_hw(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    width, cross, height = text.lower().partition("x")
+    if not cross or not (width.isdigit() and height.isdigit()) or min(int(width), int(height)) < 1:
+        raise UsageError(f"--size {text}: give WIDTHxHEIGHT, like 1280x720")
+    return int(height), int(width)
+
+
+class _Bar:
+    """A progress bar on standard error, only where a person watches."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._bar: Any = None
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def update(self, frames: int, info: Any) -> None:
+        """Show that many frames of the video as done."""
+        if self._bar is None:
+            from tqdm import tqdm
+
+            total = info.frame_count or None
+            self._bar = tqdm(
+                total=total, desc=self._name, unit="frame", disable=not sys.stderr.isatty(), leave=False
+            )
+        self._bar.update(frames - self._bar.n)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,158 @@
+"""The `shuttle data` commands: import, synth, stats, split and clean a data folder; a thin end of the flow.
+
+Each command calls one function of the library and prints what it did. Imports inside the commands keep
+`shuttle track` from loading pandas.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shuttlelib.errors import UsageError
+
+data_app = typer.Typer(
+    help="Bring labelled clips into a data folder, make rendered ones, look at them, divide and clean them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+class Format(StrEnum):
+    """Label formats that can be insisted on."""
+
+    auto = "auto"
+    tracknet = "tracknet"
+    racketvision = "racketvision"
+    normalized = "normalized"
+    tracker = "tracker"
+    label_studio = "label_studio"
+    parquet = "parquet"
+
+
+@data_app.command("import")
+def import_command(
+    source: Annotated[Path, typer.Argument(help="folder of videos with label files of the same names")],
+    out: Annotated[Path, typer.Option(help="data folder to write")],
+    format: Annotated[Format, typer.Option(help="label format; auto tells by the header")] = Format.auto,
+    copy: Annotated[bool, typer.Option("--copy", help="copy the videos instead of linking them")] = False,
+) -> None:
+    """Import videos and labels of any supported format.
+
+    Example: shuttle data import my_rallies --out data/mine
+    """
+    from shuttlelib import clips
+
+    imported = clips.import_folder(source, out, format.value, link=not copy)
+    left = sorted(set(clips.videos_in(source)) - {clip.name for clip in imported})
+    rows = sum(len(clip.table) for clip in imported)
+    typer.echo(f"{len(imported)} clips with {rows} labelled frames in {out}")
+    if left:
+        typer.echo(f"{len(left)} videos without labels left out: {', '.join(left[:10])}", err=True)
+
+
+@data_app.command("synth")
+def synth_command(
+    out: Annotated[Path, typer.Option(help="data folder to write")],
+    clips: Annotated[int, typer.Option(min=1, help="number of rallies")] = 6,
+    seed: Annotated[int, typer.Option(help="the same seed renders the same rallies")] = 0,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in px")] = "1280x720",
+    fps: Annotated[float, typer.Option(min=1, max=1000, help="frames per second")] = 30.0,
+    frames: Annotated[int, typer.Option(min=1, help="frames a rally")] = 150,
+    view: Annotated[str, typer.Option(help="broadcast, side, corner, wide or mixed")] = "mixed",
+    val_share: Annotated[float, typer.Option(min=0, max=0.9, help="share of venues for validation")] = 0.25,
+) -> None:
+    """Render labelled rallies.
+
+    Example: shuttle data synth --out data/rendered --clips 8 --size 1280x720 --seed 1
+    """
+    size_hw = _size_hw(size)
+    from tqdm import tqdm
+
+    from shuttlelib.synth import make_dataset
+
+    with tqdm(total=clips, desc="render", unit="clip") as bar:
+
+        def show(done: int, _: int) -> None:
+            bar.update(done - bar.n)
+
+        make_dataset(out, clips, seed, size_hw, fps, frames, (view,), val_share, show)
+    typer.echo(f"{clips} rendered rallies in {out}")
+
+
+@data_app.command("stats")
+def stats_command(
+    data: Annotated[Path, typer.Argument(help="data folder")],
+    csv: Annotated[Path | None, typer.Option(help="also write the table to this file")] = None,
+) -> None:
+    """Print a line a clip: venue, split, frames, visible share, speeds.
+
+    Example: shuttle data stats data/mine
+    """
+    from shuttlelib import clips
+    from shuttlelib.files import atomic_write
+
+    dataset = clips.load_dataset(data, raw=True)
+    table = clips.stats(dataset)
+    typer.echo(table.round(2).to_string())
+    for name, part in table.groupby("split"):
+        shown = (part["visible"] * part["labelled"]).sum() / max(part["labelled"].sum(), 1)
+        typer.echo(
+            f"{name}: {len(part)} clips, {part['venue'].nunique()} venues, {part['labelled'].sum()} labelled "
+            f"frames, {shown:.0%} visible"
+        )
+    typer.echo(f"data hash {clips.data_hash(dataset)}")
+    if csv:
+        with atomic_write(csv) as temp:
+            table.to_csv(temp)
+
+
+@data_app.command("split")
+def split_command(
+    data: Annotated[Path, typer.Argument(help="data folder; its splits.csv is written")],
+    val_share: Annotated[float, typer.Option(help="wanted share of validation frames")] = 0.2,
+    seed: Annotated[int, typer.Option(help="of the draw of venues")] = 0,
+) -> None:
+    """Divide whole venues into training and validation; test venues stay.
+
+    Example: shuttle data split data/mine --val-share 0.2 --seed 1
+    """
+    from shuttlelib import clips
+
+    if not 0 < val_share < 1:
+        raise UsageError(f"--val-share is {val_share}: give a share between 0 and 1")
+    divided = clips.split_by_venue(clips.load_dataset(data, raw=True), val_share, seed)
+    for name in ("train", "val", "test"):
+        part = clips.split(divided, name)
+        venues = ", ".join(sorted({clip.venue for clip in part})) or "none"
+        typer.echo(
+            f"{name}: {len(part)} clips, {sum(c.info.frame_count for c in part)} frames, venues: {venues}"
+        )
+
+
+@data_app.command("clean")
+def clean_command(
+    data: Annotated[Path, typer.Argument(help="data folder")],
+    out: Annotated[Path, typer.Option(help="data folder for the cleaned labels; may be the same")],
+) -> None:
+    """Flag what looks wrong in the labels, repair what is certain, and list all of it.
+
+    Example: shuttle data clean data/mine --out data/clean
+    """
+    from shuttlelib import cleanup
+
+    audit = cleanup.clean_dataset(data, out)
+    for (check, action), rows in audit.groupby(["check", "action"]):
+        typer.echo(f"{check}: {len(rows)} rows in {rows['clip'].nunique()} clips {action}")
+    typer.echo(f"{len(audit)} findings, listed in {out / 'cleanup' / 'audit.csv'}")
+
+
+def _size_hw(text: str) -> tuple[int, int]:
+    """WIDTHxHEIGHT as (height, width)."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) >= 16 and int(height) >= 16):
+        raise UsageError(
+            f"--size is {text!r}: write WIDTHxHEIGHT in px, at least 16x16, for example 1280x720"
+        )
+    return int(height), int(width)

@@ -1,0 +1,95 @@
+"""The commands `shuttle run`, `shuttle train` and `shuttle versions`; thin, over pipeline and recipes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+versions_app = typer.Typer(help="The lineage of model versions.", invoke_without_command=True)
+
+
+def run(
+    profile: Annotated[
+        str, typer.Option(help="quick (minutes on a CPU) or full (hours on a GPU).")
+    ] = "quick",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; runs/<time>-<profile> if left out.")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Some notebooks by number, on what an earlier run left in --out.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of data, weights and draws.")] = 0,
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder; rendered rallies are made if left out.")
+    ] = None,
+) -> None:
+    """Run the notebooks in order, render the report, track the sample video."""
+    from shuttlelib import pipeline
+
+    pipeline.run_command(profile, out, only, seed, data)
+
+
+def train(
+    version: Annotated[str, typer.Option(help="A row of `shuttle versions`.")],
+    data: Annotated[list[Path], typer.Option(help="Data folder; give it again to add rendered rallies.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted one resumes.")],
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of decoded frames; OUT/cache if left out.")
+    ] = None,
+    init: Annotated[Path | None, typer.Option(help="Model folder to start from.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimizer steps; the version's own if left out.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of weights and draws.")] = 0,
+    pretrained: Annotated[
+        bool, typer.Option(help="Start historic rows from ImageNet weights (needs the Hub once).")
+    ] = True,
+) -> None:
+    """Train a version; OUT/best is a model folder with its ONNX graph."""
+    from shuttlelib import export, recipes, versions
+    from shuttlelib.evaluation import write_json
+
+    wanted = {"steps": steps, "batch": batch}
+    result = recipes.train_version(
+        version,
+        data,
+        out,
+        cache or out / "cache",
+        seed,
+        init,
+        {"pretrained": pretrained and versions.resolve(version).pretrained},
+        workers=workers,
+        **{key: value for key, value in wanted.items() if value is not None},
+    )
+    write_json(out / "metrics.json", result)
+    export.export_onnx(out / "best")
+    print(
+        f"{version}: accuracy {result['accuracy']:.3f}, f1 {result['f1']:.3f}, "
+        f"error {result['error_px']:.2f} px on validation samples after {result['steps']} steps; "
+        f"weights in {out / 'best'}"
+    )
+
+
+@versions_app.callback(epilog="Example: shuttle versions")
+def list_versions(context: typer.Context) -> None:
+    """List the versions with their parents and what they taught."""
+    if context.invoked_subcommand:
+        return
+    from shuttlelib import versions
+
+    for name in versions.names():
+        spec = versions.resolve(name)
+        print(f"{name:<12} parent {spec.parent or '-':<10} {spec.backbone:<28} {spec.notes}")
+
+
+@versions_app.command("diff", epilog="Example: shuttle versions diff stage2_v5 stage2_v8")
+def diff_versions(
+    a: Annotated[str, typer.Argument(help="A version.")], b: Annotated[str, typer.Argument(help="Another.")]
+) -> None:
+    """Show the fields in which two versions differ."""
+    from shuttlelib import versions
+
+    for field, (left, right) in versions.diff(a, b).items():
+        print(f"{field:<20} {left!s:<32} {right}")

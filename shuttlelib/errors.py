@@ -1,0 +1,13 @@
+"""Errors a user is meant to read; a leaf that every module may import.
+
+The command line prints the message on standard error and turns the class into an exit status, so a
+message is one line that names the file, row or argument, its value, and the fix.
+"""
+
+
+class ShuttleError(Exception):
+    """Something went wrong that the user can act on (exit status 1)."""
+
+
+class UsageError(ShuttleError):
+    """An argument is wrong (exit status 2)."""

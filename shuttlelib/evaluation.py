@@ -1,0 +1,177 @@
+"""Folders of tracks against folders of labels: finding, matching and printing; behind `shuttle evaluate`.
+
+What the numbers mean is in `metrics`; this module only reads files and lays out results.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from shuttlelib import files, importers, labels, video
+from shuttlelib.geometry import CANONICAL_HW, SizeHW
+from shuttlelib.metrics import RATIOS, MetricsError, check_table, score_clip, summarize
+
+
+def evaluate_folders(
+    pred_dir: str | Path, labels_dir: str | Path, size_hw: SizeHW | None = None
+) -> dict[str, Any]:
+    """Score every `<stem>.csv` of one folder against `<stem>.parquet|csv|json` of another.
+
+    Args:
+        pred_dir: tracker output; a `<stem>.json` beside it may carry `width` and `height`.
+        labels_dir: labels of any supported format; `splits.csv` gives venues, `<stem>.mp4` the frame size.
+            Rows that cleanup flagged as unusable count as unlabelled.
+        size_hw: frame size of all clips; None finds it for each clip.
+
+    Raises:
+        MetricsError: nothing matches, a table is malformed, or a frame size cannot be known.
+    """
+    pred_paths, label_paths = (
+        _tables(Path(pred_dir), (".csv",)),
+        _tables(Path(labels_dir), (".parquet", ".csv", ".json")),
+    )
+    stems = sorted(set(pred_paths) & set(label_paths))
+    if not stems:
+        raise MetricsError(
+            f"no prediction matches a label: {pred_dir} has {_names(pred_paths)}, {labels_dir} has "
+            f"{_names(label_paths)}; name both <stem>.csv and <stem>.(parquet|csv|json)"
+        )
+    for folder, lonely in (
+        (pred_dir, set(pred_paths) - set(stems)),
+        (labels_dir, set(label_paths) - set(stems)),
+    ):
+        if lonely:
+            _warn(f"without a partner, not scored: {_names(lonely)} in {folder}")
+    scores = {}
+    for stem in stems:
+        pred = _read_predictions(pred_paths[stem])
+        size = size_hw or _frame_size(pred, pred_paths[stem], label_paths[stem])
+        truth = labels.usable(importers.read_labels(label_paths[stem], size, stem))
+        scores[stem] = score_clip(pred, truth, size, (str(pred_paths[stem]), str(label_paths[stem])))
+    return summarize(scores, _read_venues(Path(labels_dir) / "splits.csv"))
+
+
+def write_json(path: str | Path, result: Mapping[str, Any]) -> None:
+    """Write a result as standard JSON (no NaN), whole or not at all."""
+    with files.atomic_write(path) as temp:
+        temp.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def format_summary(result: Mapping[str, Any]) -> str:
+    """A table for the terminal: in all, then one line a venue and one a clip."""
+    measures = "".join(f"{name:>15}" for name in RATIOS)
+    lines = [
+        f"{result['clips']} clip{'s'[: result['clips'] != 1]}, {result['frames']} labelled frames, "
+        f"{result['missing_predictions']} of them without a prediction",
+        f"{'':<14}{measures}",
+    ]
+    for kind in ("grid512_4px", "native_4px"):
+        lines.append(f"{kind:<14}" + "".join(f"{_text(result[name][kind]):>15}" for name in RATIOS))
+    for name, limits in ((n, result["interval95"][n]["grid512_4px"]) for n in ("accuracy", "f1")):
+        if limits is not None:
+            lines.append(f"95% interval of {name} over clips: {_text(limits[0])} to {_text(limits[1])}")
+    for scale, error in result["error_px"].items():
+        values = ", ".join(f"{name} {_text(value, 2)}" for name, value in error.items())
+        lines.append(f"error at {scale}, px: {values}")
+    hit = result["hit_error_px"]
+    lines.append(
+        f"error of hits, px: {_text(hit['1920x1080'], 2)} at 1920x1080, {_text(hit['grid512'], 2)} at 512x288"
+    )
+    lines.append(
+        f"predicted without a shuttle: {_text(result['fp2_share'])} of such frames; calibration error of "
+        f"confidence: {_text(result['calibration']['expected_calibration_error'])}"
+    )
+    for title, group in (("venue", result["per_venue"]), ("clip", result["per_clip"])):
+        lines += _group_lines(title, group)
+    return "\n".join(lines)
+
+
+def _group_lines(title: str, group: Mapping[str, Any]) -> list[str]:
+    """One line a venue or clip, at grid512_4px, with the native pixel error."""
+    if not group:
+        return []
+    width = max(len(title), *map(len, group)) + 2
+    head = ("frames", "accuracy", "precision", "recall", "recall_strict", "f1", "median_px", "p95_px")
+    lines = ["", f"{title:<{width}}" + "".join(f"{name:>{max(10, len(name) + 2)}}" for name in head)]
+    for name, part in group.items():
+        values = [str(part["frames"])] + [_text(part[measure]["grid512_4px"]) for measure in head[1:6]]
+        values += [_text(part["error_px"]["native"][kind], 2) for kind in ("median", "p95")]
+        cells = zip(values, head)
+        lines.append(f"{name:<{width}}" + "".join(f"{v:>{max(10, len(h) + 2)}}" for v, h in cells))
+    return lines
+
+
+def _read_predictions(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
+        raise MetricsError(
+            f"{path}: cannot be read as CSV ({error}); `shuttle track` writes such files"
+        ) from error
+
+
+def _read_venues(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    table = pd.read_csv(path, dtype=str)
+    for column in ("clip", "venue"):
+        if column not in table:
+            raise MetricsError(f"{path}: no column '{column}'; it has {', '.join(table.columns)}")
+    return dict(table[["clip", "venue"]].dropna().itertuples(index=False, name=None))
+
+
+def _frame_size(pred: pd.DataFrame, pred_path: Path, label_path: Path) -> SizeHW:
+    """The clip's native size, from what lies beside predictions and labels; 1280x720 if it can be."""
+    sidecar, clip = pred_path.with_suffix(".json"), label_path.with_suffix(".mp4")
+    if sidecar.exists():
+        facts = _read_json(sidecar)
+        if isinstance(facts, dict) and {"width", "height"} <= set(facts):
+            return int(facts["height"]), int(facts["width"])
+    if label_path.suffix == ".parquet":
+        info = labels.read_table(label_path)[1]
+        return info.height, info.width
+    if clip.exists():
+        found = video.probe(clip)
+        return found.height, found.width
+    check_table(pred, str(pred_path))
+    far = pred.loc[pred["visible"].eq(1), ["x_px", "y_px"]].max()
+    if far["x_px"] > CANONICAL_HW[1] or far["y_px"] > CANONICAL_HW[0]:
+        raise MetricsError(
+            f"{pred_path}: frame size unknown and points lie beyond 1280x720; give --size WIDTHxHEIGHT"
+        )
+    _warn(f"{pred_path}: frame size unknown, assuming 1280x720; --size WIDTHxHEIGHT says otherwise")
+    return CANONICAL_HW
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MetricsError(f"{path}: not valid JSON ({error}); delete it or track the video again") from error
+
+
+def _tables(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """Tables by stem; of several suffixes the first named wins."""
+    if not folder.is_dir():
+        raise MetricsError(f"{folder}: no such folder")
+    found = {
+        p.stem: p for s in reversed(suffixes) for p in sorted(folder.glob(f"*{s}")) if p.name != "splits.csv"
+    }
+    return dict(sorted(found.items()))
+
+
+def _names(stems: Iterable[str]) -> str:
+    stems = sorted(stems)
+    return (", ".join(stems[:8]) + (f" and {len(stems) - 8} more" if len(stems) > 8 else "")) or "none"
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _text(value: float | None, digits: int = 4) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

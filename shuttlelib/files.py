@@ -1,0 +1,65 @@
+"""Writing files so that nothing is ever left half-written; a leaf of the flow."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from shuttlelib.errors import ShuttleError
+
+_FIXES = {
+    errno.ENOSPC: "the disk is full: free some space or choose another folder",
+    errno.EDQUOT: "the disk quota is used up: free some space or choose another folder",
+    errno.EACCES: "no permission to write there: choose another folder",
+    errno.EPERM: "no permission to write there: choose another folder",
+    errno.EROFS: "the file system is read-only: choose another folder",
+    errno.ENOTDIR: "a part of the path is a file, not a folder: choose another folder",
+    errno.EEXIST: "a part of the path is a file, not a folder: choose another folder",
+    errno.EISDIR: "a folder has that name: choose another name",
+    errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
+}
+
+
+class WriteError(ShuttleError):
+    """A file cannot be written."""
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error.
+
+    The temporary file exists (empty) inside the block, so an unwritable folder is found before any work
+    is done, and keeps the suffix, so that writers which go by it work. On an error it is removed and
+    an older file at `path` stays as it was. Missing parent folders are created.
+
+    Raises:
+        WriteError: the folder is read-only, the disk is full or the like; the message names the fix.
+    """
+    path = Path(path)
+    temp = path.with_name(f"{path.stem}.partial-{os.getpid()}{path.suffix}")
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temp.touch()
+            yield temp
+            os.replace(temp, path)
+    finally:
+        # A no-op after the rename; ignored where the parent is no folder or may not be written.
+        with suppress(OSError):
+            temp.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn the system's errors about writing into one line that names `path` and the fix.
+
+    Raises:
+        WriteError: as for `atomic_write`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FIXES:
+            raise
+        raise WriteError(f"{path}: cannot be written: {_FIXES[error.errno]}") from error

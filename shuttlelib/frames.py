@@ -1,0 +1,182 @@
+"""One video frame and the pixel windows networks see; stands between video files and every model.
+
+Pixels stay in YUV planes until a network asks for a window of them: most of a frame is never converted
+to RGB. All conversions read the planes as limited-range BT.601, whatever the file claims, so that
+decoded frames, cached planes and written videos agree to the bit.
+"""
+
+import threading
+from functools import cached_property
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from shuttlelib.geometry import SizeHW, Window
+
+# The exact flags cost nothing measurable and keep the pixels the same on every processor
+_AREA = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+_LOCAL = threading.local()  # swscale contexts are reused, and must not be shared between threads
+
+
+class Frame:
+    """One picture, held as YUV 4:2:0 planes; every other view is computed when asked for, and once.
+
+    An odd width or height loses its last column or row, which 4:2:0 chroma cannot describe.
+
+    Attributes:
+        index: number of the frame, from 0.
+        time_s: seconds since the first frame.
+        size_hw: height and width, px, both even.
+    """
+
+    def __init__(self, index: int, time_s: float, picture: "av.VideoFrame | np.ndarray") -> None:
+        self.index, self.time_s = index, time_s
+        self._picture = picture
+        self._yuv = _plane_views(picture)
+        self.size_hw: SizeHW = self._yuv[0].shape
+        self._whole: dict[Window, np.ndarray] = {}
+
+    @classmethod
+    def from_planes(cls, index: int, time_s: float, planes: np.ndarray) -> "Frame":
+        """A frame from stored `planes` (H*3//2, W): identical pixels to the decoded frame's."""
+        return cls(index, time_s, planes)
+
+    @cached_property
+    def planes(self) -> np.ndarray:
+        """The I420 planes, uint8 (H*3//2, W): Y, then U and V at half size."""
+        if isinstance(self._picture, np.ndarray):
+            return np.ascontiguousarray(self._picture)
+        return _pack(*self._yuv)
+
+    @cached_property
+    def rgb(self) -> np.ndarray:
+        """The whole frame, uint8 (H, W, 3)."""
+        return cv2.cvtColor(self.planes, cv2.COLOR_YUV2RGB_I420)
+
+    def window(self, window: Window) -> np.ndarray:
+        """The pixels a network sees, uint8 (out_h, out_w, 3) RGB; black outside the frame.
+
+        Downscaling averages areas, upscaling is bilinear. At scale 1 the result is an exact copy of
+        `rgb`. Windows over the whole frame are kept, since the next frames ask for them again.
+        """
+        if window in self._whole:
+            return self._whole[window]
+        x0, x1 = _even_span(window.x0, window.w, self.size_hw[1])
+        y0, y1 = _even_span(window.y0, window.h, self.size_hw[0])
+        if x0 >= x1 or y0 >= y1:
+            return np.zeros((window.out_h, window.out_w, 3), np.uint8)
+        small_w = _shrunk(x1 - x0, window.out_w / window.w)
+        small_h = _shrunk(y1 - y0, window.out_h / window.h)
+        whole = (y1 - y0, x1 - x0) == self.size_hw
+        if whole and (small_h, small_w) != self.size_hw:
+            pixels = self._scaled_rgb(small_h, small_w)
+        else:
+            pixels = self._region_rgb(x0, y0, x1, y1)
+            if pixels.shape[:2] != (small_h, small_w):
+                pixels = cv2.resize(pixels, (small_w, small_h), interpolation=cv2.INTER_AREA)
+        result = _place(pixels, (x0, y0, x1 - x0, y1 - y0), window)
+        if whole:
+            self._whole[window] = result
+        return result
+
+    def _region_rgb(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+        """RGB of an even-aligned rectangle, converting nothing else."""
+        y, u, v = self._yuv
+        half = np.s_[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2]
+        return cv2.cvtColor(_pack(y[y0:y1, x0:x1], u[half], v[half]), cv2.COLOR_YUV2RGB_I420)
+
+    def _scaled_rgb(self, height: int, width: int) -> np.ndarray:
+        """RGB of the whole frame at a smaller even size.
+
+        Scaling the planes and converting the few pixels left costs a third of scaling to RGB. Each plane
+        goes alone, as grey: no copy, and no hidden chroma location to tell decoded from stored frames.
+        """
+        y, u, v = self._yuv
+        half_h, half_w = height // 2, width // 2
+        small = (_area(y, height, width, "Y"), _area(u, half_h, half_w, "UV"), _area(v, half_h, half_w, "UV"))
+        return cv2.cvtColor(_pack(*small), cv2.COLOR_YUV2RGB_I420)
+
+
+def reformatter(use: str) -> VideoReformatter:
+    """This thread's swscale for one use: as long as the use stays the same, its tables are kept."""
+    uses = _LOCAL.__dict__
+    if use not in uses:
+        uses[use] = VideoReformatter()
+    return uses[use]
+
+
+def _area(plane: np.ndarray, height: int, width: int, use: str) -> np.ndarray:
+    """A plane averaged down to (height, width)."""
+    picture = av.VideoFrame.from_numpy_buffer(plane, format="gray")
+    small = reformatter(use).reformat(picture, width, height, interpolation=_AREA, threads=1)
+    return _rows(small.planes[0])[:height, :width]
+
+
+def _rows(plane: "av.VideoPlane") -> np.ndarray:
+    """A plane's memory as rows, padding included."""
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+
+
+def _plane_views(picture: "av.VideoFrame | np.ndarray") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Y (H, W), U and V (H/2, W/2) of a picture without copying, cropped to even size."""
+    if isinstance(picture, np.ndarray):
+        height, width = picture.shape[0] * 2 // 3, picture.shape[1]
+        chroma = picture[height:].reshape(2, height // 2, width // 2)
+        return picture[:height], chroma[0], chroma[1]
+    height, width = picture.height // 2 * 2, picture.width // 2 * 2
+    views = []
+    for plane, divisor in zip(picture.planes, (1, 2, 2)):
+        views.append(_rows(plane)[: height // divisor, : width // divisor])
+    return views[0], views[1], views[2]
+
+
+def _pack(y: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Planes of even size as one I420 array (H*3//2, W)."""
+    height, width = y.shape
+    packed = np.empty((height * 3 // 2, width), np.uint8)
+    packed[:height] = y
+    chroma = packed[height:].reshape(2, height // 2, width // 2)
+    chroma[0], chroma[1] = u, v
+    return packed
+
+
+def _even_span(start: float, length: float, limit: int) -> tuple[int, int]:
+    """The even-aligned integer interval that covers [start, start + length), inside [0, limit)."""
+    low = int(np.floor(start / 2)) * 2
+    high = int(np.ceil((start + length) / 2)) * 2
+    return max(0, low), min(limit, high)
+
+
+def _shrunk(length: int, scale: float) -> int:
+    """Even length after area averaging; at scales above 1 nothing is averaged."""
+    return length if scale >= 1 else max(2, 2 * round(length * scale / 2))
+
+
+def _place(pixels: np.ndarray, rect: tuple[int, int, int, int], window: Window) -> np.ndarray:
+    """Put the pixels of a frame rectangle (x, y, w, h) where the window wants them; black around.
+
+    A whole-pixel shift is a copy; anything else is one bilinear warp, so positions stay exact to a
+    fraction of a pixel at every frame size.
+    """
+    x, y, w, h = rect
+    out_w, out_h = window.out_w, window.out_h
+    scale_x, scale_y = out_w / window.w * w / pixels.shape[1], out_h / window.h * h / pixels.shape[0]
+    shift_x, shift_y = (x - window.x0) * out_w / window.w, (y - window.y0) * out_h / window.h
+    off_x, off_y = round(shift_x), round(shift_y)
+    exact = max(abs(scale_x - 1), abs(scale_y - 1), abs(shift_x - off_x), abs(shift_y - off_y)) < 1e-6
+    if not exact:
+        # OpenCV counts pixel centres from 0, we count edges: hence the halves
+        matrix = np.array(
+            [[scale_x, 0, shift_x + scale_x / 2 - 0.5], [0, scale_y, shift_y + scale_y / 2 - 0.5]]
+        )
+        return cv2.warpAffine(pixels, matrix, (out_w, out_h), flags=cv2.INTER_LINEAR)
+    if (off_x, off_y) == (0, 0) and pixels.shape[:2] == (out_h, out_w):
+        return pixels
+    result = np.zeros((out_h, out_w, 3), np.uint8)
+    x0, x1 = max(0, off_x), min(out_w, off_x + pixels.shape[1])
+    y0, y1 = max(0, off_y), min(out_h, off_y + pixels.shape[0])
+    if x0 < x1 and y0 < y1:
+        result[y0:y1, x0:x1] = pixels[y0 - off_y : y1 - off_y, x0 - off_x : x1 - off_x]
+    return result

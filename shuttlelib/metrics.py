@@ -1,0 +1,309 @@
+"""The one evaluator: predictions against labels, one set of definitions (after tracking in the flow).
+
+For a tolerance: TP = visible and predicted within it (inclusive); FP1 = visible, predicted, farther;
+FP2 = not visible, predicted; FN = visible, not predicted; TN = neither. Distances are taken on the
+512x288 grid of the TrackNet papers (each axis by its own factor: 4 px are 10 px at 1280x720) and in
+native pixels. An undefined ratio (0/0) is nan in arrays and null in JSON.
+
+Source: TrackNet, Huang et al. 2019 (accuracy, precision, recall, F1; FP1 is not in its recall);
+    WASB, Tarashima et al. 2023 (4 px native). `recall_strict` and `f1_strict` also count FP1 as missed.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from shuttlelib.errors import ShuttleError
+from shuttlelib.geometry import FULLHD_HW, GRID512_HW, SizeHW, rescale
+
+TOLERANCES_PX = np.arange(1, 21)
+AT_4PX = 3  # index of 4 px in TOLERANCES_PX
+RATIOS = ("accuracy", "precision", "recall", "recall_strict", "f1", "f1_strict")
+RESAMPLES = 1000
+CALIBRATION_BINS = 10
+ROUNDING_PX = 1e-9  # scaling rounds in the last bits; a point exactly at the tolerance must stay a hit
+
+
+class MetricsError(ShuttleError):
+    """Predictions and labels cannot be compared as given."""
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Frames by outcome; every field is an integer array of the same shape (tolerances, resamples, or ())."""
+
+    tp: np.ndarray
+    fp1: np.ndarray
+    fp2: np.ndarray
+    fn: np.ndarray
+    tn: np.ndarray
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        return _ratio(self.tp + self.tn, self.tp + self.fp1 + self.fp2 + self.fn + self.tn)
+
+    @property
+    def precision(self) -> np.ndarray:
+        return _ratio(self.tp, self.tp + self.fp1 + self.fp2)
+
+    @property
+    def recall(self) -> np.ndarray:
+        """TP / (TP + FN): a shuttle placed wrongly is no miss here, as the TrackNet papers define it."""
+        return _ratio(self.tp, self.tp + self.fn)
+
+    @property
+    def recall_strict(self) -> np.ndarray:
+        """TP / (TP + FP1 + FN): of all visible frames, those found."""
+        return _ratio(self.tp, self.tp + self.fp1 + self.fn)
+
+    @property
+    def f1(self) -> np.ndarray:
+        """Harmonic mean of precision and recall, in the form that is 0 (not 0/0) without any TP."""
+        return _ratio(2 * self.tp, 2 * self.tp + self.fp1 + self.fp2 + self.fn)
+
+    @property
+    def f1_strict(self) -> np.ndarray:
+        """Harmonic mean of precision and recall_strict."""
+        return _ratio(2 * self.tp, 2 * (self.tp + self.fp1) + self.fp2 + self.fn)
+
+    @property
+    def fp2_share(self) -> np.ndarray:
+        """Of the frames without a shuttle, those where one was predicted."""
+        return _ratio(self.fp2, self.fp2 + self.tn)
+
+    def at(self, index: Any) -> "Counts":
+        """The counts at an index (or index array) of the first axis."""
+        return Counts(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def sum(self, axis: int) -> "Counts":
+        return Counts(*(getattr(self, f.name).sum(axis) for f in fields(self)))
+
+    @staticmethod
+    def stack(counts: Iterable["Counts"]) -> "Counts":
+        """Several counts along a new first axis."""
+        counts = list(counts)
+        return Counts(*(np.stack([getattr(c, f.name) for c in counts]) for f in fields(Counts)))
+
+
+@dataclass(frozen=True, eq=False)
+class ClipScore:
+    """What one clip adds to any summary.
+
+    Attributes:
+        grid512, native: counts at TOLERANCES_PX, fields (20,).
+        error_grid512, error_native, error_fullhd: (M,) distance in px of each visible, predicted frame.
+        confidence: (K,) of the rows that carry one, in [0, 1].
+        right: (K,) whether that row is a TP or TN at grid512 4 px.
+        missing_predictions: labelled frames without a prediction row (counted as predicted invisible).
+    """
+
+    grid512: Counts
+    native: Counts
+    error_grid512: np.ndarray
+    error_native: np.ndarray
+    error_fullhd: np.ndarray
+    confidence: np.ndarray
+    right: np.ndarray
+    missing_predictions: int
+
+
+def hit_counts(
+    pred_xy: np.ndarray,
+    pred_visible: np.ndarray,
+    true_xy: np.ndarray,
+    true_visible: np.ndarray,
+    tolerance: float | np.ndarray,
+) -> Counts:
+    """Count the outcomes of N frames.
+
+    Args:
+        pred_xy, true_xy: (N, 2) in any one unit; values of invisible rows are ignored.
+        pred_visible, true_visible: (N,) bool.
+        tolerance: in the same unit; one value or an array, whose shape the counts get.
+    """
+    pred, true = np.asarray(pred_visible, bool), np.asarray(true_visible, bool)
+    both = pred & true
+    near = _within(_distance(pred_xy, true_xy)[both], tolerance)
+    tp = near.sum(-1)
+    fp2, fn, tn = (np.full_like(tp, rows.sum()) for rows in (pred & ~true, ~pred & true, ~pred & ~true))
+    return Counts(tp, both.sum() - tp, fp2, fn, tn)
+
+
+def score_clip(
+    pred: pd.DataFrame,
+    truth: pd.DataFrame,
+    size_hw: SizeHW,
+    sources: tuple[str, str] = ("predictions", "labels"),
+) -> ClipScore:
+    """Score the labelled frames of one clip; frames are matched by number.
+
+    Args:
+        pred: columns frame, visible, x_px, y_px and optionally confidence (probability that the row is
+            right). Rows of unlabelled frames are ignored.
+        truth: columns frame, visible, x_px, y_px; may cover only some frames.
+        size_hw: the clip's native size, px.
+        sources: names of both tables for messages.
+
+    Raises:
+        MetricsError: a missing column, a frame twice, a visible row without a place, a value out of range.
+    """
+    check_table(pred, sources[0])
+    check_table(truth, sources[1])
+    rows = pred.set_index("frame").reindex(truth["frame"])
+    seen, there = rows["visible"].eq(1).to_numpy(bool), truth["visible"].eq(1).to_numpy(bool)
+    pred_xy, true_xy = (t[["x_px", "y_px"]].to_numpy(np.float64) for t in (rows, truth))
+    pred_512, true_512 = (rescale(xy, size_hw, GRID512_HW) for xy in (pred_xy, true_xy))
+    pred_hd, true_hd = (rescale(xy, size_hw, FULLHD_HW) for xy in (pred_xy, true_xy))
+    near = _within(_distance(pred_512, true_512), TOLERANCES_PX[AT_4PX])
+    right = np.where(there, seen & near, ~seen)
+    confidence = rows.get("confidence", pd.Series(np.nan, rows.index)).to_numpy(np.float64)
+    rated = np.isfinite(confidence)
+    return ClipScore(
+        grid512=hit_counts(pred_512, seen, true_512, there, TOLERANCES_PX),
+        native=hit_counts(pred_xy, seen, true_xy, there, TOLERANCES_PX),
+        error_grid512=_distance(pred_512, true_512)[seen & there],
+        error_native=_distance(pred_xy, true_xy)[seen & there],
+        error_fullhd=_distance(pred_hd, true_hd)[seen & there],
+        confidence=confidence[rated],
+        right=right[rated],
+        missing_predictions=int((~truth["frame"].isin(pred["frame"])).sum()),
+    )
+
+
+def summarize(scores: Mapping[str, ClipScore], venues: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Everything DESIGN.md asks for, as JSON-ready values: in all, `per_clip` and `per_venue`.
+
+    Clips are pooled: each labelled frame weighs the same. The intervals resample whole clips, since
+    frames of one clip are not independent; with fewer than two clips they are null.
+    """
+    if not scores:
+        raise MetricsError("no clip to summarize: give at least one scored clip")
+    by_venue: dict[str, list[ClipScore]] = {}
+    for clip in sorted(set(scores) & set(venues or {})):
+        by_venue.setdefault((venues or {})[clip], []).append(scores[clip])
+    return {
+        **_summary([scores[clip] for clip in sorted(scores)]),
+        "per_clip": {clip: _summary([scores[clip]]) for clip in sorted(scores)},
+        "per_venue": {venue: _summary(by_venue[venue]) for venue in sorted(by_venue)},
+    }
+
+
+def _summary(scores: Sequence[ClipScore]) -> dict[str, Any]:
+    """One group of clips, pooled."""
+    curves = {kind: Counts.stack(getattr(s, kind) for s in scores) for kind in ("grid512", "native")}
+    total = {kind: counts.sum(0) for kind, counts in curves.items()}
+    at_4px = {f"{kind}_4px": counts.at(AT_4PX) for kind, counts in total.items()}
+    pooled = {
+        k: np.concatenate([getattr(s, f"error_{k}") for s in scores]) for k in ("grid512", "native", "fullhd")
+    }
+    hits = _within(pooled["grid512"], TOLERANCES_PX[AT_4PX])
+    counts = {k: {f.name: int(getattr(c, f.name)) for f in fields(c)} for k, c in at_4px.items()}
+    return {
+        **{name: {kind: _number(getattr(c, name)) for kind, c in at_4px.items()} for name in RATIOS},
+        "error_px": {"native": _spread(pooled["native"]), "1920x1080": _spread(pooled["fullhd"])},
+        "hit_error_px": {
+            "grid512": _mean(pooled["grid512"][hits]),
+            "1920x1080": _mean(pooled["fullhd"][hits]),
+        },
+        "fp2_share": _number(at_4px["grid512_4px"].fp2_share),
+        "curve": {
+            "tolerance_px": TOLERANCES_PX.tolist(),
+            **{k: {n: _numbers(getattr(c, n)) for n in ("accuracy", "f1")} for k, c in total.items()},
+        },
+        "counts": counts,
+        "clips": len(scores),
+        "frames": sum(counts["grid512_4px"].values()),
+        "missing_predictions": sum(s.missing_predictions for s in scores),
+        "interval95": _intervals({f"{kind}_4px": c.at((slice(None), AT_4PX)) for kind, c in curves.items()}),
+        "calibration": _calibration(
+            np.concatenate([s.confidence for s in scores]), np.concatenate([s.right for s in scores])
+        ),
+    }
+
+
+def _intervals(per_clip: Mapping[str, Counts], seed: int = 0) -> dict[str, Any]:
+    """Percentile bootstrap over clips of accuracy and f1; counts have fields (clips,)."""
+    clips = len(next(iter(per_clip.values())).tp)
+    if clips < 2:
+        return {name: dict.fromkeys(per_clip) for name in ("accuracy", "f1")}
+    drawn = np.random.default_rng(seed).integers(0, clips, (RESAMPLES, clips))
+    resampled = {kind: counts.at(drawn).sum(1) for kind, counts in per_clip.items()}
+    return {
+        name: {kind: _limits(getattr(counts, name)) for kind, counts in resampled.items()}
+        for name in ("accuracy", "f1")
+    }
+
+
+def _limits(values: np.ndarray) -> list[float | None] | None:
+    values = values[np.isfinite(values)]
+    return _numbers(np.percentile(values, [2.5, 97.5])) if len(values) else None
+
+
+def _calibration(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    """Expected calibration error over ten equal bins: mean gap of confidence and share right, by frames."""
+    place = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    bins, gap = [], 0.0
+    for i in range(CALIBRATION_BINS):
+        inside = place == i
+        said, was = (_mean(values[inside]) for values in (confidence, right))
+        edges = {"low": i / CALIBRATION_BINS, "high": (i + 1) / CALIBRATION_BINS}
+        bins.append({**edges, "frames": int(inside.sum()), "confidence": said, "right": was})
+        if said is not None and was is not None:
+            gap += abs(said - was) * inside.mean()
+    error = _number(gap) if len(confidence) else None
+    return {"expected_calibration_error": error, "frames": len(confidence), "bins": bins}
+
+
+def check_table(table: pd.DataFrame, source: str) -> None:
+    for column in ("frame", "visible", "x_px", "y_px"):
+        if column not in table:
+            raise MetricsError(f"{source}: no column '{column}'; it has {', '.join(map(str, table.columns))}")
+        if len(table) and not pd.api.types.is_numeric_dtype(table[column]):
+            text = table.loc[pd.to_numeric(table[column], errors="coerce").isna(), column].dropna()
+            raise MetricsError(f"{source}: column '{column}' must hold numbers, found {text.iloc[0]!r}")
+    place = np.isfinite(table[["x_px", "y_px"]].to_numpy(np.float64)).all(1)
+    confidence = table["confidence"] if "confidence" in table else pd.Series(np.nan, table.index)
+    for wrong, problem in (
+        (table["frame"].duplicated(), "is there twice; keep one row a frame"),
+        (~table["visible"].isin((0, 1)), "has a 'visible' that is neither 0 nor 1"),
+        (table["visible"].eq(1) & ~place, "is visible without x_px, y_px; give both or set visible to 0"),
+        ((confidence < 0) | (confidence > 1), "has a confidence outside [0, 1]"),
+    ):
+        if wrong.any():
+            raise MetricsError(f"{source}: frame {table.loc[wrong, 'frame'].iloc[0]} {problem}")
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Euclidean distance (N,) of (N, 2) points; nan where either is unknown."""
+    return np.hypot(*np.moveaxis(np.asarray(a, np.float64) - np.asarray(b, np.float64), -1, 0))
+
+
+def _within(distance: np.ndarray, tolerance: float | np.ndarray) -> np.ndarray:
+    """(..., N) whether each distance (N,) is within each tolerance (...)."""
+    return distance <= np.asarray(tolerance, np.float64)[..., None] + ROUNDING_PX
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    return np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0)
+
+
+def _spread(values: np.ndarray) -> dict[str, float | None]:
+    median, p95 = _numbers(np.percentile(values, [50, 95])) if len(values) else (None, None)
+    return {"mean": _mean(values), "median": median, "p95": p95}
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return _number(values.mean()) if len(values) else None
+
+
+def _number(value: Any) -> float | None:
+    """A JSON number, or null for the undefined."""
+    return round(float(value), 6) if np.isfinite(value) else None
+
+
+def _numbers(values: np.ndarray) -> list[float | None]:
+    return [_number(value) for value in values]

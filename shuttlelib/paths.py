@@ -1,0 +1,10 @@
+"""Where the repository keeps things; a leaf."""
+
+import os
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
+NOTEBOOKS = REPO / "notebooks"
+SAMPLES = REPO / "samples"
+REPORTS = REPO / "reports"
+MODELS = Path(os.environ.get("SHUTTLE_MODELS", REPO / "models"))

@@ -1,0 +1,152 @@
+"""Writes rendered rallies as clips, label tables and splits.csv; the door of `synth`."""
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from shuttlelib.errors import ShuttleError
+from shuttlelib.synth.camera import VIEWS
+from shuttlelib.synth.render import Truth, render_stage
+from shuttlelib.synth.scene import make_venue
+from shuttlelib.synth.stage import Stage
+
+
+class SynthError(ShuttleError):
+    """A rendered rally was asked for in a way that cannot be."""
+
+
+def render_rally(
+    seed: int,
+    size_hw: tuple[int, int] = (720, 1280),
+    fps: float = 30.0,
+    frame_count: int = 150,
+    view: str = "broadcast",
+    venue: int | None = None,
+) -> Iterator[tuple[np.ndarray, Truth]]:
+    """Render a rally.
+
+    Args:
+        seed: the same seed and arguments give the same pixels.
+        size_hw: frame size, px; at least 16 x 16, odd sizes too.
+        fps: frames per second.
+        frame_count: how many frames.
+        view: a key of `VIEWS` (broadcast, side, corner, wide), or "mixed" for one chosen by the seed.
+        venue: number of the hall; None for one chosen by the seed.
+
+    Returns:
+        Frames uint8 (H, W, 3) RGB with their truth.
+
+    Raises:
+        SynthError: an unknown view, a size under 16 px, fps or frame_count not above 0.
+    """
+    if view != "mixed" and view not in VIEWS:
+        raise SynthError(f"view {view!r} is unknown; choose one of {', '.join([*VIEWS, 'mixed'])}")
+    if min(size_hw) < 16:
+        raise SynthError(f"size_hw {tuple(size_hw)} is too small; give at least (16, 16)")
+    if not (fps > 0 and frame_count > 0):
+        raise SynthError(f"fps {fps} and frame_count {frame_count} must both be above 0")
+    return render_stage(Stage(seed, (int(size_hw[0]), int(size_hw[1])), fps, frame_count, view, venue))
+
+
+def write_rally(
+    out_dir: str | Path,
+    clip: str,
+    seed: int,
+    size_hw: tuple[int, int] = (720, 1280),
+    fps: float = 30.0,
+    frame_count: int = 150,
+    view: str = "broadcast",
+    venue: int | None = None,
+) -> Path:
+    """Write a rendered rally as `<clip>.mp4` (H.264) and `<clip>.parquet` (canonical labels).
+
+    Args:
+        out_dir: folder, made if missing.
+        clip: name of both files.
+        seed, size_hw, fps, frame_count, view, venue: as for `render_rally`; the size must be even.
+
+    Returns:
+        The path of the mp4.
+
+    Raises:
+        SynthError: as for `render_rally`.
+        VideoError: an odd size.
+    """
+    from shuttlelib.labels import ClipInfo, make_table, write_table
+    from shuttlelib.video import VideoWriter, sha256
+
+    path = Path(out_dir) / f"{clip}.mp4"
+    crf = int(np.random.default_rng([5, seed]).integers(18, 30))
+    truths = []
+    frames = render_rally(seed, size_hw, fps, frame_count, view, venue)
+    with VideoWriter(path, size_hw, fps, crf=crf) as writer:
+        for frame, truth in frames:
+            writer.write(frame)
+            truths.append(truth)
+    table = make_table(
+        clip,
+        np.arange(len(truths)),
+        [t.visible for t in truths],
+        [t.x_px for t in truths],
+        [t.y_px for t in truths],
+        "synthetic",
+    )
+    info = ClipInfo(size_hw[1], size_hw[0], float(fps), len(truths), sha256(path))
+    write_table(path.with_suffix(".parquet"), table, info)
+    return path
+
+
+def make_dataset(
+    out_dir: str | Path,
+    clips: int,
+    seed: int,
+    size_hw: tuple[int, int] = (720, 1280),
+    fps: float = 30.0,
+    frame_count: int = 150,
+    views: Sequence[str] = ("broadcast",),
+    val_share: float = 0.25,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write a data folder of rendered rallies: clips, label tables, splits.csv.
+
+    Clips are spread over venues, and whole venues over the splits.
+
+    Args:
+        out_dir: folder, made if missing.
+        clips: how many.
+        seed: the same seed gives the same folder.
+        size_hw, fps, frame_count: of every clip.
+        views: taken in turn; "mixed" is allowed.
+        val_share: share of the venues in the val split; at least one where it is above 0.
+        progress: called with (clips done, clips) after each.
+
+    Returns:
+        The folder.
+
+    Raises:
+        SynthError: fewer than one clip, or a val_share outside [0, 1).
+    """
+    from shuttlelib.files import atomic_write
+
+    if clips < 1 or not 0 <= val_share < 1:
+        raise SynthError(f"clips {clips} must be at least 1 and val_share {val_share} in [0, 1)")
+    out = Path(out_dir)
+    venue_count = max(1, min(clips, round(clips / 3) + 1))
+    first = int(np.random.default_rng([11, seed]).integers(1000))
+    val_count = min(max(1, round(val_share * venue_count)), venue_count - 1) if val_share > 0 else 0
+    rows = []
+    for i in range(clips):
+        number = i % venue_count
+        name = f"rendered_{seed:03d}_{i:03d}"
+        write_rally(
+            out, name, seed * 10007 + i, size_hw, fps, frame_count, views[i % len(views)], first + number
+        )
+        split = "val" if number >= venue_count - val_count else "train"
+        rows.append((name, make_venue(first + number).name, split))
+        if progress is not None:
+            progress(i + 1, clips)
+    with atomic_write(out / "splits.csv") as temp, open(temp, "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([("clip", "venue", "split"), *rows])
+    return out

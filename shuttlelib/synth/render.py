@@ -1,0 +1,196 @@
+"""Puts a rendered rally together, frame by frame: background, players, net, shuttle, lens, sensor."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from shuttlelib.synth.figure import Outfit, draw_figure, draw_racket
+from shuttlelib.synth.players import Player
+from shuttlelib.synth.pose import J, pose
+from shuttlelib.synth.rally import ABSENT, AIR
+from shuttlelib.synth.shuttle import Patch, blend, draw_shuttle
+from shuttlelib.synth.stage import Stage
+
+HIDDEN_ALPHA = 0.55  # a head covered more than this by a player counts as invisible
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is true of a rendered frame.
+
+    Attributes:
+        visible: the head is inside the frame and no body hides it.
+        x_px, y_px: the head (middle of the cork) at mid-exposure, native px; nan when invisible.
+        in_play: the shuttle flies in a rally.
+        body_xy_px: middle of the drawn shuttle, head to skirt's end; nan when nothing was drawn.
+    """
+
+    visible: bool
+    x_px: float
+    y_px: float
+    in_play: bool
+    body_xy_px: tuple[float, float]
+
+
+def render_stage(stage: Stage, with_shuttle: bool = True) -> Iterator[tuple[np.ndarray, Truth]]:
+    """Frames and truth of a stage; `with_shuttle=False` leaves only the shuttle out (for tests)."""
+    rng = np.random.default_rng([17, *stage.noise[0][0, :8, 0].tolist()])
+    shake = np.zeros(2)
+    for index in range(stage.frame_count):
+        middle = stage.start_s + index / stage.fps
+        frame, truth = _draw(stage, middle, with_shuttle)
+        shake = shake * 0.9 + rng.normal(0, 0.4, 2) * stage.look.shake_px
+        if stage.look.shake_px:
+            frame, truth = _shaken(frame, truth, shake)
+        if stage.overlay is not None:
+            x, y, picture = stage.overlay
+            frame[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+            truth = _behind_overlay(truth, x, y, picture)
+        dy, dx = (int(v) for v in rng.integers(0, 64, 2))
+        h, w = stage.size_hw
+        cv2.add(frame, stage.noise[0][dy : dy + h, dx : dx + w], dst=frame)
+        cv2.subtract(frame, stage.noise[1][dy : dy + h, dx : dx + w], dst=frame)
+        yield frame, truth
+
+
+def _draw(stage: Stage, time_s: float, with_shuttle: bool) -> tuple[np.ndarray, Truth]:
+    """One noiseless frame: behind the net, the net, before the net."""
+    frame = stage.bare.copy()
+    stage.twinkles.draw(frame, time_s)
+    side = -1.0 if stage.camera.position[1] < 0 else 1.0  # the half that the camera is on
+    exposure = stage.look.shuttle.exposure_s
+    head, axis, state = stage.timeline.at(np.array([time_s]))
+    patch = _shuttle_patch(stage, time_s, exposure) if state[0] != ABSENT else None
+    items: list[tuple[bool, float, list[Patch], bool]] = []
+    for player, outfit in zip(stage.players, stage.outfits):
+        patches, spot = _player_patches(stage, player, outfit, time_s, frame)
+        items.append((spot[1] * side > 0, float(stage.camera.to_camera(spot)[2]), patches, False))
+    depth = float(stage.camera.to_camera(head[0])[2])
+    if patch is not None:
+        items.append((bool(head[0, 1] * side > 0), depth, [patch], True))
+    items.sort(key=lambda item: (item[0], -item[1]))
+    netted, hidden = False, 0.0
+    xy = stage.camera.project(head[0])[0]
+    for front, away, patches, is_shuttle in items:
+        if front and not netted:
+            blend(frame, stage.net)
+            netted = True
+        if not is_shuttle:
+            hidden = max(
+                [hidden] + [_alpha_at(p, xy) for p in patches[:1] if patch is not None and away < depth]
+            )
+        if is_shuttle and not with_shuttle:
+            continue
+        for p in patches:
+            blend(frame, p)
+    if not netted:
+        blend(frame, stage.net)
+    return frame, _truth(stage, patch, head[0], axis[0], int(state[0]), hidden)
+
+
+def _shuttle_patch(stage: Stage, time_s: float, exposure: float) -> Patch | None:
+    times = time_s + np.linspace(-0.5, 0.5, 5) * exposure
+    heads, axes, _ = stage.timeline.at(times)
+    xy, _ = stage.camera.project(heads)
+    streak = float(np.linalg.norm(np.diff(xy, axis=0), axis=1).sum())
+    count = int(np.clip(streak / 1.2, 1, 60))
+    times = time_s + ((np.arange(count) + 0.5) / count - 0.5) * exposure
+    heads, axes, _ = stage.timeline.at(times)
+    patch = draw_shuttle(stage.camera, stage.look.shuttle, heads, axes)
+    gain = min(1.1 * stage.gain_at(heads[count // 2]), 1.2)
+    return (
+        patch
+        if patch is None
+        else Patch(patch.x0, patch.y0, cv2.convertScaleAbs(patch.rgb, alpha=gain), patch.alpha)
+    )
+
+
+def _player_patches(
+    stage: Stage, player: Player, outfit: Outfit, time_s: float, frame: np.ndarray
+) -> tuple[list[Patch], np.ndarray]:
+    """Body and racket of a player, and where it stands (3,); the shadow is drawn at once."""
+    joints = pose(player, time_s)
+    spot = joints[J["pelvis"]]
+    gain = stage.gain_at(spot)
+    _shadow(stage, joints, frame)
+    moved, exposure = [joints], stage.look.shuttle.exposure_s
+    if any(abs(hit.time_s - time_s) < 0.3 for hit in player.hits):  # a swing blurs the racket
+        moved = [pose(player, time_s - 0.4 * exposure), joints, pose(player, time_s + 0.4 * exposure)]
+    ends = np.array([[m[J[f"hand_{'r' if player.handed > 0 else 'l'}"]], m[J["racket_tip"]]] for m in moved])
+    body = draw_figure(stage.camera, joints, outfit, gain)
+    racket = draw_racket(
+        stage.camera, ends[:, 0], ends[:, 1], np.array([0.3, player.side, 0.2]), outfit.racket, gain
+    )
+    return [p for p in (body, racket) if p is not None], spot
+
+
+def _shadow(stage: Stage, joints: np.ndarray, frame: np.ndarray) -> None:
+    """Soft shadows of the body and of each foot."""
+    for spots, radius, dark in (
+        (joints[[J["pelvis"]]], 0.5, 0.28),
+        (joints[[J["toe_l"], J["toe_r"]]], 0.16, 0.3),
+    ):
+        for spot in spots * np.array([1, 1, 0]):
+            around = spot + np.array([[-radius, 0, 0], [radius, 0, 0], [0, -radius, 0], [0, radius, 0]])
+            xy, depth = stage.camera.project(around)
+            if depth.min() < 0.5:
+                continue
+            low, high = np.floor(xy.min(0)).astype(int), np.ceil(xy.max(0)).astype(int)
+            x0, y0 = np.maximum(low, 0)
+            x1, y1 = min(high[0], frame.shape[1]), min(high[1], frame.shape[0])
+            if x1 <= x0 or y1 <= y0 or (high - low).max() > 900:
+                continue
+            blob = cv2.resize(_BLOB, tuple(int(s) for s in high - low), interpolation=cv2.INTER_LINEAR)
+            blob = blob[y0 - low[1] : y1 - low[1], x0 - low[0] : x1 - low[0]]
+            keep = cv2.convertScaleAbs(blob, alpha=-dark, beta=255)
+            cv2.multiply(frame[y0:y1, x0:x1], cv2.merge([keep] * 3), dst=frame[y0:y1, x0:x1], scale=1 / 255)
+
+
+def _make_blob() -> np.ndarray:
+    y, x = np.mgrid[-1:1:48j, -1:1:48j]
+    return (255 * np.clip(1 - (x * x + y * y), 0, 1)).astype(np.uint8)
+
+
+_BLOB = _make_blob()
+
+
+def _alpha_at(patch: Patch, xy: np.ndarray) -> float:
+    """How much a patch covers a point (2,), 0 to 1."""
+    x, y = int(np.floor(xy[0])) - patch.x0, int(np.floor(xy[1])) - patch.y0
+    if 0 <= x < patch.alpha.shape[1] and 0 <= y < patch.alpha.shape[0]:
+        return float(patch.alpha[y, x, 0]) / 255
+    return 0.0
+
+
+def _truth(
+    stage: Stage, patch: Patch | None, head: np.ndarray, axis: np.ndarray, state: int, hidden: float
+) -> Truth:
+    if patch is None:
+        return Truth(False, np.nan, np.nan, state == AIR, (np.nan, np.nan))
+    (x, y), depth = stage.camera.project(head)
+    tail, _ = stage.camera.project(head - axis * 0.072 * stage.look.shuttle.size)
+    h, w = stage.size_hw
+    visible = bool(depth > 0.5 and 0 <= x < w and 0 <= y < h and hidden < HIDDEN_ALPHA)
+    place = (float(x), float(y)) if visible else (np.nan, np.nan)
+    return Truth(visible, *place, state == AIR, (float(x + tail[0]) / 2, float(y + tail[1]) / 2))
+
+
+def _shaken(frame: np.ndarray, truth: Truth, shake: np.ndarray) -> tuple[np.ndarray, Truth]:
+    """Move the whole picture by a sub-pixel amount, and the truth with it."""
+    matrix = np.array([[1, 0, shake[0]], [0, 1, shake[1]]], np.float32)
+    h, w = frame.shape[:2]
+    frame = cv2.warpAffine(frame, matrix, (w, h), borderMode=cv2.BORDER_REPLICATE)
+    x, y = truth.x_px + shake[0], truth.y_px + shake[1]
+    visible = truth.visible and 0 <= x < w and 0 <= y < h
+    body = (truth.body_xy_px[0] + float(shake[0]), truth.body_xy_px[1] + float(shake[1]))
+    place = (float(x), float(y)) if visible else (np.nan, np.nan)
+    return frame, Truth(visible, *place, truth.in_play, body)
+
+
+def _behind_overlay(truth: Truth, x: int, y: int, picture: np.ndarray) -> Truth:
+    h, w = picture.shape[:2]
+    if truth.visible and x <= truth.x_px < x + w and y <= truth.y_px < y + h:
+        return Truth(False, np.nan, np.nan, truth.in_play, truth.body_xy_px)
+    return truth

@@ -1,0 +1,332 @@
+"""The tracker: two networks and a state machine that decides, frame by frame, which of them looks where.
+
+Stands between runtime and tracking (which reads and writes files). Stage 2 follows the shuttle on
+crops; a calibration (stage 1, then stage 2 around its places) finds it again when the track looks sick.
+History is the tracker's own past predictions, never ground truth.
+"""
+
+import math
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from shuttlelib.errors import UsageError
+from shuttlelib.frames import Frame
+from shuttlelib.geometry import SizeHW, Window, crop_window, frame_to_window, full_window, window_to_frame
+from shuttlelib.runtime import Backend
+
+MODES = ("smart", "fast", "calibration")
+BASE_FPS = 30.0  # past frames lie one thirtieth of a second apart, as in training
+PAST = 30  # rows of history a network may ask for
+_DOUBTS = ("lost", "jump", "turn")  # triggers of a track that was seen until now: many of them mean noise
+
+
+@dataclass(frozen=True)
+class TrackParams:
+    """Every threshold of the tracker, independent of resolution and frame rate.
+
+    Heights are the frame's; speeds are per thirtieth of a second.
+
+    Attributes:
+        visible_threshold: probability from which stage 2's answer counts as visible.
+        triangle_radius_heights: circumradius of the three crops around stage 1's place.
+        stage1_candidates: places of stage 1 that stage 2 looks at: the first through the triangle, each
+            further one through one crop.
+        candidate_min_score: further places below this score are not looked at.
+        motion_gain: share of the last step that the next one is expected to repeat. On the real
+            rallies' train labels 0.7 leaves half as many crops missed as 0 (stay) and fewer than 1
+            (linear); quadratic extrapolation misses most, because it multiplies the label noise.
+        coast_s: how long an unseen shuttle is expected to keep moving; then its last place is watched.
+        fast_interval_s: fast mode: time between calibrations.
+        ask_again_s: smart mode: calibrate each time the shuttle was unseen for this long.
+        jump_heights: smart mode: calibrate when the position moves farther than this.
+        turn_deg: smart mode: calibrate when the path turns by more than this …
+        turn_min_step_heights: … and both steps are at least this long (shorter ones are noise).
+        noise_window_s: when within this time …
+        noise_calibrations: … this many calibrations came from a seen track (lost, jump, turn), the
+            rows of that time are withdrawn: told as not visible. 0 never withdraws.
+    """
+
+    visible_threshold: float = 0.5
+    triangle_radius_heights: float = 0.06
+    stage1_candidates: int = 3
+    candidate_min_score: float = 0.1
+    motion_gain: float = 0.7
+    coast_s: float = 0.1
+    fast_interval_s: float = 0.5
+    ask_again_s: float = 0.1
+    jump_heights: float = 0.1
+    turn_deg: float = 90.0
+    turn_min_step_heights: float = 0.012
+    noise_window_s: float = 0.2
+    noise_calibrations: int = 4
+
+
+@dataclass
+class Row:
+    """What the tracker says of one frame.
+
+    Attributes:
+        frame: number of the frame.
+        time_s: its time.
+        visible: whether the shuttle's head is visible.
+        x_px, y_px: the head, native px; nan where not visible.
+        confidence: calibrated probability that the row is right: visible and placed well, or not visible.
+        source: detected (a network saw it), rectified (filled in by physics), held (kept from an earlier
+            frame) or none (not visible).
+    """
+
+    frame: int
+    time_s: float
+    visible: bool
+    x_px: float
+    y_px: float
+    confidence: float
+    source: str
+
+
+class _Found(NamedTuple):
+    """Stage 2's answer at its best crop."""
+
+    xy_px: np.ndarray  # (2,) native px, a guess when not visible
+    probability: float
+
+
+def history_stride(fps: float) -> int:
+    """Frames between two looks: the nearest whole number to one thirtieth of a second, at least 1."""
+    return max(1, round(fps / BASE_FPS))
+
+
+class Tracker:
+    """Tracks the shuttle through the frames of one video, given one after the other.
+
+    Args:
+        stage1: finds the region in the letterboxed whole frame.
+        stage2: places the head in a crop at the canonical scale.
+        size_hw: of the frames, px.
+        fps: of the video.
+        mode: smart, fast or calibration.
+        params: thresholds.
+        calibration: `{"visible": [a, b], "invisible": [a, b]}`: confidence = sigmoid(a * logit(p) + b) of
+            the raw probability p that a row is right; None leaves p as it is.
+
+    Attributes:
+        counts: how often each trigger fired (start, interval, always, lost, unseen, jump, turn), how
+            many rows were withdrawn, and how many inputs each network saw.
+
+    Raises:
+        UsageError: no such mode.
+    """
+
+    def __init__(
+        self,
+        stage1: Backend,
+        stage2: Backend,
+        size_hw: SizeHW,
+        fps: float,
+        mode: str = "smart",
+        params: TrackParams | None = None,
+        calibration: Mapping[str, tuple[float, float]] | None = None,
+    ) -> None:
+        if mode not in MODES:
+            raise UsageError(f"--mode {mode}: choose one of {', '.join(MODES)}")
+        self.stage1, self.stage2, self.size_hw, self.fps, self.mode = stage1, stage2, size_hw, fps, mode
+        self.params = params or TrackParams()
+        self.calibration = dict(calibration or {})
+        self.counts: Counter[str] = Counter()
+        self._stride = history_stride(fps)
+        self._per_base = fps / BASE_FPS / self._stride  # steps of one stride to thirtieths of a second
+        self._whole = full_window(size_hw, stage1.input_hw)
+        self._frames: deque[Frame] = deque(maxlen=3 * self._stride + 1)
+        self._rows: deque[Row] = deque(maxlen=PAST * self._stride)
+        self._last_seen: np.ndarray | None = None  # native px
+        self._hint: np.ndarray | None = None  # best place of the last calibration, visible or not
+        self._unseen = 0
+        self._since_calibration = 0
+        self._noise_frames = max(1, self._frames_in(self.params.noise_window_s))
+        self._doubts: deque[bool] = deque(maxlen=self._noise_frames)
+
+    def track(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Row]]:
+        """Each frame with its final row, in order; rows wait until they can no longer be withdrawn.
+
+        When `frames` raises, the rows so far come out first.
+        """
+        waiting: deque[tuple[Frame, Row]] = deque()
+        failure: Exception | None = None
+        source = iter(frames)
+        while True:
+            try:
+                frame = next(source)
+            except StopIteration:
+                break
+            except Exception as error:
+                failure = error
+                break
+            waiting.append((frame, self.step(frame)))
+            if len(waiting) > self._noise_frames:
+                yield waiting.popleft()
+        yield from waiting
+        if failure is not None:
+            raise failure
+
+    def step(self, frame: Frame) -> Row:
+        """The row of the next frame; a later step may still withdraw it (change it to not visible)."""
+        self._frames.append(frame)
+        trigger, found = "", None
+        if self.mode == "calibration":
+            trigger = "always"
+        elif self._hint is None:
+            trigger = "start"
+        elif self.mode == "fast" and self._since_calibration + 1 >= self._frames_in(
+            self.params.fast_interval_s
+        ):
+            trigger = "interval"
+        else:
+            found = self._look(self._expected(frame.index))
+            trigger = self._doubt(found) if self.mode == "smart" else ""
+        self._since_calibration += 1
+        if trigger:
+            self.counts[trigger] += 1
+            self._since_calibration = 0
+            calibrated = self._calibrate()
+            self._hint = calibrated.xy_px
+            if found is None or calibrated.probability > found.probability:
+                found = calibrated
+        assert found is not None  # one of the two looked
+        row = self._row(frame, found)
+        self._rows.append(row)
+        self._doubts.append(trigger in _DOUBTS)
+        if 0 < self.params.noise_calibrations <= sum(self._doubts):
+            self._withdraw()
+        return row
+
+    def _frames_in(self, seconds: float) -> int:
+        return max(1, round(seconds * self.fps))
+
+    def _calibrate(self) -> _Found:
+        """Stage 1 on the whole frame, stage 2 on crops around its places; the most visible one wins."""
+        result = self.stage1.run(self._input([self._whole]), self._history([self._whole], self.stage1))
+        self.counts["stage1_inputs"] += 1
+        places = window_to_frame(result.xy[0].astype(np.float64), self._whole)
+        radius = self.params.triangle_radius_heights * self.size_hw[0]
+        angles = np.deg2rad([-90, 30, 150])
+        centers = [places[0] + radius * np.array([math.cos(a), math.sin(a)]) for a in angles]
+        for place, score in zip(places[1:], result.score[0, 1:]):
+            if len(centers) < self.params.stage1_candidates + 2 and score >= self.params.candidate_min_score:
+                centers.append(place)
+        return self._look(centers)
+
+    def _look(self, centers: list[np.ndarray]) -> _Found:
+        """Stage 2 on a crop at each centre, in one batch; the most visible one."""
+        side = self.stage2.input_hw[0]
+        limit = np.array([self.size_hw[1], self.size_hw[0]], dtype=np.float64)
+        windows = [crop_window(np.clip(center, 0, limit), self.size_hw, side) for center in centers]
+        result = self.stage2.run(self._input(windows), self._history(windows, self.stage2))
+        self.counts["stage2_inputs"] += len(windows)
+        best = int(np.argmax(result.visible))
+        xy_px = window_to_frame(result.xy[best, 0].astype(np.float64), windows[best])
+        return _Found(np.clip(xy_px, 0, limit), float(result.visible[best]))
+
+    def _input(self, windows: list[Window]) -> np.ndarray:
+        """(B, 4, h, w, 3): the current frame and three past ones through each window, oldest first."""
+        batch = np.empty((len(windows), 4, windows[0].out_h, windows[0].out_w, 3), np.uint8)
+        for back in range(4):
+            frame = self._frames[max(0, len(self._frames) - 1 - self._stride * back)]
+            for images, window in zip(batch, windows):
+                images[3 - back] = frame.window(window)
+        return batch
+
+    def _history(self, windows: list[Window], network: Backend) -> np.ndarray | None:
+        """(B, 30, 3) float32 past x, y in 0..1 of each window and visible, oldest first."""
+        if not network.uses_history:
+            return None
+        history = np.zeros((len(windows), PAST, 3), np.float32)
+        for back in range(1, min(PAST, len(self._rows) // self._stride) + 1):
+            row = self._rows[-self._stride * back]
+            if row.visible:
+                for past, window in zip(history, windows):
+                    xy = frame_to_window(np.array([row.x_px, row.y_px]), window)
+                    past[-back] = *(xy / (window.out_w, window.out_h)), 1
+        return history
+
+    def _expected(self, index: int) -> list[np.ndarray]:
+        """Where to follow, native px: the last place and a share of the last step.
+
+        While the shuttle is unseen the last calibration's best place is watched too, if it is elsewhere.
+        """
+        places = [] if self._last_seen is None else [self._last_seen]
+        coast = self._frames_in(self.params.coast_s)
+        seen = [row for row in list(self._rows)[-3 * coast :] if row.visible][-2:]
+        if len(seen) == 2 and self._unseen < coast:
+            before, last = (np.array([row.x_px, row.y_px]) for row in seen)
+            velocity = (last - before) / (seen[1].frame - seen[0].frame)
+            places = [last + self.params.motion_gain * velocity * (index - seen[1].frame)]
+        if self._hint is not None and (not places or self._unseen):
+            apart = self.params.triangle_radius_heights * self.size_hw[0]
+            if not places or float(np.abs(self._hint - places[0]).max()) > apart:
+                places.append(self._hint)
+        return places
+
+    def _doubt(self, found: _Found) -> str:
+        """Which sign of a sick track the answer shows, if any."""
+        if found.probability < self.params.visible_threshold:
+            if self._unseen == 0:
+                return "lost"
+            return "unseen" if (self._unseen + 1) % self._frames_in(self.params.ask_again_s) == 0 else ""
+        points = [found.xy_px]
+        for back in (1, 2):
+            row = self._rows[-self._stride * back] if len(self._rows) >= self._stride * back else None
+            if row is None or not row.visible:
+                break
+            points.append(np.array([row.x_px, row.y_px]))
+        steps = [(new - old) / self.size_hw[0] * self._per_base for new, old in pairwise(points)]
+        if steps and np.hypot(*steps[0]) > self.params.jump_heights:
+            return "jump"
+        if (
+            len(steps) == 2
+            and _turn_deg(steps[1], steps[0], self.params.turn_min_step_heights) > self.params.turn_deg
+        ):
+            return "turn"
+        return ""
+
+    def _row(self, frame: Frame, found: _Found) -> Row:
+        """The row of an answer; also moves the place to follow."""
+        visible = found.probability >= self.params.visible_threshold
+        self._unseen = 0 if visible else self._unseen + 1
+        if visible:
+            self._last_seen = found.xy_px
+            x_px, y_px = (float(value) for value in found.xy_px)
+            confidence = self._confidence("visible", found.probability)
+            return Row(frame.index, frame.time_s, True, x_px, y_px, confidence, "detected")
+        confidence = self._confidence("invisible", 1 - found.probability)
+        return Row(frame.index, frame.time_s, False, math.nan, math.nan, confidence, "none")
+
+    def _confidence(self, kind: str, probability: float) -> float:
+        if kind not in self.calibration:
+            return probability
+        a, b = self.calibration[kind]
+        p = min(max(probability, 1e-6), 1 - 1e-6)
+        return 1 / (1 + math.exp(-(a * math.log(p / (1 - p)) + b)))
+
+    def _withdraw(self) -> None:
+        """Tell the rows of the noise window as not visible; the track starts anew."""
+        for row in list(self._rows)[-len(self._doubts) :]:
+            if row.visible:
+                row.visible, row.x_px, row.y_px, row.source = False, math.nan, math.nan, "none"
+                row.confidence = 1 - row.confidence
+                self.counts["withdrawn_rows"] += 1
+        self._doubts.clear()
+        self._unseen += 1
+
+
+def _turn_deg(before: np.ndarray, after: np.ndarray, least: float) -> float:
+    """Angle between two steps (2,), degrees; 0 where one is shorter than `least`."""
+    lengths = float(np.hypot(*before)), float(np.hypot(*after))
+    if min(lengths) < max(least, 1e-9):
+        return 0.0
+    cosine = float(before @ after) / (lengths[0] * lengths[1])
+    return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))

@@ -1,0 +1,210 @@
+"""Track video files: models and a video in; CSV, summary and overlay out; between tracker and metrics.
+
+The state machine that does the finding is in `tracker`.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from shuttlelib import __version__, runtime
+from shuttlelib.errors import UsageError
+from shuttlelib.files import atomic_write
+from shuttlelib.frames import Frame
+from shuttlelib.tracker import MODES, Row, Tracker, TrackParams
+from shuttlelib.video import TruncatedVideoError, VideoInfo, VideoWriter, probe, read_frames
+
+__all__ = [
+    "COLUMNS",
+    "MODES",
+    "Networks",
+    "Row",
+    "TrackParams",
+    "TrackResult",
+    "Tracker",
+    "check_stems",
+    "load_networks",
+    "track_video",
+]
+
+COLUMNS = ("frame", "time_s", "visible", "x_px", "y_px", "confidence", "source")
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The loaded pair, and how to turn stage 2's probability into a confidence."""
+
+    stage1: runtime.Backend
+    stage2: runtime.Backend
+    calibration: dict[str, Any] | None = None
+    why: str = "given"
+
+
+@dataclass(frozen=True)
+class TrackResult:
+    """What tracking one video gave.
+
+    Attributes:
+        csv, overlay, summary_json: the files written; overlay is None unless asked for.
+        summary: what the JSON holds.
+        warning: one line when the video gave fewer frames than it promised, else empty.
+    """
+
+    csv: Path
+    overlay: Path | None
+    summary_json: Path
+    summary: dict[str, Any]
+    warning: str = ""
+
+
+def load_networks(
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    models_dir: Path | None = None,
+    versions: tuple[str, str] | None = None,
+) -> Networks:
+    """Load a stage-1 and a stage-2 version.
+
+    Args:
+        backend, device, threads: see `runtime.load`.
+        models_dir: folder of models; None is the repository's.
+        versions: names of the two; None takes the default pair.
+
+    Raises:
+        ShuttleError: see `runtime.load`.
+    """
+    root = Path(models_dir or runtime.paths.MODELS)
+    dirs = (root / versions[0], root / versions[1]) if versions else runtime.default_pair(root)
+    name, where, why = runtime.choose(dirs[1], backend, device)
+    stage1, stage2 = (runtime.load(folder, name, where, threads) for folder in dirs)
+    return Networks(stage1, stage2, runtime.read_card(dirs[1]).get("calibration"), why)
+
+
+def check_stems(videos: Sequence[Path]) -> None:
+    """Refuse videos whose outputs would overwrite each other.
+
+    Raises:
+        UsageError: two of them have the same stem.
+    """
+    seen: dict[str, Path] = {}
+    for path in map(Path, videos):
+        if path.stem in seen:
+            first = seen[path.stem]
+            raise UsageError(
+                f"{first} and {path} would both write {path.stem}.csv; track them into two folders"
+            )
+        seen[path.stem] = path
+
+
+def track_video(
+    path: str | Path,
+    out_dir: str | Path,
+    mode: str = "smart",
+    backend: str = "auto",
+    device: str = "auto",
+    overlay: bool = False,
+    threads: int | None = None,
+    models_dir: Path | None = None,
+    params: TrackParams | None = None,
+    networks: Networks | None = None,
+    on_frame: Callable[[int, VideoInfo], None] | None = None,
+) -> TrackResult:
+    """Find the shuttle in every frame of a video.
+
+    Writes `<stem>.csv` (one row a decoded frame), `<stem>.json` (summary) and with `overlay`
+    `<stem>.mp4` into `out_dir`; each appears complete or not at all.
+
+    Args:
+        path: the video.
+        out_dir: folder for the outputs, made if missing.
+        mode: smart, fast or calibration.
+        backend, device, threads, models_dir: see `load_networks`; unused when `networks` is given.
+        overlay: also write the video with the track drawn over it.
+        params: thresholds.
+        networks: a loaded pair, to track many videos without loading again.
+        on_frame: called after each row with the number of rows so far, for progress bars.
+
+    Raises:
+        VideoError: nothing of the video can be decoded.
+        WriteError: `out_dir` cannot be written.
+        UsageError: an unknown mode, backend or device, or the overlay would replace the video itself.
+    """
+    path, out_dir = Path(path), Path(out_dir)
+    files = {suffix: out_dir / f"{path.stem}.{suffix}" for suffix in ("csv", "json", "mp4")}
+    if overlay and files["mp4"].exists() and path.exists() and files["mp4"].samefile(path):
+        raise UsageError(f"--out {out_dir}: the overlay would replace {path}; choose another folder")
+    info = probe(path)
+    nets = networks or load_networks(backend, device, threads, models_dir)
+    size_hw = (info.height // 2 * 2, info.width // 2 * 2)
+    tracker = Tracker(nets.stage1, nets.stage2, size_hw, info.fps, mode, params, nets.calibration)
+    warning, frames, visible, start = "", 0, 0, time.perf_counter()
+    with ExitStack() as outputs:
+        report = outputs.enter_context(atomic_write(files["json"]))  # entered first, so renamed last
+        csv = outputs.enter_context(outputs.enter_context(atomic_write(files["csv"])).open("w", newline="\n"))
+        emit = _emitter(csv, _overlay_writer(files["mp4"], size_hw, info.fps, outputs) if overlay else None)
+        try:
+            for frame, row in tracker.track(read_frames(path)):
+                emit(frame, row)
+                frames, visible = frames + 1, visible + row.visible
+                if on_frame is not None:
+                    on_frame(frames, info)
+        except TruncatedVideoError as error:
+            warning = str(error)
+        seconds = time.perf_counter() - start
+        summary = _summary(info, nets, tracker, frames, visible, seconds, warning)
+        report.write_text(json.dumps(summary, indent=2) + "\n")
+    return TrackResult(files["csv"], files["mp4"] if overlay else None, files["json"], summary, warning)
+
+
+def _overlay_writer(
+    path: Path, size_hw: tuple[int, int], fps: float, outputs: ExitStack
+) -> Callable[[Frame, Row], None]:
+    from shuttlelib.overlay import Overlay
+
+    writer = outputs.enter_context(VideoWriter(path, size_hw, fps))
+    drawing = Overlay(size_hw[0], fps)
+    return lambda frame, row: writer.write(drawing.draw(frame.rgb, row))
+
+
+def _emitter(csv: TextIO, draw: Callable[[Frame, Row], None] | None) -> Callable[[Frame, Row], None]:
+    """What is done with each final row."""
+    csv.write(",".join(COLUMNS) + "\n")
+
+    def emit(frame: Frame, row: Row) -> None:
+        place = f"{row.x_px:.3f},{row.y_px:.3f}" if row.visible else ","
+        csv.write(
+            f"{row.frame},{row.time_s:.6f},{int(row.visible)},{place},{row.confidence:.4f},{row.source}\n"
+        )
+        if draw is not None:
+            draw(frame, row)
+
+    return emit
+
+
+def _summary(
+    info: VideoInfo, nets: Networks, tracker: Tracker, frames: int, visible: int, seconds: float, warning: str
+) -> dict[str, Any]:
+    return {
+        "video": info.path.name,
+        "width": info.width,
+        "height": info.height,
+        "fps": info.fps,
+        "frames": frames,
+        "frames_expected": info.frame_count,
+        "visible_share": round(visible / frames, 4),
+        "seconds": round(seconds, 3),
+        "speed_fps": round(frames / seconds, 1),
+        "backend": nets.stage2.name,
+        "backend_why": nets.why,
+        "device": nets.stage2.device,
+        "mode": tracker.mode,
+        "versions": {"stage1": nets.stage1.version, "stage2": nets.stage2.version, "shuttlelib": __version__},
+        "counts": dict(tracker.counts),
+        "params": asdict(tracker.params),
+        "warning": warning,
+    }

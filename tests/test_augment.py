@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from shuttlelib import augment
+
+H, W = 64, 96
+
+
+def blob(x, y, frames=4):
+    """Black frames with a bright Gaussian at (x, y), continuous coordinates."""
+    ys, xs = np.mgrid[:H, :W] + 0.5
+    image = 250 * np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / (2 * 2.0**2))
+    return torch.from_numpy(np.tile(image.astype(np.uint8), (frames, 3, 1, 1)))
+
+
+def centroid(frame):
+    weight = frame.double().mean(0)
+    ys, xs = torch.meshgrid(torch.arange(H) + 0.5, torch.arange(W) + 0.5, indexing="ij")
+    return torch.stack([(weight * xs).sum(), (weight * ys).sum()]) / weight.sum()
+
+
+def only(*steps):
+    """An augmentation of just these steps."""
+    result = augment.Augmentation()
+    result.pipeline = v2.Compose(list(steps))
+    return result
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        augment.Flip(1.0),
+        v2.RandomAffine(
+            0, translate=(0.1, 0.1), scale=(0.7, 1.4), interpolation=v2.InterpolationMode.BILINEAR
+        ),
+    ],
+    ids=["flip", "affine"],
+)
+@settings(max_examples=20, deadline=None)
+@given(x=st.floats(30, 66), y=st.floats(24, 40), seed=st.integers(0, 1000))
+def test_points_move_with_the_pixels(step, x, y, seed):
+    torch.manual_seed(seed)
+    frames, points = only(step)(blob(x, y), torch.tensor([[x, y]]))
+    assert torch.dist(points[0], centroid(frames[3])) < 0.15
+
+
+def test_flip_twice_is_the_identity():
+    flip = only(augment.Flip(1.0))
+    frames, points = blob(20.25, 30.5), torch.tensor([[20.25, 30.5], [torch.nan, torch.nan]])
+    again = flip(*flip(frames, points))
+    assert torch.equal(again[0], frames)
+    assert torch.allclose(again[1], points, equal_nan=True)
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_the_invisible_stays_invisible_and_nothing_else_does(seed):
+    torch.manual_seed(seed)
+    points = torch.tensor([[torch.nan, torch.nan], [10.0, 20.0], [torch.nan, torch.nan]])
+    _, moved = augment.Augmentation(scale=(0.7, 1.4))(blob(10, 20), points)
+    assert torch.isnan(moved).all(1).tolist() == [True, False, True]
+
+
+def test_colour_is_shared_by_the_four_frames_and_changes_with_the_draw():
+    torch.manual_seed(0)
+    frames = torch.randint(0, 256, (1, 3, H, W), dtype=torch.uint8).expand(4, -1, -1, -1)
+    colour = only(augment.SharedColour(0.3))
+    first, second = colour(frames, torch.zeros(1, 2))[0], colour(frames, torch.zeros(1, 2))[0]
+    assert all(torch.equal(first[0], frame) for frame in first[1:])
+    assert not torch.equal(first, second)
+    assert not torch.equal(first[0], frames[0])
+
+
+def noise_levels(kind, seed=0):
+    torch.manual_seed(seed)
+    grey = torch.full((4, 3, H, W), 128, dtype=torch.uint8)
+    noisy, _ = only(augment.FrameNoise(0.04, kind))(grey, torch.zeros(1, 2))
+    return noisy, (noisy.double() - 128).std(dim=(1, 2, 3)) / 255
+
+
+def test_uniform_noise_draws_a_level_for_every_frame_and_no_frame_inherits_it():
+    levels = torch.stack([noise_levels("uniform", seed)[1] for seed in range(200)])
+    assert 0 <= levels.min() < 0.005
+    assert 0.035 < levels.max() < 0.045
+    assert (levels.mean(0) - 0.02).abs().max() < 0.003  # the same for every place: none shrinks
+    assert (torch.corrcoef(levels.T) - torch.eye(4)).abs().max() < 0.25
+
+
+def test_constant_noise_has_one_level_and_differs_between_frames():
+    noisy, levels = noise_levels("constant")
+    assert (levels - 0.04).abs().max() < 0.002
+    assert not torch.equal(noisy[0], noisy[1])
+
+
+def test_past_jitter_leaves_the_head_alone():
+    torch.manual_seed(0)
+    points = tv_tensors.KeyPoints(torch.full((31, 2), 40.0), canvas_size=(H, W))
+    moved = augment.PastJitter(0.01)(points)
+    assert torch.equal(moved[0], points[0])
+    assert 0.5 < (moved[1:] - points[1:]).std() / (0.01 * W) < 1.5
+
+
+def test_the_same_draw_repeats():
+    results = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        results.append(augment.Augmentation(scale=(0.7, 1.4))(blob(40, 30), torch.tensor([[40.0, 30.0]])))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])

@@ -1,0 +1,166 @@
+import json
+import re
+
+import numpy as np
+import pytest
+from fakes import cut_short, write_models
+
+from shuttlelib import cli, tracking
+
+SIZE_HW = (90, 160)
+
+
+@pytest.fixture
+def models(tmp_path):
+    return write_models(tmp_path / "models", (45, 80), (160, 160))
+
+
+@pytest.fixture
+def shuttle(capsys):
+    """Run a command line: exit status, standard output, lines on standard error."""
+
+    def run(*arguments):
+        status = cli.run([str(argument) for argument in arguments])
+        streams = capsys.readouterr()
+        return status, streams.out, streams.err.splitlines()
+
+    return run
+
+
+def court(index):
+    rgb = np.random.default_rng(index).integers(20, 40, (*SIZE_HW, 3), dtype=np.uint8)
+    rgb[40:48, 20 + 4 * index : 28 + 4 * index] = 250
+    return rgb
+
+
+@pytest.fixture
+def clip(tiny_video):
+    return tiny_video("rally.mp4", frames=8, size_hw=SIZE_HW, draw=court)
+
+
+def files_in(folder):
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_track_writes_its_files_and_a_last_line(shuttle, clip, models, tmp_path):
+    out = tmp_path / "out"
+    status, text, errors = shuttle(
+        "track", clip, "--out", out, "--models", models, "--device", "cpu", "--threads", 1, "--overlay"
+    )
+    assert (status, errors) == (0, [])
+    assert files_in(out) == ["rally.csv", "rally.json", "rally.mp4"]
+    pattern = (
+        r"frames 8, seconds [\d.]+, fps [\d.]+, visible share 1.000, backend onnx, device cpu \(1 threads\)"
+    )
+    assert re.fullmatch(pattern, text.splitlines()[-1])
+
+
+def test_several_videos_go_on_past_a_bad_one(shuttle, clip, models, tmp_path):
+    (tmp_path / "bad.mp4").touch()
+    out = tmp_path / "out"
+    status, text, errors = shuttle("track", tmp_path / "bad.mp4", clip, "--out", out, "--models", models)
+    assert status == 1
+    assert len(errors) == 1
+    assert "bad.mp4: the file is empty" in errors[0]
+    assert files_in(out) == ["rally.csv", "rally.json"]
+    assert text.startswith("frames 8,")
+
+
+def test_a_truncated_video_warns_and_exits_1(shuttle, tiny_video, models, tmp_path):
+    cut = cut_short(tiny_video("cut.mp4", frames=30, size_hw=SIZE_HW, draw=court), 0.5)
+    status, text, errors = shuttle("track", cut, "--out", tmp_path / "out", "--models", models)
+    assert status == 1
+    assert len(errors) == 1
+    assert errors[0].startswith(f"warning: {cut}: the video stops in the middle")
+    assert files_in(tmp_path / "out") == ["cut.csv", "cut.json"]
+    assert text.startswith("frames ")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "the file is empty"), (b"some text\n" * 50, "not a video"), (None, "no such file")],
+)
+def test_bad_videos_get_one_line_and_exit_1(shuttle, models, tmp_path, content, words):
+    if content is not None:
+        (tmp_path / "bad.mp4").write_bytes(content)
+    status, text, errors = shuttle(
+        "track", tmp_path / "bad.mp4", "--out", tmp_path / "out", "--models", models
+    )
+    assert (status, text, len(errors)) == (1, "", 1)
+    assert words in errors[0]
+    assert files_in(tmp_path / "out") == []
+
+
+def test_a_folder_that_cannot_be_written_gets_one_line(shuttle, clip, models, tmp_path):
+    (tmp_path / "file").touch()
+    status, _, errors = shuttle("track", clip, "--out", tmp_path / "file", "--models", models)
+    assert (status, len(errors)) == (1, 1)
+    assert "cannot be written" in errors[0]
+
+
+def test_wrong_usage_exits_2_with_one_line(shuttle, clip, models, tmp_path):
+    out = ("--out", tmp_path / "out")
+    for arguments, words in (
+        (("track", clip), "--out"),
+        (("track", clip, *out, "--mode", "quick"), "--mode quick"),
+        (("track", clip, *out, "--backend", "jax"), "--backend jax"),
+        (("track", clip, *out, "--device", "tpu"), "--device tpu"),
+        (("track", clip, *out, "--threads", "0"), "--threads"),
+        (("track", clip, clip, *out, "--models", models), "would both write"),
+        (("trakc",), "trakc"),
+        (("evaluate", "--pred", tmp_path / "none", "--labels", tmp_path), "no such folder"),
+        (("evaluate", "--pred", tmp_path, "--labels", tmp_path, "--size", "720p"), "WIDTHxHEIGHT"),
+    ):
+        status, _, errors = shuttle(*arguments)
+        assert (status, len(errors)) == (2, 1), arguments
+        assert words in errors[0]
+    assert files_in(tmp_path / "out") == []
+
+
+def test_missing_models_are_named(shuttle, clip, tmp_path):
+    status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", tmp_path / "none")
+    assert (status, len(errors)) == (1, 1)
+    assert "no default.json" in errors[0]
+
+
+def test_what_nobody_foresaw_is_one_line_too(shuttle, clip, models, tmp_path, monkeypatch):
+    def explode(*_, **__):
+        raise ZeroDivisionError("two\nlines")
+
+    monkeypatch.setattr(tracking, "track_video", explode)
+    status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
+    assert (status, len(errors)) == (1, 1)
+    assert errors[0].startswith("error: internal, ZeroDivisionError: two lines")
+
+
+def test_ctrl_c_is_quiet(shuttle, clip, models, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tracking.Tracker, "step", interrupt)
+    status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
+    assert (status, errors) == (1, ["interrupted: nothing half-written is left"])
+    assert files_in(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("command", [(), ("track",), ("evaluate",), ("data",)])
+def test_every_help_has_an_example(shuttle, command):
+    status, text, errors = shuttle(*command, "--help")
+    assert (status, errors) == (0, [])
+    assert "shuttle" in text
+    if command and command != ("data",):
+        assert f"Example: shuttle {command[0]} " in text
+
+
+def test_evaluate_reads_what_track_wrote(shuttle, clip, models, tmp_path):
+    out, labels = tmp_path / "out", tmp_path / "labels"
+    assert shuttle("track", clip, "--out", out, "--models", models, "--threads", 1)[0] == 0
+    labels.mkdir()
+    lines = ["Frame,Visibility,X,Y"] + [f"{index},1,{24 + 4 * index},44" for index in range(8)]
+    (labels / "rally.csv").write_text("\n".join(lines) + "\n")
+    status, text, errors = shuttle(
+        "evaluate", "--pred", out, "--labels", labels, "--json", tmp_path / "m.json"
+    )
+    assert (status, errors) == (0, [])
+    assert "accuracy" in text
+    assert json.loads((tmp_path / "m.json").read_text())

@@ -1,0 +1,73 @@
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from shuttlelib import clips
+from shuttlelib.cli_data import data_app
+from shuttlelib.errors import UsageError
+from shuttlelib.labels import LabelError
+
+COMMANDS = ("import", "synth", "stats", "split", "clean")
+
+
+def run(*words):
+    """The output of a command; errors come through as they are, for `shuttle` turns them into a status."""
+    result = CliRunner().invoke(data_app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def source(tmp_path, tiny_video):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        tiny_video(f"source/{name}.mp4", frames=3)
+    for name in ("a", "b"):
+        (folder / f"{name}.csv").write_text(
+            "Frame,Ball,x,y\n0,1,0.5,0.5\n0,1,0.5,0.5\n1,0,-1,-1\n2,1,0.2,0.2\n"
+        )
+    (folder / "splits.csv").write_text("clip,venue,split\na,Odense,train\nb,Tokyo,train\n")
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command):
+    assert f"Example: shuttle data {command} " in run(command, "--help")
+
+
+def test_the_road_from_a_folder_to_clean_divided_clips(source, tmp_path):
+    data, clean = tmp_path / "data", tmp_path / "clean"
+    output = run("import", source, "--out", data)
+    assert f"2 clips with 8 labelled frames in {data}" in output
+    assert "1 videos without labels left out: c" in output
+    assert "duplicate: 2 rows in 2 clips dropped" in run("clean", data, "--out", clean)
+    assert "val: 1 clips, 3 frames" in run("split", clean, "--val-share", "0.5")
+    table = tmp_path / "stats.csv"
+    output = run("stats", clean, "--csv", table)
+    assert clips.data_hash(clips.load_dataset(clean)) in output
+    assert "1 venues, 3 labelled frames, 67% visible" in output
+    assert pd.read_csv(table)["labelled"].tolist() == [3, 3]
+
+
+def test_rendered_rallies_are_a_data_folder(tmp_path):
+    run("synth", "--out", tmp_path, "--clips", 2, "--size", "160x96", "--frames", 3, "--view", "side")
+    dataset = clips.load_dataset(tmp_path)
+    assert [clip.split for clip in dataset] == ["train", "val"]
+    assert {clip.info.size_hw for clip in dataset} == {(96, 160)}
+
+
+def test_a_format_can_be_insisted_on(source, tmp_path):
+    with pytest.raises(LabelError, match="row 1, column 'Visibility' is missing"):
+        run("import", source, "--out", tmp_path / "data", "--format", "tracknet")
+
+
+@pytest.mark.parametrize("size", ["720", "1280x", "axb", "8x8"])
+def test_a_wrong_size_is_a_usage_error(size, tmp_path):
+    with pytest.raises(UsageError, match="--size"):
+        run("synth", "--out", tmp_path, "--size", size)
+
+
+def test_a_wrong_share_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="--val-share is 2"):
+        run("split", tmp_path, "--val-share", "2")

@@ -1,0 +1,203 @@
+from pathlib import Path
+
+import av
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shuttlelib import clips, labels, splits, video
+from shuttlelib.clips import Clip
+from shuttlelib.labels import ClipInfo, LabelError
+
+CSV = "Frame,Visibility,X,Y\n0,1,10,20\n1,1,13,24\n2,0,0,0\n3,1,20,30\n"
+
+
+@pytest.fixture
+def source(tmp_path, tiny_video):
+    """A folder of two labelled videos, one without labels, and their venues."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for name in ("00001", "00002", "00003"):
+        tiny_video(f"source/{name}.mp4", frames=4, fps=29.97)
+    (folder / "00001.csv").write_text(CSV)
+    (folder / "00002_ball.csv").write_text("Frame,X,Y,Visibility\n1,5,6,1\n")
+    (folder / "splits.csv").write_text("clip,venue,split\n00001,Odense,train\n00002,Tokyo,val\n")
+    return folder
+
+
+def make(name="a", venue="v", split="train", frames=100, table=None):
+    table = labels.make_table(name, [0], [False], 0, 0, "synthetic") if table is None else table
+    return Clip(name, Path("folder") / f"{name}.mp4", table, ClipInfo(64, 48, 30.0, frames), venue, split)
+
+
+def test_a_folder_is_imported_and_loaded(source, tmp_path):
+    imported = clips.import_folder(source, tmp_path / "data")
+    dataset = clips.load_dataset(tmp_path / "data")
+    assert [clip.name for clip in dataset] == [clip.name for clip in imported] == ["00001", "00002"]
+    first, second = dataset
+    assert (first.venue, first.split, second.venue, second.split) == ("Odense", "train", "Tokyo", "val")
+    assert first.info == clips.probe(source / "00001.mp4")
+    assert (first.info.size_hw, first.info.frame_count) == ((64, 96), 4)
+    assert first.info.fps == pytest.approx(29.97, abs=0.001)
+    assert first.info.video_sha256 == video.sha256(source / "00001.mp4")
+    assert first.video_path == tmp_path / "data" / "00001.mp4"
+    assert first.video_path.is_symlink()
+    assert second.table["frame"].tolist() == [1]
+    assert clips.split(dataset, "val") == [second]
+
+
+def test_copies_stand_alone_and_importing_again_changes_nothing(source, tmp_path):
+    out = tmp_path / "data"
+    clips.import_folder(source, out, link=False)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert not (out / "00001.mp4").is_symlink()
+    clips.import_folder(source, out, link=False)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_folder_can_be_imported_into_itself(source):
+    clips.import_folder(source, source)
+    assert len(clips.load_dataset(source)) == 2
+    assert not (source / "00001.mp4").is_symlink()
+
+
+def test_a_label_studio_export_gives_every_video_its_rows(source, tmp_path):
+    (source / "00001.csv").unlink()
+    text = "annotation_id,annotator,clip,frame,id,image,kp,visibility\n"
+    text += "1,1,00003,2,1,a.jpg,,invisible\n2,1,00001,0,2,b.jpg,,invisible\n"
+    (source / "export.csv").write_text(text)
+    clips.import_folder(source, tmp_path / "data")
+    found = {clip.name: clip.table["frame"].tolist() for clip in clips.load_dataset(tmp_path / "data")}
+    assert found == {"00001": [0], "00002": [1], "00003": [2]}
+
+
+def test_nothing_is_written_when_one_label_file_is_wrong(source, tmp_path):
+    (source / "00002_ball.csv").write_text("Frame,X,Y,Visibility\n1,5,6,visible\n")
+    with pytest.raises(LabelError, match=r"00002_ball.csv: row 2, column 'Visibility' is 'visible'"):
+        clips.import_folder(source, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_what_cannot_be_imported_is_named(tmp_path, tiny_video):
+    with pytest.raises(LabelError, match="no such folder"):
+        clips.import_folder(tmp_path / "nothing", tmp_path / "data")
+    with pytest.raises(LabelError, match="no video there has labels of the same name"):
+        clips.import_folder(tmp_path, tmp_path / "data")
+    tiny_video("a.mp4")
+    (tmp_path / "a.mov").write_bytes((tmp_path / "a.mp4").read_bytes())
+    with pytest.raises(LabelError, match=r"a.mp4: a.mov has the same name"):
+        clips.import_folder(tmp_path, tmp_path / "data")
+
+
+def test_frames_are_counted_not_believed(tmp_path, tiny_video):
+    whole = tiny_video("whole.mp4", frames=7)
+    assert clips.probe(whole).frame_count == sum(1 for _ in video.read_frames(whole)) == 7
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "raw.mkv"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    assert video.probe(tmp_path / "raw.mkv").frame_count == 0  # Matroska does not say
+    assert clips.probe(tmp_path / "raw.mkv").frame_count == 7
+
+
+def test_a_data_folder_that_is_not_one_is_named(source, tmp_path):
+    with pytest.raises(LabelError, match=r"no clips .* run `shuttle data import`"):
+        clips.load_dataset(tmp_path)
+    clips.import_folder(source, tmp_path / "data")
+    (tmp_path / "data" / "00001.mp4").unlink()
+    with pytest.raises(LabelError, match=r"00001.parquet: no video of that name beside it"):
+        clips.load_dataset(tmp_path / "data")
+
+
+def test_rows_that_cannot_be_believed_are_not_loaded(source, tmp_path):
+    clips.import_folder(source, tmp_path)
+    table, info = labels.read_table(tmp_path / "00001.parquet")
+    labels.add_flag(table, table.index[:1], "zero_point")
+    labels.write_table(tmp_path / "00001.parquet", table, info)
+    assert clips.load_dataset(tmp_path)[0].table["frame"].tolist() == [1, 2, 3]
+    assert clips.load_dataset(tmp_path, raw=True)[0].table["frame"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("clip,split\n1,train\n", "row 1, column 'venue' is missing"),
+        (
+            "clip,venue,split\n1,a,training\n",
+            "row 2, column 'split' is 'training': write one of train, val, test",
+        ),
+        ("clip,venue,split\n1,a,train\n1,a,train\n", "row 3, column 'clip' is '1'"),
+        ("clip,venue,split\n1,,train\n", r"row 2, column 'clip' is '1' .venue ''"),
+        ("clip,venue,split\n1,a,train\n2,a,val\n", "venue 'a' is in the splits 'train' and 'val'"),
+    ],
+)
+def test_a_wrong_splits_file_is_named(tmp_path, text, words):
+    (tmp_path / "splits.csv").write_text(text)
+    with pytest.raises(LabelError, match=words):
+        splits.read(tmp_path)
+
+
+@settings(max_examples=40)
+@given(
+    sizes=st.lists(st.integers(1, 400), min_size=2, max_size=8),
+    share=st.floats(0.05, 0.95),
+    seed=st.integers(0, 100),
+)
+def test_a_split_never_divides_a_venue_and_keeps_test(tmp_path_factory, sizes, share, seed):
+    folder = tmp_path_factory.mktemp("data")
+    dataset = [make(f"{i}{k}", f"venue {i}", frames=size) for i, size in enumerate(sizes) for k in "ab"]
+    dataset.append(make("t", "elsewhere", "test"))
+    dataset = [Clip(c.name, folder / c.video_path.name, c.table, c.info, c.venue, c.split) for c in dataset]
+    divided = clips.split_by_venue(dataset, share, seed)
+    parts = {(clip.venue, clip.split) for clip in divided}
+    assert len(parts) == len(sizes) + 1
+    assert {split for _, split in parts} == {"train", "val", "test"}
+    assert splits.read(folder) == {clip.name: (clip.venue, clip.split) for clip in divided}
+    again = clips.split_by_venue(dataset, share, seed)
+    assert [clip.split for clip in again] == [clip.split for clip in divided]
+
+
+def test_a_split_that_cannot_be_made_is_named():
+    with pytest.raises(LabelError, match=r"1 venue.s. to divide"):
+        clips.split_by_venue([make("a"), make("b")], 0.2, 0)
+    with pytest.raises(LabelError, match=r"val_share is 1\.5"):
+        clips.split_by_venue([make("a")], 1.5, 0)
+    with pytest.raises(LabelError, match="split 'training' is unknown"):
+        clips.split([make("a")], "training")
+
+
+def test_stats_measure_steps_between_consecutive_frames_only():
+    table = labels.make_table(
+        "a", [0, 1, 2, 5], [1, 1, 0, 1], [0, 3, 0, 90], [0, 4, 0, 0], "synthetic", ["", "flicker", "", ""]
+    )
+    row = clips.stats([make("a", table=table)]).loc["a"]
+    assert row[["labelled", "flagged", "visible", "longest_gap"]].tolist() == [4, 1, 0.75, 4]
+    assert row[["speed_p50", "speed_p95", "speed_max"]].tolist() == [5, 5, 5]
+    empty = clips.stats([make("b")]).loc["b"]
+    assert pd.isna(empty["speed_max"])
+
+
+def test_the_hash_follows_what_training_sees():
+    table = labels.make_table("a", [0, 1], True, [1.0, 2.0], 3.0, "synthetic")
+    base = clips.data_hash([make("a", table=table), make("b")])
+    assert clips.data_hash([make("b"), make("a", table=table.assign(flags="flicker"))]) == base
+    others = [
+        make("a", table=table.assign(x_px=np.array([1.0, 2.5]))),
+        make("a", table=table.assign(flags=["", "zero_point"])),
+        make("a", table=table, split="val"),
+        make("a", table=table, frames=99),
+    ]
+    hashes = {clips.data_hash([other, make("b")]) for other in others}
+    assert len(hashes | {base}) == 5
+
+
+def test_the_real_rallies_have_a_row_a_frame(rallies_dir, tmp_path):
+    clips.import_folder(rallies_dir, tmp_path)
+    dataset = clips.load_dataset(tmp_path)
+    assert all(clip.table["frame"].tolist() == list(range(clip.info.frame_count)) for clip in dataset)
+    venues = {name: {clip.venue for clip in clips.split(dataset, name)} for name in ("train", "val")}
+    assert not venues["train"] & venues["val"]

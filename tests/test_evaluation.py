@@ -1,0 +1,187 @@
+"""Folders as a user would have them."""
+
+import json
+
+import numpy as np
+import pytest
+from outcomes import HD, NAN, PRED, TRUTH, table
+
+from shuttlelib import evaluation, labels, video
+from shuttlelib.evaluation import evaluate_folders
+from shuttlelib.metrics import MetricsError, score_clip, summarize
+
+
+@pytest.fixture
+def folders(tmp_path):
+    pred, truth = tmp_path / "pred", tmp_path / "labels"
+    pred.mkdir()
+    truth.mkdir()
+    return pred, truth
+
+
+def write_pred(folder, stem, data=PRED):
+    out = data.assign(time_s=data["frame"] / 30, source="detected")
+    columns = ["frame", "time_s", "visible", "x_px", "y_px", "confidence", "source"]
+    out[columns].to_csv(folder / f"{stem}.csv", index=False)
+
+
+def write_tracknet(folder, stem, data=TRUTH):
+    names = {"frame": "Frame", "visible": "Visibility", "x_px": "X", "y_px": "Y"}
+    data.fillna(0)[list(names)].rename(columns=names).to_csv(folder / f"{stem}.csv", index=False)
+
+
+def write_normalized(folder, stem):
+    lines = [f"{f},1,{100 / 1920},{100 / 1080}" if f in (0, 1, 3) else f"{f},0,-1,-1" for f in range(5)]
+    (folder / f"{stem}.csv").write_text("Frame,Ball,x,y\n" + "\n".join(lines) + "\n")
+
+
+def write_parquet(folder, stem, size_hw, flags=""):
+    data = labels.make_table(
+        stem, TRUTH["frame"], TRUTH["visible"], TRUTH["x_px"], TRUTH["y_px"], "synthetic", flags
+    )
+    labels.write_table(folder / f"{stem}.parquet", data, labels.ClipInfo(size_hw[1], size_hw[0], 30.0, 5))
+
+
+def scale_of(result):
+    """1920 px over the frame width that was used, from the two pixel errors."""
+    return result["error_px"]["1920x1080"]["mean"] / result["error_px"]["native"]["mean"]
+
+
+def test_size_argument_comes_first(folders):
+    pred, truth = folders
+    write_pred(pred, "00001")
+    write_normalized(truth, "00001")
+    (pred / "00001.json").write_text('{"width": 640, "height": 360}')
+    result = evaluate_folders(pred, truth, (1080, 1920))
+    assert scale_of(result) == pytest.approx(1)
+    assert result["counts"]["native_4px"] == {"tp": 1, "fp1": 1, "fp2": 1, "fn": 1, "tn": 1}
+
+
+def test_size_from_the_sidecar(folders, capsys):
+    pred, truth = folders
+    write_pred(pred, "a")
+    write_normalized(truth, "a")
+    (pred / "a.json").write_text('{"width": 1920, "height": 1080, "mode": "smart"}')
+    assert scale_of(evaluate_folders(pred, truth)) == pytest.approx(1)
+    assert capsys.readouterr().err == ""
+    (pred / "a.json").write_text('{"width": 19')
+    with pytest.raises(MetricsError, match=r"a\.json: not valid JSON"):
+        evaluate_folders(pred, truth)
+
+
+def test_size_from_parquet_before_the_video(folders):
+    pred, truth = folders
+    write_pred(pred, "a")
+    write_parquet(truth, "a", (1080, 1920))
+    write_tracknet(truth, "a")  # Parquet is preferred where both lie
+    (truth / "a.mp4").write_bytes(b"")
+    assert scale_of(evaluate_folders(pred, truth)) == pytest.approx(1)
+
+
+def test_unusable_labels_count_as_unlabelled(folders):
+    pred, truth = folders
+    write_pred(pred, "a")
+    write_parquet(truth, "a", HD, flags=["", "", "", "out_of_frame", ""])
+    assert evaluate_folders(pred, truth)["counts"]["grid512_4px"]["fn"] == 0
+
+
+def test_size_from_the_video_beside_the_labels(folders):
+    pred, truth = folders
+    write_pred(pred, "a")
+    write_tracknet(truth, "a")
+    with video.VideoWriter(truth / "a.mp4", (360, 640), 30.0) as writer:
+        for _ in range(2):
+            writer.write(np.zeros((360, 640, 3), np.uint8))
+    assert scale_of(evaluate_folders(pred, truth)) == pytest.approx(3)
+
+
+def test_unknown_size_is_assumed_aloud_or_refused(folders, capsys):
+    pred, truth = folders
+    write_pred(pred, "a")
+    write_tracknet(truth, "a")
+    assert scale_of(evaluate_folders(pred, truth)) == pytest.approx(1.5)
+    assert "assuming 1280x720; --size" in capsys.readouterr().err
+    write_pred(pred, "a", PRED.assign(x_px=PRED["x_px"] + 1200))
+    with pytest.raises(MetricsError, match="--size"):
+        evaluate_folders(pred, truth)
+
+
+def test_venues_come_from_splits_and_partnerless_files_are_named(folders, capsys):
+    pred, truth = folders
+    for stem in ("00001", "00002", "alone"):
+        write_pred(pred, stem)
+    for stem in ("00001", "00002", "unseen"):
+        write_tracknet(truth, stem)
+    (truth / "splits.csv").write_text("clip,venue,split\n00001,hall,val\n00002,gym,val\nunseen,gym,train\n")
+    result = evaluate_folders(pred, truth, HD)
+    assert {k: v["frames"] for k, v in result["per_venue"].items()} == {"gym": 5, "hall": 5}
+    warned = capsys.readouterr().err
+    assert f"alone in {pred}" in warned
+    assert f"unseen in {truth}" in warned
+    text = evaluation.format_summary(result)
+    assert text.startswith("2 clips, 10 labelled frames")
+    first = [line.split()[0] for line in text.splitlines() if line]
+    assert first[-6:] == ["venue", "gym", "hall", "clip", "00001", "00002"]
+    (truth / "splits.csv").write_text("clip,split\n00001,val\n")
+    with pytest.raises(MetricsError, match=r"splits\.csv: no column 'venue'"):
+        evaluate_folders(pred, truth, HD)
+
+
+def test_nothing_to_match_names_both_folders(folders):
+    pred, truth = folders
+    write_pred(pred, "left")
+    write_tracknet(truth, "right")
+    with pytest.raises(MetricsError, match=f"{pred} has left, {truth} has right"):
+        evaluate_folders(pred, truth)
+    with pytest.raises(MetricsError, match="nowhere: no such folder"):
+        evaluate_folders(pred / "nowhere", truth)
+
+
+@pytest.mark.parametrize("column", ["frame", "visible", "x_px", "y_px"])
+def test_missing_column_names_file_and_column(folders, column):
+    pred, truth = folders
+    write_tracknet(truth, "a")
+    PRED.drop(columns=column).to_csv(pred / "a.csv", index=False)
+    with pytest.raises(MetricsError, match=rf"a\.csv: no column '{column}'"):
+        evaluate_folders(pred, truth)
+
+
+def test_unreadable_predictions_and_bad_labels_are_named(folders):
+    pred, truth = folders
+    (pred / "a.csv").write_bytes(b"")
+    write_tracknet(truth, "a")
+    with pytest.raises(MetricsError, match=r"a\.csv: cannot be read as CSV"):
+        evaluate_folders(pred, truth, HD)
+    write_pred(pred, "a")
+    (truth / "a.csv").write_text("Frame,Visibility,X\n0,1,3\n")
+    with pytest.raises(labels.LabelError, match="'Y' is missing"):
+        evaluate_folders(pred, truth, HD)
+
+
+def test_header_without_rows_means_every_prediction_is_missing(folders):
+    pred, truth = folders
+    (pred / "a.csv").write_text("frame,time_s,visible,x_px,y_px,confidence,source\n")
+    write_tracknet(truth, "a")
+    result = evaluate_folders(pred, truth, HD)
+    assert result["missing_predictions"] == result["frames"] == 5
+    assert result["counts"]["grid512_4px"]["fn"] == 3
+
+
+def test_json_is_written_whole(tmp_path):
+    result = summarize({"a": score_clip(PRED, TRUTH, HD)})
+    evaluation.write_json(tmp_path / "new" / "m.json", result)
+    assert json.loads((tmp_path / "new" / "m.json").read_text()) == result
+    with pytest.raises(ValueError, match="JSON"):
+        evaluation.write_json(tmp_path / "bad.json", {"accuracy": NAN})
+    assert not (tmp_path / "bad.json").exists()
+
+
+def test_summary_text_is_aligned_and_shows_undefined_as_a_dash():
+    nothing = table([(0, NAN, NAN)] * 4)
+    text = evaluation.format_summary(
+        summarize({"all_dark": score_clip(nothing, nothing, HD), "b": score_clip(PRED, TRUTH, HD)})
+    )
+    head, dark, mixed = text.splitlines()[-3:]
+    assert head.split()[0] == "clip"
+    assert len(head) == len(dark) == len(mixed)
+    assert dark.split()[:4] == ["all_dark", "4", "1.0000", "–"]

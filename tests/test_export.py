@@ -1,0 +1,85 @@
+import importlib.util
+
+import numpy as np
+import onnx
+import pytest
+
+from shuttlelib import blocks, export, networks, runtime, versions
+from shuttlelib.errors import ShuttleError
+
+HAS_TENSORRT = any(importlib.util.find_spec(name) for name in ("tensorrt", "tensorrt_rtx"))
+
+
+@pytest.fixture(scope="module", params=["stage1_v5", "stage2_v8", "stage2_v5"])
+def exported(request, tmp_path_factory):
+    spec = versions.resolve(request.param, pretrained=False, input_hw=(96, 96))
+    folder = tmp_path_factory.mktemp(request.param)
+    networks.save(networks.build(spec), folder)
+    export.export_onnx(folder)
+    return folder
+
+
+def blobs(count=3, side=96):
+    """Frames with a bright spot that moves."""
+    ys, xs = np.mgrid[:side, :side] + 0.5
+    frames = np.zeros((count, 4, side, side, 3), np.uint8)
+    for b in range(count):
+        for t in range(4):
+            spot = np.exp(-((xs - 20 - 10 * b - 4 * t) ** 2 + (ys - 40) ** 2) / 18)
+            frames[b, t] = (250 * spot).astype(np.uint8)[..., None]
+    return frames
+
+
+def test_onnx_runtime_agrees_with_torch_at_any_batch(exported):
+    deployed = networks.load(exported)
+    history = np.zeros((3, 30, 3), np.float32) if networks.uses_history(deployed.net.spec) else None
+    gaps = export.parity(exported, blobs(), history)
+    assert gaps["position_px"] < 0.1
+    assert gaps["visible"] < 1e-4
+    one = None if history is None else history[:1]
+    single = runtime.load(exported, "onnx", threads=1).run(blobs()[:1], one)
+    batch = runtime.load(exported, "onnx", threads=1).run(blobs(), history)
+    assert np.allclose(single.xy, batch.xy[:1], atol=1e-3)
+
+
+def test_the_graph_takes_pixels_and_is_one_file(exported):
+    graph = onnx.load(exported / "model.onnx").graph
+    first = graph.input[0]
+    assert first.name == "frames"
+    assert first.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert [output.name for output in graph.output] == ["xy", "score", "visible"]
+    assert [path.name for path in exported.glob("model.onnx*")] == ["model.onnx"]
+
+
+@pytest.mark.skipif(not HAS_TENSORRT, reason="neither tensorrt nor tensorrt_rtx is installed")
+def test_an_rtx_engine_is_built_without_a_gpu(exported):
+    facts = export.build_tensorrt(exported)
+    assert (exported / "model.engine").stat().st_size == pytest.approx(facts["size_mb"] * 1e6)
+    assert facts["size_mb"] > 0.1
+
+
+def test_without_a_graph_or_a_package_the_fix_is_named(tmp_path, monkeypatch):
+    if HAS_TENSORRT:
+        with pytest.raises(ShuttleError, match=r"model\.onnx: missing; export"):
+            export.build_tensorrt(tmp_path)
+    import importlib as machinery
+
+    def absent(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(machinery, "import_module", absent)
+    with pytest.raises(ShuttleError, match="pip install"):
+        export.build_tensorrt(tmp_path)
+
+
+def test_latency_is_a_positive_time(exported):
+    assert 0 < export.latency_ms(runtime.load(exported, "onnx", threads=1), runs=2) < 60_000
+
+
+def test_normalization_is_the_backbones():
+    import torch
+
+    white = blocks.normalize(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
+    assert white[0, :, 0, 0].tolist() == pytest.approx(
+        [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225]
+    )

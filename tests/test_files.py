@@ -1,0 +1,49 @@
+import errno
+
+import pytest
+
+from shuttlelib import files
+
+
+def test_a_file_appears_only_when_the_block_ends(tmp_path):
+    path = tmp_path / "deep" / "table.csv"
+    with files.atomic_write(path) as temp:
+        temp.write_text("whole")
+        assert temp.suffix == ".csv"
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_error_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), files.atomic_write(path) as temp:
+        temp.write_text("half" * (1 // 0))
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_a_file_is_named_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    entered = []
+    wrong = pytest.raises(files.WriteError, match=r"file.x.csv: cannot be written: .*another folder")
+    with wrong, files.atomic_write(tmp_path / "file" / "x.csv") as temp:
+        entered.append(temp)
+    assert entered == []
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "no permission")],
+)
+def test_the_systems_errors_become_one_line(tmp_path, number, words):
+    with pytest.raises(files.WriteError, match=words) as caught, files.atomic_write(tmp_path / "x.mp4"):
+        raise OSError(number, "the system's words")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_that_is_not_about_writing_passes_through(tmp_path):
+    with pytest.raises(FileNotFoundError), files.atomic_write(tmp_path / "x.csv"):
+        raise FileNotFoundError(errno.ENOENT, "an input that is missing")

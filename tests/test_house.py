@@ -1,0 +1,115 @@
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shuttlelib.paths import REPO
+
+PACKAGE = REPO / "shuttlelib"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted((REPO / "tests").glob("*.py"))
+CORE = [path for path in MODULES if "apps" not in path.relative_to(PACKAGE).parts]
+MAX_FUNCTION, MAX_FILE = 60, 400  # lines
+MAX_CORE, MAX_SYNTH = 5_000, 1_800  # lines that hold code; the renderer is a program beside the road
+
+# The one way for the data to flow. A module imports from its own row or from rows above it, never below.
+FLOW = [
+    {"__init__", "errors", "files", "geometry", "paths", "plots", "profiles", "runs"},
+    {"frames", "video"},
+    {"labels", "cells", "label_studio", "importers"},
+    {"clips", "splits", "synth"},
+    {"anomalies", "cleanup"},
+    {"metrics", "evaluation"},  # before training: validation is measured by the one evaluator
+    {"versions"},  # rows of data, which say what samples a network wants
+    {"augment", "cache", "samples"},
+    {"blocks", "networks", "losses"},
+    {"train"},
+    {"mining"},
+    {"runtime", "runtime_tensorrt", "tracker", "overlay", "tracking"},
+    {"export"},
+    {"recipes", "html_report", "pipeline"},
+    {"cli", "cli_data", "cli_train"},
+]
+LAYER = {name: level for level, names in enumerate(FLOW) for name in names}
+UNFINISHED = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK"]))
+
+
+def concept(path: Path) -> str:
+    """A module's name in the flow: its file, or the sub-folder it lives in."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_concepts(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "shuttlelib":
+            names = [f"shuttlelib.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        else:
+            continue
+        for name in names:
+            if name.startswith("shuttlelib.") and not name.endswith("__version__"):
+                yield name.split(".")[1]
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_follow_the_flow(path):
+    own = concept(path)
+    assert own in LAYER, f"{own} has no place in FLOW: give it one"
+    for other in set(imported_concepts(path)):
+        assert other != "apps", "the core imports no add-on"
+        assert other in LAYER, f"{other} has no place in FLOW: give it one"
+        assert LAYER[other] <= LAYER[own], f"{own} imports {other}, which comes later in the flow"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_is_short_and_says_what_it_is(path):
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)), "no module docstring"
+    assert len(text.splitlines()) <= MAX_FILE
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_are_absolute(path):
+    froms = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    assert [node.module for node in froms if node.level] == []
+
+
+@pytest.mark.parametrize("path", MODULES + TESTS, ids=lambda path: str(path.relative_to(REPO)))
+def test_no_function_is_long(path):
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
+    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+    assert {name: lines for name, lines in lengths.items() if lines > MAX_FUNCTION} == {}
+
+
+def code_lines(path: Path) -> int:
+    """Lines that hold code: blank lines, comments and docstrings do not make a module long to read."""
+    tree = ast.parse(path.read_text())
+    docs: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            docs.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    return sum(bool(line) and line[0] != "#" and n not in docs for n, line in enumerate(lines, start=1))
+
+
+def test_the_core_stays_readable_in_an_afternoon():
+    lines = {str(path.relative_to(PACKAGE)): code_lines(path) for path in CORE}
+    print("\n".join(f"{count:6d} {name}" for name, count in sorted(lines.items(), key=lambda item: -item[1])))
+    synth = sum(count for name, count in lines.items() if name.startswith("synth"))
+    assert synth <= MAX_SYNTH
+    assert sum(lines.values()) - synth <= MAX_CORE
+
+
+def test_nothing_is_left_for_later():
+    kinds = (".py", ".md", ".toml", ".yml", ".yaml", ".ipynb", ".sh")
+    folders = ("shuttlelib", "tests", "notebooks", "paperspace")
+    files = [path for folder in folders for path in (REPO / folder).rglob("*") if path.suffix in kinds]
+    files += [path for path in REPO.iterdir() if path.suffix in kinds or path.name == "Makefile"]
+    found = [str(path.relative_to(REPO)) for path in files if UNFINISHED.search(path.read_text("utf-8"))]
+    assert found == []

@@ -1,0 +1,128 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from fakes import BrightBackend, write_models
+
+from shuttlelib import runtime
+from shuttlelib.errors import ShuttleError, UsageError
+
+
+@pytest.fixture
+def models(tmp_path):
+    return write_models(tmp_path / "models")
+
+
+def spots(hw, batch=3):
+    frames = np.zeros((batch, 4, *hw, 3), np.uint8)
+    for index in range(batch):
+        frames[index, -1, 5 + index, 9 + 2 * index] = 240
+    return frames
+
+
+def test_onnx_runs_a_model_folder(models):
+    backend = runtime.load(models / "bright2", "onnx", "cpu", threads=1)
+    assert (backend.name, backend.device, backend.version) == ("onnx", "cpu (1 threads)", "bright2")
+    assert backend.input_hw == (32, 32)
+    assert not backend.uses_history
+    for batch in (1, 3):
+        ours, theirs = (
+            backend.run(spots((32, 32), batch)),
+            BrightBackend((32, 32)).run(spots((32, 32), batch)),
+        )
+        assert ours.xy.shape == (batch, 1, 2)
+        assert np.array_equal(ours.xy, theirs.xy)
+        assert ours.visible == pytest.approx(theirs.visible, abs=1e-6)
+        assert ours.visible.shape == (batch,)
+
+
+def test_a_graph_with_history_is_fed_it(tmp_path):
+    models = write_models(tmp_path / "models", history=True)
+    backend = runtime.load(models / "bright2", "onnx", "cpu", threads=1)
+    assert backend.uses_history
+    assert backend.run(spots((32, 32), 2), np.zeros((2, 30, 3), np.float32)).xy.shape == (2, 1, 2)
+
+
+def test_the_default_pair_comes_from_the_models_folder(models):
+    assert runtime.default_pair(models) == (models / "bright1", models / "bright2")
+    (models / "default.json").write_text("[]")
+    with pytest.raises(ShuttleError, match="must hold"):
+        runtime.default_pair(models)
+    with pytest.raises(ShuttleError, match=r"no default\.json"):
+        runtime.default_pair(models / "bright1")
+
+
+def test_auto_takes_what_works_here_and_says_why(models, monkeypatch):
+    model = models / "bright1"
+    monkeypatch.setattr(runtime, "_gpu_present", lambda: False)
+    assert runtime.choose(model)[:2] == ("onnx", "cpu")
+    monkeypatch.setattr(runtime, "_gpu_present", lambda: True)
+    assert runtime.choose(model, device="cpu")[:2] == ("onnx", "cpu")
+    monkeypatch.setattr(runtime, "_onnx_cuda", lambda: True)
+    assert runtime.choose(model)[:2] == ("onnx", "cuda")
+    monkeypatch.setattr(runtime, "_onnx_cuda", lambda: False)
+    assert runtime.choose(model) == ("torch", "cuda", "a GPU, and ONNX Runtime here has no CUDA provider")
+    assert runtime.choose(model, "onnx")[:2] == ("onnx", "cpu")
+    (model / "model.onnx").unlink()
+    assert runtime.choose(model, device="cpu") == ("torch", "cpu", "no model.onnx in the model folder")
+
+
+def test_wrong_choices_are_wrong_usage(models):
+    with pytest.raises(UsageError, match="--backend jax: choose one of auto, onnx"):
+        runtime.load(models / "bright1", "jax")
+    with pytest.raises(UsageError, match="--device tpu"):
+        runtime.load(models / "bright1", "onnx", "tpu")
+    with pytest.raises(UsageError, match="needs a GPU"):
+        runtime.load(models / "bright1", "tensorrt", "cpu")
+
+
+def test_cuda_without_its_provider_names_the_fix(models, monkeypatch):
+    monkeypatch.setattr(runtime, "_onnx_cuda", lambda: False)
+    with pytest.raises(ShuttleError, match="pip install onnxruntime-gpu"):
+        runtime.load(models / "bright1", "onnx", "cuda")
+
+
+def test_tensorrt_without_its_package_names_the_fix(models, monkeypatch):
+    for package in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ShuttleError, match=r"shuttlelib\[rtx\]"):
+        runtime.load(models / "bright1", "tensorrt", "auto")
+
+
+def test_a_damaged_model_folder_is_named(models):
+    with pytest.raises(ShuttleError, match="no such model"):
+        runtime.load(models / "bright9", "onnx", "cpu")
+    (models / "bright1" / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(ShuttleError, match=r"model\.onnx: cannot be loaded"):
+        runtime.load(models / "bright1", "onnx", "cpu")
+    (models / "bright1" / "model.onnx").unlink()
+    with pytest.raises(ShuttleError, match="export the version"):
+        runtime.load(models / "bright1", "onnx", "cpu")
+    (models / "bright2" / "version.json").write_text(json.dumps({"name": "x"}))
+    with pytest.raises(ShuttleError, match=r"version\.json: damaged \('input_hw'\)"):
+        runtime.load(models / "bright2", "onnx", "cpu")
+
+
+@pytest.mark.slow
+def test_torch_runs_the_weights(tmp_path):
+    from shuttlelib import networks, versions
+
+    networks.save(networks.build(versions.resolve("stage2_v8", input_hw=(64, 64))), tmp_path / "m")
+    backend = runtime.load(tmp_path / "m", "torch", "cpu", threads=1)
+    answer = backend.run(spots((64, 64), 2))
+    assert (backend.name, backend.input_hw, backend.uses_history) == ("torch", (64, 64), False)
+    assert answer.xy.shape[::2] == (2, 2)
+    assert answer.score.shape == answer.xy.shape[:2]
+    assert ((answer.visible >= 0) & (answer.visible <= 1)).all()
+
+
+def test_onnx_starts_without_torch_and_pandas(models):
+    code = (
+        "import sys; from pathlib import Path; from shuttlelib import cli, tracking; "
+        f"tracking.load_networks('onnx', 'cpu', 1, Path({str(models)!r})); "
+        "print([name for name in ('torch', 'pandas', 'matplotlib', 'timm') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+import torch
+
+from shuttlelib import cache, clips, samples, synth, train, versions
+from shuttlelib.video import VideoError, read_frames
+
+STAGE1 = versions.resolve("stage1_v5", input_hw=(144, 256))
+STAGE2 = versions.resolve("stage2_v8", input_hw=(96, 96))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rendered")
+    synth.make_dataset(folder, 2, seed=3, size_hw=(360, 640), fps=60.0, frame_count=16, val_share=0.5)
+    return clips.load_dataset(folder)
+
+
+@pytest.fixture(scope="module")
+def crops(dataset, tmp_path_factory):
+    return cache.open_caches(dataset, tmp_path_factory.mktemp("planes"), None)
+
+
+@pytest.fixture(scope="module")
+def wholes(dataset, tmp_path_factory):
+    return cache.open_caches(dataset, tmp_path_factory.mktemp("wholes"), STAGE1.input_hw)
+
+
+def test_cached_frames_are_the_decoded_ones(dataset, crops, wholes):
+    for number, frame in enumerate(read_frames(dataset[0].video_path)):
+        assert np.array_equal(crops[0].frames[number], frame.planes)
+        whole = samples.Samples(wholes, STAGE1).window(number)
+        assert np.array_equal(wholes[0].window(number, whole), frame.window(whole))
+
+
+def test_a_video_shorter_than_its_table_is_refused(dataset, tmp_path):
+    from dataclasses import replace
+
+    clip = replace(dataset[0], info=replace(dataset[0].info, frame_count=99, video_sha256="0" * 64))
+    with pytest.raises(VideoError, match="16 frames decode, its table says 99"):
+        cache.FrameCache(clip, tmp_path, None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_stage1_sample_has_the_label_where_the_frame_shows_it(dataset, wholes):
+    data = samples.Samples(wholes, STAGE1)
+    table = dataset[0].table.set_index("frame")
+    for number in range(16):
+        item = data[number]
+        assert item["frames"].shape == (4, 3, 144, 256)
+        assert item["frames"].dtype == torch.uint8
+        row = table.loc[number]
+        expected = [row["x_px"] * 256 / 640, row["y_px"] * 144 / 360]
+        assert np.allclose(item["xy"], expected, atol=1e-3, equal_nan=True)
+
+
+def test_past_frames_lie_a_thirtieth_of_a_second_apart(wholes):
+    assert [samples.history_stride(fps) for fps in (24, 25, 29.97, 30, 50, 60, 119)] == [1, 1, 1, 1, 2, 2, 4]
+    frames = samples.Samples(wholes, STAGE1)[9]["frames"]
+    for place, number in enumerate((3, 5, 7, 9)):
+        assert np.array_equal(frames[place].permute(1, 2, 0), wholes[0].frames[number])
+
+
+def test_history_holds_what_came_before_and_only_that(dataset, crops):
+    data = samples.Samples(crops, STAGE2)
+    table = dataset[0].table.set_index("frame")
+    item, window = data[9], data.window(9, 9)
+    assert item["history"].shape == (30, 3)
+    assert not item["history"][:-4].any()  # the clip begins four strides earlier
+    for back in range(1, 5):
+        row = table.loc[9 - 2 * back]
+        assert bool(item["history"][-back, 2]) == bool(row["visible"])
+        if row["visible"]:
+            x = (row["x_px"] - window.x0) / window.w
+            assert float(item["history"][-back, 0]) == pytest.approx(x, abs=1e-4)
+
+
+def test_crops_show_the_shuttle_mostly_and_sometimes_not(crops):
+    data = samples.Samples(crops, STAGE2, train.augmentation(STAGE2))
+    seen = [bool(torch.isfinite(data[(n % len(data), n)]["xy"]).all()) for n in range(120)]
+    labelled = np.mean([point[2] for points in data.points for point in points])
+    assert 0.5 * labelled < np.mean(seen) < labelled
+
+
+def test_draws_repeat_and_differ(crops):
+    data = samples.Samples(crops, STAGE2, train.augmentation(STAGE2), seed=5)
+    again = samples.Samples(crops, STAGE2, train.augmentation(STAGE2), seed=5)
+    assert torch.equal(data[(4, 77)]["frames"], again[(4, 77)]["frames"])
+    assert not torch.equal(data[(4, 77)]["frames"], data[(4, 78)]["frames"])
+
+
+def test_sampler_resumes_where_it_stopped_and_follows_the_weights():
+    weights = np.array([1.0, 0.0, 3.0])
+    whole = list(samples.RandomAccessSampler(weights, 1, 0, 400))
+    assert list(samples.RandomAccessSampler(weights, 1, 150, 400)) == whole[150:]
+    share = np.mean([index == 2 for index, _ in whole])
+    assert {index for index, _ in whole} == {0, 2}
+    assert share == pytest.approx(0.75, abs=0.07)
+
+
+def test_rendered_samples_get_their_share(crops):
+    data = samples.Samples(crops, STAGE2)
+    assert np.allclose(samples.mixing_weights(data, 0.3), 1.0)  # one kind only
+    data.caches[1].clip.table["origin"] = "normalized_csv"
+    weights = samples.mixing_weights(data, 0.3)
+    data.caches[1].clip.table["origin"] = "synthetic"
+    assert weights[:16].sum() == pytest.approx(0.3)
+    assert weights[16:].sum() == pytest.approx(0.7)

@@ -1,0 +1,227 @@
+import math
+
+import numpy as np
+import pytest
+from fakes import BrightBackend
+
+from shuttlelib.errors import UsageError
+from shuttlelib.frames import Frame
+from shuttlelib.runtime import Candidates
+from shuttlelib.tracker import Tracker, TrackParams, history_stride
+
+SIZE_HW = (360, 640)  # half of 1280x720: a crop of 160 input px shows 80 native px
+NEVER_NOISE = TrackParams(noise_calibrations=0)
+
+
+def dot(index, xy_px, size_hw=SIZE_HW, fps=30.0):
+    """A black frame with one bright 4x4 dot centred at a point; None draws none."""
+    planes = np.full((size_hw[0] * 3 // 2, size_hw[1]), 128, np.uint8)
+    planes[: size_hw[0]] = 16
+    if xy_px is not None:
+        x, y = round(xy_px[0]), round(xy_px[1])
+        planes[max(0, y - 2) : min(y + 2, size_hw[0]), max(0, x - 2) : x + 2] = 235
+    return Frame.from_planes(index, index / fps, planes)
+
+
+def make(mode="smart", fps=30.0, params=NEVER_NOISE, **more):
+    # A dot of 4 px shrinks with the whole frame, so stage 1 is content with less light
+    return Tracker(
+        BrightBackend((180, 320), 60), BrightBackend((160, 160)), SIZE_HW, fps, mode, params, **more
+    )
+
+
+def follow(tracker, path):
+    return [tracker.step(dot(index, xy_px)) for index, xy_px in enumerate(path)]
+
+
+STRAIGHT = [(100 + 6 * i, 200 - 2 * i) for i in range(30)]
+
+
+@pytest.mark.parametrize("mode", ["smart", "fast", "calibration"])
+def test_every_mode_follows_a_moving_dot(mode):
+    rows = follow(make(mode), STRAIGHT)
+    assert [row.frame for row in rows] == list(range(30))
+    assert all(row.visible and row.source == "detected" for row in rows)
+    found = np.array([(row.x_px, row.y_px) for row in rows])
+    assert np.abs(found - STRAIGHT).max() <= 2
+    assert all(0.5 <= row.confidence <= 1 for row in rows)
+
+
+def test_modes_calibrate_as_often_as_they_say():
+    always, sometimes, once = (make(mode) for mode in ("calibration", "fast", "smart"))
+    for tracker in (always, sometimes, once):
+        follow(tracker, STRAIGHT)
+    assert always.counts["always"] == always.counts["stage1_inputs"] == 30
+    assert sometimes.counts["interval"] == 1  # frame 15, half a second after the start
+    assert sometimes.counts["stage1_inputs"] == 2
+    assert once.counts == {"start": 1, "stage1_inputs": 1, "stage2_inputs": 3 + 29}
+
+
+def test_fast_mode_counts_time_not_frames():
+    tracker = make("fast", fps=60.0)
+    follow(tracker, [(100 + i, 200) for i in range(61)])
+    assert tracker.counts["interval"] == 2
+
+
+def test_a_vanished_shuttle_is_asked_for_once_and_then_once_a_while():
+    tracker = make()
+    rows = follow(tracker, STRAIGHT[:10] + [None] * 10)
+    assert [row.visible for row in rows] == [True] * 10 + [False] * 10
+    assert all(math.isnan(row.x_px) and row.source == "none" and row.confidence > 0.5 for row in rows[10:])
+    assert tracker.counts["lost"] == 1
+    assert tracker.counts["unseen"] == 3  # every third frame, a tenth of a second
+
+
+def test_a_shuttle_that_reappears_elsewhere_is_found_again():
+    tracker = make()
+    rows = follow(tracker, STRAIGHT[:8] + [None] * 4 + [(500, 100)] * 6)
+    assert not any(row.visible for row in rows[8:12])
+    assert [row.visible for row in rows[15:]] == [True] * 3
+    assert rows[-1].x_px == pytest.approx(500, abs=2)
+
+
+def test_a_shuttle_that_reappears_nearby_needs_no_calibration():
+    tracker = make()
+    rows = follow(tracker, [*STRAIGHT[:8], None, *STRAIGHT[9:12]])
+    assert [row.visible for row in rows] == [True] * 8 + [False] + [True] * 3
+    assert tracker.counts["stage1_inputs"] == 2  # the start, and when it was lost
+
+
+def test_a_jump_and_a_turn_trigger():
+    jumping = make()
+    follow(jumping, [*STRAIGHT[:6], (STRAIGHT[5][0] + 38, STRAIGHT[5][1])])
+    assert (jumping.counts["jump"], jumping.counts["turn"]) == (1, 0)
+    turning = make()
+    follow(turning, STRAIGHT[:6] + STRAIGHT[4::-1])
+    assert (turning.counts["jump"], turning.counts["turn"]) == (0, 1)
+    quiet = make(params=TrackParams(turn_deg=181, noise_calibrations=0))
+    follow(quiet, STRAIGHT[:6] + STRAIGHT[4::-1])
+    assert quiet.counts["turn"] == 0
+
+
+def test_small_trembling_is_no_turn():
+    tracker = make()
+    follow(tracker, [(100 + 2 * (i % 2), 200) for i in range(12)])
+    assert tracker.counts["turn"] == 0
+
+
+def test_triggers_do_not_depend_on_the_frame_rate():
+    """The same flight at 30 and at 120 fps: the same turn, seen over the same thirtieth of a second."""
+    slow, swift = make(fps=30.0), make(fps=120.0)
+    path = [100 + 8 * min(t, 16 - t) for t in np.arange(0, 16, 0.25)]
+    follow(slow, [(x, 200) for x in path[::4]])
+    follow(swift, [(x, 200) for x in path])
+    assert slow.counts["jump"] == swift.counts["jump"] == 0
+    assert slow.counts["turn"] == 1
+    assert 1 <= swift.counts["turn"] <= 4  # the frames of that thirtieth of a second
+    assert history_stride(29.97) == 1
+    assert history_stride(119.88) == 4
+    assert history_stride(15) == 1
+
+
+def test_a_calibration_replaces_a_worse_answer_only():
+    class Timid(BrightBackend):
+        """Says the truth in the crops of a calibration, and doubts everything when it follows."""
+
+        def run(self, frames, history=None):
+            answer = super().run(frames, history)
+            return answer if len(frames) > 1 else answer._replace(visible=answer.visible * 0.4)
+
+    tracker = Tracker(BrightBackend((180, 320), 60), Timid((160, 160)), SIZE_HW, 30.0, "smart", NEVER_NOISE)
+    rows = follow(tracker, STRAIGHT[:2])
+    assert rows[1].visible
+    assert tracker.counts["lost"] == 1
+
+
+def test_many_calibrations_mean_noise_and_withdraw_their_rows():
+    tracker = make(params=TrackParams(noise_window_s=0.2, noise_calibrations=4))
+    wild = STRAIGHT[:10] + [(150 + 45 * (i % 2), 180) for i in range(6)] + [(150, 180)] * 9
+    rows = [row for _, row in tracker.track(dot(i, xy) for i, xy in enumerate(wild))]
+    assert [row.frame for row in rows] == list(range(len(wild)))
+    withdrawn = [row.frame for row in rows if not row.visible]
+    assert len(withdrawn) == tracker.counts["withdrawn_rows"] >= 6
+    assert set(withdrawn) <= set(range(8, 16))
+    assert all(row.source == "none" and math.isnan(row.x_px) for row in rows if not row.visible)
+    assert all(row.visible for row in rows[-5:])
+
+
+def test_rows_come_out_before_the_video_fails():
+    def broken():
+        for index in range(5):
+            yield dot(index, STRAIGHT[index])
+        raise UsageError("cut")
+
+    tracked, seen = make().track(broken()), []
+    with pytest.raises(UsageError, match="cut"):
+        seen.extend(iter(lambda: next(tracked)[1].frame, None))
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_networks_see_the_past_oldest_first_a_thirtieth_of_a_second_apart():
+    tracker = make(fps=60.0)
+    for index in range(9):
+        planes = np.full((540, 640), 128, np.uint8)
+        planes[:360] = 16 + 20 * index
+        tracker.step(Frame.from_planes(index, index / 60, planes))
+    levels = [batch[0, :, 150, 150, 0].astype(int) for batch in tracker.stage2.batches]
+    ladder = [(20 * index) * 255 / 219 for index in range(9)]
+    assert levels[0] == pytest.approx([ladder[0]] * 4, abs=2)  # early frames repeat the first one
+    assert levels[-1] == pytest.approx([ladder[2], ladder[4], ladder[6], ladder[8]], abs=2)
+
+
+def test_history_is_what_the_tracker_itself_said():
+    tracker = Tracker(
+        BrightBackend((180, 320), 60),
+        BrightBackend((160, 160), uses_history=True),
+        SIZE_HW,
+        30.0,
+        "smart",
+        NEVER_NOISE,
+    )
+    rows = follow(tracker, [*STRAIGHT[:4], None, STRAIGHT[5]])
+    history = tracker.stage2.histories[-1]
+    assert history.shape[1:] == (30, 3)
+    assert history.dtype == np.float32
+    assert history[0, -6:, 2].tolist() == [0, 1, 1, 1, 1, 0]
+    assert not history[0, -1].any()
+    step = (history[0, -2, :2] - history[0, -3, :2]) * 80  # a crop shows 80 native px at 640x360
+    assert step == pytest.approx([rows[3].x_px - rows[2].x_px, rows[3].y_px - rows[2].y_px], abs=0.01)
+
+
+def test_further_candidates_of_stage_1_are_verified():
+    class Distracted(BrightBackend):
+        """Believes in a corner first and in the dot second."""
+
+        def run(self, frames, history=None):
+            answer = super().run(frames, history)
+            corner = np.full_like(answer.xy, 10.0)
+            xy = np.concatenate([corner, answer.xy], 1)
+            return Candidates(xy, np.array([[0.8, 0.5]], np.float32), answer.visible)
+
+    for count, seen in ((2, True), (1, False)):
+        params = TrackParams(stage1_candidates=count)
+        tracker = Tracker(
+            Distracted((180, 320), 60), BrightBackend((160, 160)), SIZE_HW, 30.0, "smart", params
+        )
+        row = tracker.step(dot(0, (500, 300)))
+        assert row.visible is seen
+
+
+def test_confidence_goes_through_the_calibration():
+    raw = follow(make(), [(100, 100), None])
+    cool = follow(make(calibration={"visible": (0.5, 0.0), "invisible": (1.0, -1.0)}), [(100, 100), None])
+    for before, after, (a, b) in zip(raw, cool, ((0.5, 0.0), (1.0, -1.0))):
+        logit = math.log(before.confidence / (1 - before.confidence))
+        assert after.confidence == pytest.approx(1 / (1 + math.exp(-(a * logit + b))), rel=1e-3)
+
+
+def test_memory_does_not_grow_with_the_video():
+    tracker = make(fps=60.0)
+    follow(tracker, [(100 + i % 50, 100) for i in range(100)])
+    assert len(tracker._frames) == 7
+    assert len(tracker._rows) == 60
+
+
+def test_an_unknown_mode_is_wrong_usage():
+    with pytest.raises(UsageError, match="--mode fats: choose one of smart, fast, calibration"):
+        make("fats")

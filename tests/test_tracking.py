@@ -1,0 +1,174 @@
+import csv
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+from fakes import BrightBackend, cut_short, write_models
+
+from shuttlelib import tracking
+from shuttlelib.errors import UsageError
+from shuttlelib.files import WriteError
+from shuttlelib.tracking import Networks, check_stems, load_networks, track_video
+from shuttlelib.video import VideoError, probe, read_frames
+
+SIZE_HW = (180, 320)
+
+
+def court(index):
+    """A dark court with a bright dot that flies right and is gone from frame 15 on."""
+    rgb = np.random.default_rng(index).integers(20, 40, (*SIZE_HW, 3), dtype=np.uint8)
+    if index < 15:
+        x = 60 + 6 * index
+        rgb[80:88, x : x + 8] = 250
+    return rgb
+
+
+@pytest.fixture
+def clip(tiny_video):
+    return tiny_video("rally.mp4", frames=20, size_hw=SIZE_HW, fps=29.97, draw=court)
+
+
+def networks():
+    return Networks(BrightBackend((90, 160), 90), BrightBackend((160, 160), 150))
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("mode", ["smart", "fast", "calibration"])
+def test_a_row_for_every_frame(clip, tmp_path, mode):
+    result = track_video(clip, tmp_path / "out", mode, networks=networks())
+    text = result.csv.read_text()
+    assert text.splitlines()[0] == "frame,time_s,visible,x_px,y_px,confidence,source"
+    assert "\r" not in text
+    rows = rows_of(result.csv)
+    assert [int(row["frame"]) for row in rows] == list(range(20))
+    assert [row["visible"] for row in rows] == ["1"] * 15 + ["0"] * 5
+    for index, row in enumerate(rows):
+        assert float(row["time_s"]) == pytest.approx(index / 29.97, abs=1e-3)
+        assert 0 <= float(row["confidence"]) <= 1
+        if index < 15:
+            assert row["source"] == "detected"
+            place = float(row["x_px"]), float(row["y_px"])
+            assert place == pytest.approx((64 + 6 * index, 84), abs=5)
+        else:
+            assert (row["x_px"], row["y_px"], row["source"]) == ("", "", "none")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["rally.csv", "rally.json"]
+
+
+def test_the_summary_says_what_ran(clip, tmp_path):
+    result = track_video(clip, tmp_path / "out", networks=networks())
+    summary = json.loads(result.summary_json.read_text())
+    assert summary == result.summary
+    expected = {
+        "width": 320,
+        "height": 180,
+        "fps": 29.97,
+        "frames": 20,
+        "visible_share": 0.75,
+        "mode": "smart",
+    }
+    assert {key: summary[key] for key in expected} == expected
+    assert (summary["backend"], summary["device"], summary["warning"]) == ("fake", "cpu", "")
+    assert summary["versions"]["stage1"] == "bright"
+    assert summary["counts"]["lost"] == 1
+    assert summary["params"]["triangle_radius_heights"] == 0.06
+
+
+def test_the_overlay_shows_every_frame_marked(clip, tmp_path):
+    seen = []
+    result = track_video(
+        clip,
+        tmp_path / "out",
+        networks=networks(),
+        overlay=True,
+        on_frame=lambda n, info: seen.append((n, info.fps)),
+    )
+    assert seen == [(n, 29.97) for n in range(1, 21)]
+    assert result.overlay == tmp_path / "out" / "rally.mp4"
+    info = probe(result.overlay)
+    assert (info.width, info.height, info.fps, info.frame_count) == (320, 180, 29.97, 20)
+    plain, marked = ([frame.rgb for frame in read_frames(path)] for path in (clip, result.overlay))
+    changed = np.abs(plain[10].astype(int) - marked[10]).max(-1)[60:110, 100:150]
+    assert changed.max() > 80
+
+
+def test_models_load_from_a_folder_and_repeat(clip, tmp_path):
+    models = write_models(tmp_path / "models", (90, 160), (160, 160))
+    first = track_video(clip, tmp_path / "a", backend="onnx", device="cpu", threads=1, models_dir=models)
+    pair = load_networks("onnx", "cpu", 1, models, versions=("bright1", "bright2"))
+    second = track_video(clip, tmp_path / "b", networks=pair)
+    assert first.csv.read_bytes() == second.csv.read_bytes()
+    assert first.summary["versions"]["stage2"] == "bright2"
+    assert first.summary["backend_why"] == "asked for"
+
+
+def test_a_calibration_on_the_card_reaches_the_rows(clip, tmp_path):
+    models = write_models(tmp_path / "models", (90, 160), (160, 160))
+    card = json.loads((models / "bright2" / "version.json").read_text())
+    card["calibration"] = {"visible": [0.0, 0.0], "invisible": [0.0, math.log(3)]}
+    (models / "bright2" / "version.json").write_text(json.dumps(card))
+    rows = rows_of(
+        track_video(clip, tmp_path / "o", backend="onnx", threads=1, device="cpu", models_dir=models).csv
+    )
+    assert {row["confidence"] for row in rows if row["visible"] == "1"} == {"0.5000"}
+    assert {row["confidence"] for row in rows if row["visible"] == "0"} == {"0.7500"}
+
+
+@pytest.mark.parametrize(("size_hw", "frames"), [((16, 16), 4), ((90, 160), 1), ((720, 406), 3)])
+def test_small_short_and_upright_videos_are_tracked(tiny_video, tmp_path, size_hw, frames):
+    path = tiny_video("v.mp4", frames=frames, size_hw=size_hw)
+    result = track_video(path, tmp_path / "out", networks=networks(), overlay=True)
+    assert len(rows_of(result.csv)) == frames
+
+
+def test_a_truncated_video_keeps_its_rows_and_warns(tiny_video, tmp_path):
+    cut = cut_short(tiny_video("cut.mp4", frames=40, size_hw=SIZE_HW, draw=court), 0.6)
+    result = track_video(cut, tmp_path / "out", networks=networks())
+    rows = rows_of(result.csv)
+    assert 0 < len(rows) < 40
+    assert result.summary["frames"] == len(rows)
+    assert result.warning == result.summary["warning"]
+    assert "the video stops in the middle" in result.warning
+
+
+@pytest.mark.parametrize("overlay", [False, True])
+def test_nothing_is_left_when_the_folder_cannot_be_written(clip, tmp_path, overlay):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(WriteError, match="cannot be written"):
+        track_video(clip, tmp_path / "file" / "out", networks=networks(), overlay=overlay)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_nothing_is_left_when_the_disk_fills_up(clip, tmp_path, monkeypatch):
+    def full(frame, row):
+        if frame.index == 12:
+            raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(tracking, "_overlay_writer", lambda *_: full)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "rally.csv").write_text("of an earlier run")
+    with pytest.raises(WriteError, match="disk is full"):
+        track_video(clip, tmp_path / "out", networks=networks(), overlay=True)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["rally.csv"]
+    assert (tmp_path / "out" / "rally.csv").read_text() == "of an earlier run"
+
+
+def test_a_bad_video_writes_nothing(tmp_path):
+    (tmp_path / "bad.mp4").write_text("no video")
+    with pytest.raises(VideoError, match="not a video"):
+        track_video(tmp_path / "bad.mp4", tmp_path / "out", networks=networks())
+    assert not (tmp_path / "out").exists()
+
+
+def test_outputs_may_not_overwrite_each_other_or_the_video(clip, tmp_path):
+    check_stems([tmp_path / "a.mp4", tmp_path / "b.mp4"])
+    with pytest.raises(UsageError, match=r"would both write a\.csv"):
+        check_stems([tmp_path / "x" / "a.mp4", tmp_path / "y" / "a.mkv"])
+    with pytest.raises(UsageError, match="would replace"):
+        track_video(clip, clip.parent, networks=networks(), overlay=True)
+    assert probe(clip).frame_count == 20

@@ -1,0 +1,149 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from shuttlelib import clips, mining, networks, recipes, samples, synth, train, versions
+from shuttlelib.train import TrainConfig, TrainError
+
+SPEC = versions.resolve(
+    "stage2_v8", input_hw=(64, 64), backbone="mobilenetv4_conv_small_050", neck_channels=16
+)
+QUICK = TrainConfig(steps=6, batch=4, lr=1e-3, val_every=3, val_samples=8, checkpoint_every=2)
+SCORES = ("accuracy", "f1", "error_px", "fp2_share", "loss")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rendered")
+    synth.make_dataset(folder, 4, seed=5, size_hw=(180, 320), frame_count=12, val_share=0.5)
+    return recipes.open_samples(SPEC, clips.load_dataset(folder), tmp_path_factory.mktemp("cache"))
+
+
+def fit(data, run_dir, config=QUICK, **kwargs):
+    return train.fit(SPEC, data.train, data.val, run_dir, config, data.weights, progress=False, **kwargs)
+
+
+def test_training_repeats_and_leaves_a_model_and_curves(data, tmp_path):
+    first, second = fit(data, tmp_path / "a"), fit(data, tmp_path / "b")
+    assert {k: first[k] for k in SCORES} == {k: second[k] for k in SCORES}
+    assert first["steps"] == 6
+    assert networks.load(tmp_path / "a" / "best").net.spec == SPEC
+    assert (tmp_path / "a" / "history.csv").read_text().count("\n") == 3
+    assert list((tmp_path / "a").rglob("events.out.tfevents.*"))
+    assert len(list((tmp_path / "a" / "checkpoints").iterdir())) == train.KEPT_CHECKPOINTS
+
+
+def test_a_killed_training_resumes_to_the_same_result(data, tmp_path, monkeypatch):
+    whole = fit(data, tmp_path / "whole")
+    update = train._Run.update
+
+    def killed(run, batch):
+        if run.progress.step == 4:
+            raise KeyboardInterrupt
+        return update(run, batch)
+
+    monkeypatch.setattr(train._Run, "update", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit(data, tmp_path / "cut")
+    monkeypatch.setattr(train._Run, "update", update)
+    resumed = fit(data, tmp_path / "cut")
+    assert {k: resumed[k] for k in SCORES} == pytest.approx({k: whole[k] for k in SCORES}, abs=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step(data, tmp_path):
+    with pytest.raises(TrainError, match=r"loss is nan at step \d"):
+        fit(data, tmp_path, TrainConfig(**{**vars(QUICK), "lr": math.inf}))
+
+
+def test_nothing_to_train_on_is_said(data, tmp_path):
+    empty = samples.Samples([], SPEC)
+    with pytest.raises(TrainError, match="0 training"):
+        train.fit(SPEC, empty, data.val, tmp_path, QUICK, progress=False)
+
+
+@pytest.mark.slow
+def test_a_network_learns_what_it_is_shown(data, tmp_path):
+    config = TrainConfig(steps=150, batch=16, lr=3e-3, val_every=150, val_samples=40)
+    shown = samples.Samples(data.train.caches, SPEC)
+    result = train.fit(SPEC, shown, shown, tmp_path, config, progress=False)
+    assert result["accuracy"] > 0.8
+    assert result["error_px"] < 2.0
+
+
+def test_learning_rate_warms_up_then_falls():
+    config = TrainConfig(steps=100, batch=1, lr=1.0, warmup_share=0.1)
+    rates = [train._learning_rate(config, step) for step in range(100)]
+    assert np.all(np.diff(rates[:10]) > 0)
+    assert rates[9] == pytest.approx(1.0)
+    assert np.all(np.diff(rates[10:]) < 0)
+    assert rates[-1] < 0.02
+
+
+def test_pretrained_backbones_learn_slower_and_norms_do_not_decay():
+    net = networks.build(SPEC)
+    optimizer = train._optimizer(net, versions.resolve("stage2_v5"), 1e-3)
+    kinds = {(g["lr_scale"], g["weight_decay"] > 0) for g in optimizer.param_groups}
+    assert kinds == {(0.1, True), (0.1, False), (1.0, True), (1.0, False)}
+    for group in optimizer.param_groups:
+        assert all((p.ndim > 1) == (group["weight_decay"] > 0) for p in group["params"])
+
+
+def test_average_follows_the_network():
+    net = networks.build(SPEC)
+    average = train.Average(net, 0.9)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(1.0)
+    for step in range(200):
+        average.update(net, step)
+    ours, theirs = average.net.state_dict(), net.state_dict()
+    assert all(torch.allclose(ours[k].float(), theirs[k].float(), atol=1e-3) for k in ours)
+
+
+def perfect_but(data, wrong):
+    """A stand-in model: the truth of each sample by its pixels, except for `wrong` {index: (dx, p)}."""
+
+    def model(frames, history):
+        xy, visible = torch.zeros(len(frames), 1, 2), torch.zeros(len(frames))
+        for i, image in enumerate(frames):
+            number = next(
+                n for n, item in enumerate(items) if torch.equal(item["frames"].permute(0, 2, 3, 1), image)
+            )
+            truth = items[number]["xy"]
+            seen = bool(torch.isfinite(truth).all())
+            shift, p = wrong.get(number, (0.0, 0.99 if seen else 0.01))
+            xy[i, 0], visible[i] = torch.nan_to_num(truth) + shift, p
+        return xy, None, visible
+
+    items = [data[n] for n in range(len(data))]
+    return model
+
+
+def test_mining_finds_what_is_wrong_and_spares_suspect_labels(data):
+    shown = samples.Samples(data.val.caches, SPEC)
+    seen = [n for n in range(len(shown)) if torch.isfinite(shown[n]["xy"]).all()]
+    gone = [n for n in range(len(shown)) if n not in seen]
+    wrong = {seen[0]: (0.0, 0.1), seen[1]: (8.0, 0.9), gone[0]: (0.0, 0.8), seen[2]: (30.0, 0.97)}
+    scores = mining.score(perfect_but(shown, wrong), shown, passes=1, batch=8).set_index("index")
+    kinds = {n: scores.loc[n, "kind"] for n in wrong}
+    assert kinds == {seen[0]: "miss", seen[1]: "misplaced", gone[0]: "false_alarm", seen[2]: "misplaced"}
+    assert set(scores.index[scores["kind"] != ""]) == set(wrong)
+    assert list(mining.suspects(scores.reset_index())["index"]) == [seen[2]]
+    hard = mining.hard_examples(scores.reset_index(), 10)
+    assert set(hard["index"]) == set(wrong) - {seen[2]}
+    weights = mining.mixed_weights(np.ones(len(shown)), hard, 0.3)
+    assert weights.sum() == pytest.approx(1.0)
+    assert weights[hard["index"]].sum() == pytest.approx(0.3 + 0.7 * 3 / len(shown))
+
+
+def test_a_mining_round_writes_its_index_and_compares(data, tmp_path):
+    fit(data, tmp_path / "base")
+    result = recipes.mine_round(
+        tmp_path / "base" / "best", data, tmp_path / "mined", passes=2, at_most=5, steps=2, batch=4
+    )
+    assert set(result) == {"before", "after", "hard", "suspects"}
+    assert 0 < result["hard"] <= 5
+    for name in ("scores.parquet", "hard.parquet", "suspects.parquet", "best/model.safetensors"):
+        assert (tmp_path / "mined" / name).is_file()
