@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from shuttlelib import cli_train
 from shuttlelib.cli_data import data_app
 from shuttlelib.errors import ShuttleError, UsageError
 
@@ -24,6 +25,15 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
+app.add_typer(cli_train.versions_app, name="versions")
+app.command(epilog="Example: shuttle run --profile quick --out runs/first")(cli_train.run)
+app.command(
+    epilog="Example: shuttle train --version stage2_v8 --data data/rallies --data data/rendered --out runs/s2"
+)(cli_train.train)
+app.command(
+    epilog="Example: shuttle publish --stage1 runs/s1/best --stage2 runs/s2/best --data data/rallies "
+    "--out runs/ship --trained-on 'rallies, 1 h on an A4000'"
+)(cli_train.publish)
 
 
 @app.callback()

@@ -37,6 +37,9 @@ def train(
         Path | None, typer.Option(help="Folder of decoded frames; OUT/cache if left out.")
     ] = None,
     init: Annotated[Path | None, typer.Option(help="Model folder to start from.")] = None,
+    stage1: Annotated[
+        Path | None, typer.Option(help="Stage-1 model folder whose false places stage 2 learns to reject.")
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimizer steps; the version's own if left out.")
     ] = None,
@@ -59,6 +62,7 @@ def train(
         cache or out / "cache",
         seed,
         init,
+        stage1,
         {"pretrained": pretrained and versions.resolve(version).pretrained},
         workers=workers,
         **{key: value for key, value in wanted.items() if value is not None},
@@ -70,6 +74,28 @@ def train(
         f"error {result['error_px']:.2f} px on validation samples after {result['steps']} steps; "
         f"weights in {out / 'best'}"
     )
+
+
+def publish(
+    stage1: Annotated[Path, typer.Option(help="Stage-1 model folder, like runs/stage1/best.")],
+    stage2: Annotated[Path, typer.Option(help="Stage-2 model folder.")],
+    data: Annotated[Path, typer.Option(help="Data folder; its val split calibrates and judges.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tracks and metrics.json.")],
+    trained_on: Annotated[str, typer.Option(help="For the cards: data, schedule, hardware, time.")],
+    models: Annotated[
+        Path | None, typer.Option(help="Folder of models; the shipped ones if left out.")
+    ] = None,
+) -> None:
+    """Make two trained versions the default pair: export, calibrate, judge, write cards."""
+    from shuttlelib import clips, paths, shipping
+    from shuttlelib.evaluation import format_summary, write_json
+
+    dataset = clips.split(clips.load_dataset(data), "val")
+    facts = {"trained on": trained_on, "judged on": f"{len(dataset)} clips, hash {clips.data_hash(dataset)}"}
+    results = shipping.publish(stage1, stage2, dataset, models or paths.MODELS, out, facts)
+    write_json(out / "metrics.json", results)
+    for mode, result in results.items():
+        print(f"\n{mode}: {result['speed_fps']:.0f} fps\n{format_summary(result)}")
 
 
 @versions_app.callback(epilog="Example: shuttle versions")

@@ -17,7 +17,13 @@ from shuttlelib.geometry import SizeHW, Window
 
 # The exact flags cost nothing measurable and keep the pixels the same on every processor
 _AREA = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+BASE_FPS = 30.0  # the frames a network sees together lie one thirtieth of a second apart
 _LOCAL = threading.local()  # swscale contexts are reused, and must not be shared between threads
+
+
+def history_stride(fps: float) -> int:
+    """Frames between two looks: the nearest whole number to one thirtieth of a second, at least 1."""
+    return max(1, round(fps / BASE_FPS))
 
 
 class Frame:

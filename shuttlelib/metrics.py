@@ -97,6 +97,7 @@ class ClipScore:
         error_grid512, error_native, error_fullhd: (M,) distance in px of each visible, predicted frame.
         confidence: (K,) of the rows that carry one, in [0, 1].
         right: (K,) whether that row is a TP or TN at grid512 4 px.
+        said_visible: (K,) whether that row says visible.
         missing_predictions: labelled frames without a prediction row (counted as predicted invisible).
     """
 
@@ -107,6 +108,7 @@ class ClipScore:
     error_fullhd: np.ndarray
     confidence: np.ndarray
     right: np.ndarray
+    said_visible: np.ndarray
     missing_predictions: int
 
 
@@ -169,6 +171,7 @@ def score_clip(
         error_fullhd=_distance(pred_hd, true_hd)[seen & there],
         confidence=confidence[rated],
         right=right[rated],
+        said_visible=seen[rated],
         missing_predictions=int((~truth["frame"].isin(pred["frame"])).sum()),
     )
 

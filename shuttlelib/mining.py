@@ -5,6 +5,7 @@ hard share drawn more often, compare on val. Where the model is confident and co
 lies far away, the label is the suspect; those go to a list for relabelling, never into the mix.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from shuttlelib import geometry
+from shuttlelib.cache import FrameCache
 from shuttlelib.files import atomic_write
 from shuttlelib.networks import Deployed
 from shuttlelib.samples import Samples
@@ -77,6 +80,43 @@ def score(
         torch.cat(rows).double().numpy(), columns=["index", "true_x", "true_y", "x", "y", "p_visible"]
     )
     return _judge(samples, table, params)
+
+
+@torch.no_grad()
+def distractors(
+    model: Deployed,
+    caches: Sequence[FrameCache],
+    batch: int = 16,
+    apart_px: float = 25.0,
+    device: str = "cpu",
+) -> dict[str, np.ndarray]:
+    """Where stage 1 sees a shuttle that is not there: the crops stage 2 must learn to reject.
+
+    Args:
+        model: a stage-1 version.
+        caches: of whole frames at its input.
+        apart_px: nearest a false place may be to the labelled head, canonical px.
+
+    Returns:
+        {clip: (frames, K, 2)} native px, nan where there are fewer than K.
+    """
+    found = {}
+    for cache in tqdm(caches, desc="distractors", unit="clip", leave=False):
+        samples = Samples([cache], model.net.spec)
+        window = samples.window(0)
+        size_hw = cache.clip.info.size_hw
+        near = apart_px / geometry.canonical_scale(size_hw)
+        places = np.full((len(cache), model.candidates, 2), np.nan)
+        for item in DataLoader(samples, batch):
+            xy, _, _ = model(item["frames"].permute(0, 1, 3, 4, 2).to(device), item["history"].to(device))
+            head = geometry.window_to_frame(item["xy"].double().numpy(), window)
+            guesses = geometry.window_to_frame(xy.double().cpu().numpy(), window)
+            close = np.hypot(*np.moveaxis(guesses - head[:, None], 2, 0)) < near  # nan compares as far
+            guesses[close] = np.nan
+            frames = [samples.index[int(i)][1] for i in item["index"]]
+            places[frames] = guesses
+        found[cache.clip.name] = places
+    return found
 
 
 def hard_examples(scores: pd.DataFrame, at_most: int) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copytree
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from torchvision.transforms import v2
 from shuttlelib import (
     blocks,
     cache,
+    calibration,
     clips,
     export,
     geometry,
@@ -36,6 +38,7 @@ from shuttlelib import (
 )
 from shuttlelib.augment import Augmentation
 from shuttlelib.clips import Clip
+from shuttlelib.files import atomic_write
 from shuttlelib.labels import ClipInfo
 from shuttlelib.samples import Samples, mixing_weights
 from shuttlelib.train import TrainConfig
@@ -68,13 +71,24 @@ def ensure_data(data_dir: str | Path, profile: str, seed: int) -> Path:
     return folder
 
 
-def open_samples(spec: Spec, dataset: list[Clip], cache_dir: Path, seed: int = 0) -> Splits:
-    """Samples of both splits for a version, decoding into `cache_dir` what is not there yet."""
+def open_samples(
+    spec: Spec, dataset: list[Clip], cache_dir: Path, seed: int = 0, stage1: Path | None = None
+) -> Splits:
+    """Samples of both splits for a version, decoding into `cache_dir` what is not there yet.
+
+    Args:
+        stage1: model folder of a stage-1 version whose false places a stage-2 version learns to reject.
+    """
     whole_hw = spec.input_hw if spec.stage == 1 else None
     caches = {
         part: cache.open_caches(clips.split(dataset, part), cache_dir, whole_hw) for part in ("train", "val")
     }
-    augmented = Samples(caches["train"], spec, train.augmentation(spec), seed)
+    false = None
+    if spec.stage == 2 and stage1 is not None:
+        finder = networks.load(stage1)
+        wholes = cache.open_caches(clips.split(dataset, "train"), cache_dir, finder.net.spec.input_hw)
+        false = mining.distractors(finder, wholes)
+    augmented = Samples(caches["train"], spec, train.augmentation(spec), seed, distractors=false)
     return Splits(augmented, Samples(caches["val"], spec), mixing_weights(augmented, spec.rendered_share))
 
 
@@ -85,6 +99,7 @@ def train_version(
     cache_dir: Path,
     seed: int = 0,
     init: Path | None = None,
+    stage1: Path | None = None,
     spec_overrides: dict[str, Any] | None = None,
     **config: Any,
 ) -> dict[str, Any]:
@@ -93,6 +108,7 @@ def train_version(
     Args:
         data_dirs: real and rendered folders alike; their splits are joined.
         init: model folder to start from.
+        stage1: see `open_samples`.
         spec_overrides: e.g. {"pretrained": False} where the Hub cannot be reached.
         config: fields of `TrainConfig` that differ from the version's own schedule.
 
@@ -101,7 +117,7 @@ def train_version(
     """
     spec = resolve(name, **(spec_overrides or {}))
     dataset = [clip for folder in data_dirs for clip in clips.load_dataset(folder)]
-    samples = open_samples(spec, dataset, Path(cache_dir), seed)
+    samples = open_samples(spec, dataset, Path(cache_dir), seed, stage1)
     result = train.fit(
         spec,
         samples.train,
@@ -171,7 +187,8 @@ def evaluate_pair(
         for key, value in result.summary["counts"].items():
             counts[key] = counts.get(key, 0) + value
     report = metrics.summarize(scores, {clip.name: clip.venue for clip in dataset})
-    return {**report, "speed_fps": frames / max(seconds, 1e-9), "trigger_counts": counts, "mode": mode}
+    extra = {"speed_fps": frames / max(seconds, 1e-9), "trigger_counts": counts, "mode": mode}
+    return {**report, **extra, "confidence_curves": calibration.fit(scores.values())}
 
 
 def make_pair(stage1: Path, stage2: Path, models_dir: Path) -> Path:
@@ -181,16 +198,14 @@ def make_pair(stage1: Path, stage2: Path, models_dir: Path) -> Path:
         stage1, stage2: model folders (a run's `best/`).
         models_dir: written anew: `<version>/` twice and `default.json`.
     """
-    from shutil import copytree
-
     names = {}
     for key, source in (("stage1", stage1), ("stage2", stage2)):
         names[key] = json.loads((source / "version.json").read_text())["name"]
         target = models_dir / names[key]
         copytree(source, target, dirs_exist_ok=True)
-        if not (target / "model.onnx").is_file():
-            export.export_onnx(target)
-    (models_dir / "default.json").write_text(json.dumps(names, indent=2) + "\n")
+        export.export_onnx(target)
+    with atomic_write(models_dir / "default.json") as temp:
+        temp.write_text(json.dumps(names, indent=2) + "\n")
     return models_dir
 
 

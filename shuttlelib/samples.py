@@ -6,7 +6,7 @@ thirtieth of a second apart, so a 60 fps clip skips every other frame. Every dra
 (seed, draw number): the same in any worker, after any resume.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,16 +17,11 @@ from torch.utils.data import Dataset, Sampler
 from shuttlelib import geometry
 from shuttlelib.augment import Augmentation
 from shuttlelib.cache import FrameCache
+from shuttlelib.frames import history_stride
 from shuttlelib.geometry import Window
 from shuttlelib.versions import Spec
 
 PAST = 30
-BASE_FPS = 30.0
-
-
-def history_stride(fps: float) -> int:
-    """Frames between two looks: the nearest whole number to one thirtieth of a second, at least 1."""
-    return max(1, round(fps / BASE_FPS))
 
 
 @dataclass(frozen=True)
@@ -37,14 +32,15 @@ class CropPolicy:
         follow_share: share centred as a following tracker would, near the previous position.
         jitter_px: standard deviation around that, canonical px.
         spread: other crops on a visible shuttle put it anywhere within this fraction of the half side.
-        elsewhere_share: share of crops at a place without the shuttle.
+        elsewhere_share: share of crops meant to show no shuttle: at stage 1's false places where those
+            are known, at places where the shuttle is at another time, or anywhere.
         zoom: range of the scale.
     """
 
     follow_share: float = 0.5
     jitter_px: float = 8.0
     spread: float = 0.85
-    elsewhere_share: float = 0.2
+    elsewhere_share: float = 0.35
     zoom: tuple[float, float] = (0.75, 1.33)
 
 
@@ -57,6 +53,8 @@ class Samples(Dataset):
         augmentation: None for validation: no randomness, crops centred near the label by a fixed draw.
         seed: of all draws.
         policy: of stage-2 crops.
+        distractors: {clip: (frames, K, 2)} native px, nan where there are fewer than K: what stage 1 took
+            for the shuttle (`mining.distractors`), so that stage 2 learns to reject it.
     """
 
     def __init__(
@@ -66,10 +64,12 @@ class Samples(Dataset):
         augmentation: Augmentation | None = None,
         seed: int = 0,
         policy: CropPolicy | None = None,
+        distractors: Mapping[str, np.ndarray] | None = None,
     ):
         self.caches, self.spec = list(caches), spec
         self.augmentation, self.seed = augmentation, seed
         self.policy = policy or CropPolicy()
+        self.distractors = distractors or {}
         self.points = [_points(cache) for cache in self.caches]
         self.index = [
             (c, int(f)) for c, points in enumerate(self.points) for f in np.flatnonzero(points[:, 3] > 0)
@@ -139,6 +139,10 @@ class Samples(Dataset):
         now, before = points[frame], points[max(0, frame - stride)]
         kind, nudge = rng.random(), rng.normal(0, policy.jitter_px * side / self.spec.input_hw[0], 2)
         if kind < policy.elsewhere_share:
+            false = self.distractors.get(self.caches[clip].clip.name, np.empty((frame + 1, 0, 2)))[frame]
+            false = false[np.isfinite(false).all(1)]
+            if len(false) and rng.random() < 0.6:
+                return false[rng.integers(len(false))] + nudge
             other = points[rng.integers(len(points))]
             return other[:2] + nudge if other[2] > 0 and rng.random() < 0.5 else anywhere
         if not now[2]:

@@ -21,7 +21,7 @@ FLOW = [
     {"labels", "cells", "label_studio", "importers"},
     {"clips", "splits", "synth"},
     {"anomalies", "cleanup"},
-    {"metrics", "evaluation"},  # before training: validation is measured by the one evaluator
+    {"metrics", "evaluation", "calibration"},  # before training: validation is measured by the one evaluator
     {"versions"},  # rows of data, which say what samples a network wants
     {"augment", "cache", "samples"},
     {"blocks", "networks", "losses"},
@@ -29,7 +29,7 @@ FLOW = [
     {"mining"},
     {"runtime", "runtime_tensorrt", "tracker", "overlay", "tracking"},
     {"export"},
-    {"recipes", "html_report", "pipeline"},
+    {"recipes", "html_report", "pipeline", "cards", "shipping"},
     {"cli", "cli_data", "cli_train"},
 ]
 LAYER = {name: level for level, names in enumerate(FLOW) for name in names}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from shuttlelib import cache, clips, samples, synth, train, versions
+from shuttlelib import cache, clips, frames, samples, synth, train, versions
 from shuttlelib.video import VideoError, read_frames
 
 STAGE1 = versions.resolve("stage1_v5", input_hw=(144, 256))
@@ -55,10 +55,10 @@ def test_stage1_sample_has_the_label_where_the_frame_shows_it(dataset, wholes):
 
 
 def test_past_frames_lie_a_thirtieth_of_a_second_apart(wholes):
-    assert [samples.history_stride(fps) for fps in (24, 25, 29.97, 30, 50, 60, 119)] == [1, 1, 1, 1, 2, 2, 4]
-    frames = samples.Samples(wholes, STAGE1)[9]["frames"]
+    assert [frames.history_stride(fps) for fps in (24, 25, 29.97, 30, 50, 60, 119)] == [1, 1, 1, 1, 2, 2, 4]
+    images = samples.Samples(wholes, STAGE1)[9]["frames"]
     for place, number in enumerate((3, 5, 7, 9)):
-        assert np.array_equal(frames[place].permute(1, 2, 0), wholes[0].frames[number])
+        assert np.array_equal(images[place].permute(1, 2, 0), wholes[0].frames[number])
 
 
 def test_history_holds_what_came_before_and_only_that(dataset, crops):

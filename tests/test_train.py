@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from shuttlelib import clips, mining, networks, recipes, samples, synth, train, versions
+from shuttlelib import cache, clips, mining, networks, recipes, samples, synth, train, versions
 from shuttlelib.train import TrainConfig, TrainError
 
 SPEC = versions.resolve(
@@ -147,3 +147,27 @@ def test_a_mining_round_writes_its_index_and_compares(data, tmp_path):
     assert 0 < result["hard"] <= 5
     for name in ("scores.parquet", "hard.parquet", "suspects.parquet", "best/model.safetensors"):
         assert (tmp_path / "mined" / name).is_file()
+
+
+def test_distractors_are_false_places_and_never_the_shuttle(data, tmp_path):
+    spec = versions.resolve("stage1_v5", input_hw=(96, 160))
+    dataset = [cache.clip for cache in data.val.caches]
+    wholes = cache.open_caches(dataset, tmp_path, spec.input_hw)
+    model = networks.Deployed(networks.build(spec)).eval()
+    found = mining.distractors(model, wholes, apart_px=60.0)
+    clip = wholes[0].clip
+    places = found[clip.name]
+    assert places.shape == (len(wholes[0]), networks.CANDIDATES, 2)
+    table = clip.table.set_index("frame")
+    gap = np.hypot(*np.moveaxis(places - table[["x_px", "y_px"]].to_numpy()[:, None], 2, 0))
+    assert np.isfinite(places).any()
+    assert not (gap < 15).any()  # 60 canonical px are 15 at 320x180
+    crops = samples.Samples(
+        data.val.caches, SPEC, distractors=found, policy=samples.CropPolicy(elsewhere_share=1.0)
+    )
+    at_false = 0
+    for draw in range(40):
+        window = crops.window(draw % len(wholes[0]), draw)
+        center = np.array([window.x0 + window.w / 2, window.y0 + window.h / 2])
+        at_false += bool(np.nanmin(np.hypot(*(places[draw % len(wholes[0])] - center).T)) < 12)
+    assert at_false > 10

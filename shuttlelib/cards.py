@@ -1,0 +1,77 @@
+"""Model cards: what a shipped version is, was trained on, reaches and cannot do; after recipes' metrics."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shuttlelib.files import atomic_write
+from shuttlelib.versions import Spec
+
+LIMITS = """## Limits
+
+- Trained on broadcast footage (a camera behind the baseline) and rendered rallies. Amateur halls, very
+  low cameras and fisheye lenses are where it breaks first.
+- The labels' own noise is about 2.8 px at 1920x1080; an error near that is a floor, not a merit.
+- A shuttle in a hand, under a racket or behind a player is where visibility is wrong most often.
+- Not trained for anything but badminton; says nothing about who hit the shuttle or whether it was in.
+"""
+
+
+def write_card(model_dir: Path, metrics: Mapping[str, Any], training: Mapping[str, Any]) -> Path:
+    """Write README.md and metrics.json of a shipped version.
+
+    Args:
+        metrics: of `recipes.evaluate_pair` with the pair this version ships in, by tracking mode.
+        training: what the card says of data and schedule, as label: text.
+    """
+    spec = Spec.from_dict(json.loads((model_dir / "version.json").read_text()))
+    with atomic_write(model_dir / "metrics.json") as temp:
+        temp.write_text(
+            json.dumps({"training": dict(training), "free_running": dict(metrics)}, indent=1) + "\n"
+        )
+    rows = [_row(f"{mode}, in all", result) for mode, result in metrics.items()]
+    smart = metrics["smart"]
+    rows += [_row(f"smart, {venue}", part) for venue, part in smart["per_venue"].items()]
+    kind = "region in the whole frame" if spec.stage == 1 else "head in a crop"
+    h, w = spec.input_hw
+    text = f"""# {spec.name}
+
+Stage {spec.stage}, {kind}: {spec.backbone}, {spec.fusion} fusion of four frames,
+{spec.neck.upper()} over strides {", ".join(map(str, spec.taps))}, input {w}x{h}, heatmap stride
+{spec.heatmap_stride}, {spec.decode.replace("_", "-")} decoding. {spec.notes.capitalize()}.
+
+## Training
+
+{chr(10).join(f"- {name}: {text}" for name, text in training.items())}
+
+## Free-running on the val split
+
+Whole tracker with the default pair, its history its own predictions, venues never trained on; TP within
+4 px on the 512x288 grid (10 px at 1280x720). Weights, thresholds and the confidence curve were chosen on
+this split, so a new venue will do somewhat worse.
+
+| | frames | accuracy | F1 | false alarms | median error, px at 1920x1080 | mean of hits | calibration error |
+|---|---|---|---|---|---|---|---|
+{chr(10).join(rows)}
+
+False alarms are the share of frames without a shuttle in which one was reported.
+
+{LIMITS}"""
+    with atomic_write(model_dir / "README.md") as temp:
+        temp.write_text(text)
+    return model_dir / "README.md"
+
+
+def _row(name: str, part: Mapping[str, Any]) -> str:
+    values = (
+        part["accuracy"]["grid512_4px"],
+        part["f1"]["grid512_4px"],
+        part["fp2_share"],
+        part["error_px"]["1920x1080"]["median"],
+        part["hit_error_px"]["1920x1080"],
+        part["calibration"]["expected_calibration_error"],
+    )
+    digits = (3, 3, 3, 2, 2, 3)
+    cells = ("-" if v is None else f"{v:.{n}f}" for v, n in zip(values, digits, strict=True))
+    return f"| {name} | {part['frames']} | " + " | ".join(cells) + " |"
