@@ -78,8 +78,9 @@ class BiFPN(nn.Module):
     def __init__(self, in_channels: list[int], channels: int, rounds: int):
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
+        # of the last round only the finest map is asked for
         self.outputs = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, padding=1) for _ in range(rounds * len(in_channels))
+            nn.Conv2d(channels, channels, 3, padding=1) for _ in range((rounds - 1) * len(in_channels) + 1)
         )
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
@@ -197,7 +198,7 @@ def local_peaks(logits: Tensor, offset: Tensor, k: int) -> tuple[Tensor, Tensor]
     x, y = cell_centers(h, w, logits)
     place = torch.cat([x.expand(b, h, w)[:, None], y.expand(b, h, w)[:, None]], 1) + offset
     mass = F.avg_pool2d(p, 3, 1, 1, count_include_pad=True) * 9
-    mean = F.avg_pool2d(p * place, 3, 1, 1, count_include_pad=True) * 9 / (mass + 1e-9)
+    mean = F.avg_pool2d(p * place, 3, 1, 1, count_include_pad=True) * 9 / mass.clamp(min=1e-30)
     is_peak = (F.max_pool2d(p, 3, 1, 1) == p).to(mass.dtype)
     score, where = (mass * is_peak).flatten(1).topk(k, 1)
     xy = mean.flatten(2).gather(2, where[:, None].expand(b, 2, k)).transpose(1, 2)

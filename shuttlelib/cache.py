@@ -8,6 +8,7 @@ decoded anew.
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -17,7 +18,7 @@ from shuttlelib.clips import Clip
 from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame
 from shuttlelib.geometry import SizeHW, Window
-from shuttlelib.video import VideoError, read_frames
+from shuttlelib.video import VideoError, read_frames, sha256
 
 
 class FrameCache:
@@ -29,17 +30,26 @@ class FrameCache:
         whole_hw: cache letterboxed frames of this size; None caches native planes.
 
     Raises:
-        VideoError: the video holds fewer frames than its table says.
+        VideoError: the video is not the labelled one, or holds fewer frames than its table says.
     """
 
     def __init__(self, clip: Clip, folder: Path, whole_hw: SizeHW | None):
         self.clip = clip
         self.whole_hw = whole_hw
         kind = f"{whole_hw[0]}x{whole_hw[1]}" if whole_hw else "planes"
-        path = Path(folder) / f"{clip.info.video_sha256[:16]}-{kind}.npy"
-        if not path.exists():
-            _decode(clip, path, whole_hw)
-        self.frames = np.load(path, mmap_mode="r")
+        digest = clip.info.video_sha256 or sha256(clip.video_path)
+        self.path = Path(folder) / f"{digest[:16]}-{kind}.npy"
+        if not self.path.exists():
+            _decode(clip, self.path, whole_hw)
+        self.frames = np.load(self.path, mmap_mode="r")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the pixels: a loader process maps the file itself."""
+        return {**vars(self), "frames": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.frames = np.load(self.path, mmap_mode="r")
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -54,31 +64,32 @@ class FrameCache:
         return Frame.from_planes(frame, frame / self.clip.info.fps, self.frames[frame]).window(window)
 
 
-def open_caches(
-    clips: Iterable[Clip], folder: Path, whole_hw: SizeHW | None, progress: bool = False
-) -> list[FrameCache]:
+def open_caches(clips: Iterable[Clip], folder: Path, whole_hw: SizeHW | None) -> list[FrameCache]:
     """A cache for each clip, decoding those that are not there yet."""
     return [
         FrameCache(clip, folder, whole_hw)
-        for clip in tqdm(list(clips), desc="decode", unit="clip", disable=not progress)
+        for clip in tqdm(list(clips), desc="decode", unit="clip", leave=False)
     ]
 
 
 def _decode(clip: Clip, path: Path, whole_hw: SizeHW | None) -> None:
     info = clip.info
-    size_hw = (info.height // 2 * 2, info.width // 2 * 2)
+    if info.video_sha256 and sha256(clip.video_path) != info.video_sha256:
+        raise VideoError(f"{clip.video_path}: is not the video that was labelled; import it again")
+    size_hw = info.even_hw
     shape = (*whole_hw, 3) if whole_hw else (size_hw[0] * 3 // 2, size_hw[1])
     window = geometry.full_window(size_hw, whole_hw) if whole_hw else None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temp:
-        store = np.lib.format.open_memmap(temp, "w+", np.uint8, (info.frame_count, *shape))
+    header = {"descr": "|u1", "fortran_order": False, "shape": (info.frame_count, *shape)}
+    # written as a stream: a memory map cannot report a full disk, and Windows cannot rename it
+    with atomic_write(path) as temp, temp.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
         count = 0
         for frame in read_frames(clip.video_path):
             if frame.index < info.frame_count:
-                store[frame.index] = frame.planes if window is None else frame.window(window)
+                pixels = frame.planes if window is None else frame.window(window)
+                file.write(np.ascontiguousarray(pixels).data)
             count = frame.index + 1
         if count < info.frame_count:
             raise VideoError(
-                f"{clip.video_path}: {count} frames decode, its table says {info.frame_count}; re-import"
+                f"{clip.video_path}: {count} frames decode, its table says {info.frame_count}; re-import it"
             )
-        store.flush()

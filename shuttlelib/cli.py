@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from shuttlelib import cli_train
-from shuttlelib.cli_data import data_app
+from shuttlelib.cli_data import Folder, data_app, parse_size
 from shuttlelib.errors import ShuttleError, UsageError
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -53,7 +53,7 @@ def track(
     ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if left out.")] = None,
     models: Annotated[
-        Path | None, typer.Option(help="Folder of models; the shipped ones if left out.")
+        Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
     ] = None,
 ) -> None:
     """Find the shuttle in every frame: one CSV row a frame."""
@@ -67,6 +67,8 @@ def track(
         if value not in known:
             raise UsageError(f"{name} {value}: choose one of {', '.join(known)}")
     tracking.check_stems(videos)
+    for video in videos:
+        tracking.check_outputs(video, out, overlay)
     networks = tracking.load_networks(backend, device, threads, models)
     done: list[dict[str, Any]] = []
     failed = False
@@ -83,6 +85,8 @@ def track(
             _complain(f"error: {error}")
             continue
         done.append(result.summary)
+        if result.summary["note"]:
+            _complain(f"note: {result.summary['note']}")
         if result.warning:
             failed = True
             _complain(f"warning: {result.warning}")
@@ -94,18 +98,17 @@ def track(
 
 @app.command(epilog="Example: shuttle evaluate --pred tracks --labels data/rallies --json metrics.json")
 def evaluate(
-    pred: Annotated[Path, typer.Option(help="Folder of the tracker's CSV files.")],
-    labels: Annotated[Path, typer.Option(help="Folder of labels, any supported format, matched by stem.")],
+    pred: Annotated[Path, typer.Option(**Folder, help="Folder of the tracker's CSV files.")],
+    labels: Annotated[
+        Path, typer.Option(**Folder, help="Folder of labels, any supported format, matched by stem.")
+    ],
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Also write all metrics to this file.")
     ] = None,
     size: Annotated[str | None, typer.Option(help="Frame size as WIDTHxHEIGHT; found if left out.")] = None,
 ) -> None:
     """Compare tracks with labels: accuracy, precision, recall, F1, pixel error."""
-    for option, folder in (("--pred", pred), ("--labels", labels)):
-        if not folder.is_dir():
-            raise UsageError(f"{option} {folder}: no such folder")
-    size_hw = _size_hw(size)
+    size_hw = None if size is None else parse_size(size)
     from shuttlelib import evaluation
 
     result = evaluation.evaluate_folders(pred, labels, size_hw)
@@ -130,7 +133,7 @@ def run(arguments: list[str]) -> int:
         _complain(f"error: {error}")
         return 2 if isinstance(error, UsageError) else 1
     except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted: nothing half-written is left")
+        _complain("interrupted")
         return 1
     except BrokenPipeError:  # the reader of our output has left, as in `shuttle evaluate … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -168,15 +171,6 @@ def _last_line(done: list[dict[str, Any]]) -> str:
         f"frames {frames}, seconds {seconds:.2f}, fps {frames / seconds:.1f}, visible share {share:.3f}, "
         f"backend {done[-1]['backend']}, device {done[-1]['device']}"
     )
-
-
-def _size_hw(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    width, cross, height = text.lower().partition("x")
-    if not cross or not (width.isdigit() and height.isdigit()) or min(int(width), int(height)) < 1:
-        raise UsageError(f"--size {text}: give WIDTHxHEIGHT, like 1280x720")
-    return int(height), int(width)
 
 
 class _Bar:

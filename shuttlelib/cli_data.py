@@ -6,7 +6,7 @@ Each command calls one function of the library and prints what it did. Imports i
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,21 @@ data_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+
+Folder: dict[str, Any] = {"exists": True, "file_okay": False}  # of an option or argument: it must be there
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """A --size of WIDTHxHEIGHT as (height, width), px.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise UsageError(f"--size {text}: give WIDTHxHEIGHT, like 1280x720")
+    return int(height), int(width)
 
 
 class Format(StrEnum):
@@ -33,7 +48,9 @@ class Format(StrEnum):
 
 @data_app.command("import")
 def import_command(
-    source: Annotated[Path, typer.Argument(help="folder of videos with label files of the same names")],
+    source: Annotated[
+        Path, typer.Argument(**Folder, help="folder of videos with label files of the same names")
+    ],
     out: Annotated[Path, typer.Option(help="data folder to write")],
     format: Annotated[Format, typer.Option(help="label format; auto tells by the header")] = Format.auto,
     copy: Annotated[bool, typer.Option("--copy", help="copy the videos instead of linking them")] = False,
@@ -67,11 +84,15 @@ def synth_command(
 
     Example: shuttle data synth --out data/rendered --clips 8 --size 1280x720 --seed 1
     """
-    size_hw = _size_hw(size)
     from tqdm import tqdm
 
-    from shuttlelib.synth import make_dataset
+    from shuttlelib.synth import VIEWS, make_dataset
 
+    size_hw = parse_size(size)
+    if min(size_hw) < 16 or size_hw[0] % 2 or size_hw[1] % 2:
+        raise UsageError(f"--size {size}: give an even width and height of at least 16, like 1280x720")
+    if view not in (*VIEWS, "mixed"):
+        raise UsageError(f"--view {view}: choose one of {', '.join([*VIEWS, 'mixed'])}")
     with tqdm(total=clips, desc="render", unit="clip") as bar:
 
         def show(done: int, _: int) -> None:
@@ -83,7 +104,7 @@ def synth_command(
 
 @data_app.command("stats")
 def stats_command(
-    data: Annotated[Path, typer.Argument(help="data folder")],
+    data: Annotated[Path, typer.Argument(**Folder, help="data folder")],
     csv: Annotated[Path | None, typer.Option(help="also write the table to this file")] = None,
 ) -> None:
     """Print a line a clip: venue, split, frames, visible share, speeds.
@@ -110,7 +131,7 @@ def stats_command(
 
 @data_app.command("split")
 def split_command(
-    data: Annotated[Path, typer.Argument(help="data folder; its splits.csv is written")],
+    data: Annotated[Path, typer.Argument(**Folder, help="data folder; its splits.csv is written")],
     val_share: Annotated[float, typer.Option(help="wanted share of validation frames")] = 0.2,
     seed: Annotated[int, typer.Option(help="of the draw of venues")] = 0,
 ) -> None:
@@ -133,7 +154,7 @@ def split_command(
 
 @data_app.command("clean")
 def clean_command(
-    data: Annotated[Path, typer.Argument(help="data folder")],
+    data: Annotated[Path, typer.Argument(**Folder, help="data folder")],
     out: Annotated[Path, typer.Option(help="data folder for the cleaned labels; may be the same")],
 ) -> None:
     """Flag what looks wrong in the labels, repair what is certain, and list all of it.
@@ -146,13 +167,3 @@ def clean_command(
     for (check, action), rows in audit.groupby(["check", "action"]):
         typer.echo(f"{check}: {len(rows)} rows in {rows['clip'].nunique()} clips {action}")
     typer.echo(f"{len(audit)} findings, listed in {out / 'cleanup' / 'audit.csv'}")
-
-
-def _size_hw(text: str) -> tuple[int, int]:
-    """WIDTHxHEIGHT as (height, width)."""
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) >= 16 and int(height) >= 16):
-        raise UsageError(
-            f"--size is {text!r}: write WIDTHxHEIGHT in px, at least 16x16, for example 1280x720"
-        )
-    return int(height), int(width)

@@ -1,9 +1,12 @@
 """The commands `shuttle run`, `shuttle train` and `shuttle versions`; thin, over pipeline and recipes."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from shuttlelib.cli_data import Folder
 
 versions_app = typer.Typer(help="The lineage of model versions.", invoke_without_command=True)
 
@@ -20,7 +23,7 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of data, weights and draws.")] = 0,
     data: Annotated[
-        Path | None, typer.Option(help="Data folder; rendered rallies are made if left out.")
+        Path | None, typer.Option(**Folder, help="Data folder; rendered rallies are made if left out.")
     ] = None,
 ) -> None:
     """Run the notebooks in order, render the report, track the sample video."""
@@ -31,14 +34,17 @@ def run(
 
 def train(
     version: Annotated[str, typer.Option(help="A row of `shuttle versions`.")],
-    data: Annotated[list[Path], typer.Option(help="Data folder; give it again to add rendered rallies.")],
+    data: Annotated[
+        list[Path], typer.Option(**Folder, help="Data folder; give it again to add rendered rallies.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted one resumes.")],
     cache: Annotated[
         Path | None, typer.Option(help="Folder of decoded frames; OUT/cache if left out.")
     ] = None,
-    init: Annotated[Path | None, typer.Option(help="Model folder to start from.")] = None,
+    init: Annotated[Path | None, typer.Option(**Folder, help="Model folder to start from.")] = None,
     stage1: Annotated[
-        Path | None, typer.Option(help="Stage-1 model folder whose false places stage 2 learns to reject.")
+        Path | None,
+        typer.Option(**Folder, help="Stage-1 model folder whose false places stage 2 learns to reject."),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimizer steps; the version's own if left out.")
@@ -55,18 +61,22 @@ def train(
     from shuttlelib.evaluation import write_json
 
     wanted = {"steps": steps, "batch": batch}
-    result = recipes.train_version(
-        version,
-        data,
-        out,
-        cache or out / "cache",
-        seed,
-        init,
-        stage1,
-        {"pretrained": pretrained and versions.resolve(version).pretrained},
-        workers=workers,
-        **{key: value for key, value in wanted.items() if value is not None},
-    )
+    try:
+        result = recipes.train_version(
+            version,
+            data,
+            out,
+            cache or out / "cache",
+            seed,
+            init,
+            stage1,
+            {"pretrained": pretrained and versions.resolve(version).pretrained},
+            workers=workers,
+            **{key: value for key, value in wanted.items() if value is not None},
+        )
+    except KeyboardInterrupt:
+        print("interrupted; give the same command again to resume", file=sys.stderr)
+        raise typer.Exit(1) from None
     write_json(out / "metrics.json", result)
     export.export_onnx(out / "best")
     print(
@@ -77,9 +87,9 @@ def train(
 
 
 def publish(
-    stage1: Annotated[Path, typer.Option(help="Stage-1 model folder, like runs/stage1/best.")],
-    stage2: Annotated[Path, typer.Option(help="Stage-2 model folder.")],
-    data: Annotated[Path, typer.Option(help="Data folder; its val split calibrates and judges.")],
+    stage1: Annotated[Path, typer.Option(**Folder, help="Stage-1 model folder, like runs/stage1/best.")],
+    stage2: Annotated[Path, typer.Option(**Folder, help="Stage-2 model folder.")],
+    data: Annotated[Path, typer.Option(**Folder, help="Data folder; its val split calibrates and judges.")],
     out: Annotated[Path, typer.Option(help="Folder for the tracks and metrics.json.")],
     trained_on: Annotated[str, typer.Option(help="For the cards: data, schedule, hardware, time.")],
     models: Annotated[

@@ -155,6 +155,12 @@ def videos_in(folder: str | Path) -> dict[str, Path]:
     return found
 
 
+def video_beside(path: Path, name: str) -> Path | None:
+    """The video of that name (without suffix) in the folder of a label file; None without one."""
+    places = (path.with_name(name + suffix) for suffix in VIDEO_SUFFIXES)
+    return next((place for place in places if place.exists()), None)
+
+
 def probe(path: str | Path) -> ClipInfo:
     """Size, fps, exact frame count and hash of a video.
 
@@ -163,7 +169,7 @@ def probe(path: str | Path) -> ClipInfo:
     """
     info = video.probe(path)
     with av.open(str(path)) as container:
-        packets = container.demux(container.streams.video[0])
+        packets = container.demux(video.video_stream(container, Path(path)))
         try:
             count = sum(packet.size > 0 and not packet.is_discard for packet in packets)
         except av.error.InvalidDataError as error:
@@ -286,8 +292,7 @@ def _exports(folder: Path, fmt: str) -> dict[str, pd.DataFrame]:
 
 
 def _video_of(path: Path) -> Path:
-    """The video beside a label file."""
-    for suffix in VIDEO_SUFFIXES:
-        if path.with_suffix(suffix).exists():
-            return path.with_suffix(suffix)
+    found = video_beside(path, path.stem)
+    if found:
+        return found
     raise LabelError(f"{path}: no video of that name beside it (or a broken link); import the clip again")

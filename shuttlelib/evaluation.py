@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from shuttlelib import files, importers, labels, video
+from shuttlelib import clips, files, importers, labels, splits, video
 from shuttlelib.geometry import CANONICAL_HW, SizeHW
 from shuttlelib.metrics import RATIOS, MetricsError, check_table, score_clip, summarize
 
@@ -23,17 +23,21 @@ def evaluate_folders(
 
     Args:
         pred_dir: tracker output; a `<stem>.json` beside it may carry `width` and `height`.
-        labels_dir: labels of any supported format; `splits.csv` gives venues, `<stem>.mp4` the frame size.
+        labels_dir: labels of any supported format (`<stem>_ball.csv` too); `splits.csv` gives venues, the video of that
+            name the frame size.
             Rows that cleanup flagged as unusable count as unlabelled.
         size_hw: frame size of all clips; None finds it for each clip.
 
     Raises:
         MetricsError: nothing matches, a table is malformed, or a frame size cannot be known.
+        LabelError: labels or `splits.csv` cannot be read.
     """
     pred_paths, label_paths = (
         _tables(Path(pred_dir), (".csv",)),
         _tables(Path(labels_dir), (".parquet", ".csv", ".json")),
     )
+    for stem in [stem for stem in label_paths if stem.endswith("_ball") and stem not in pred_paths]:
+        label_paths.setdefault(stem.removesuffix("_ball"), label_paths.pop(stem))
     stems = sorted(set(pred_paths) & set(label_paths))
     if not stems:
         raise MetricsError(
@@ -52,7 +56,7 @@ def evaluate_folders(
         size = size_hw or _frame_size(pred, pred_paths[stem], label_paths[stem])
         truth = labels.usable(importers.read_labels(label_paths[stem], size, stem))
         scores[stem] = score_clip(pred, truth, size, (str(pred_paths[stem]), str(label_paths[stem])))
-    return summarize(scores, _read_venues(Path(labels_dir) / "splits.csv"))
+    return summarize(scores, {clip: venue for clip, (venue, _) in splits.read(labels_dir).items()})
 
 
 def write_json(path: str | Path, result: Mapping[str, Any]) -> None:
@@ -114,19 +118,9 @@ def _read_predictions(path: Path) -> pd.DataFrame:
         ) from error
 
 
-def _read_venues(path: Path) -> dict[str, str]:
-    if not path.exists():
-        return {}
-    table = pd.read_csv(path, dtype=str)
-    for column in ("clip", "venue"):
-        if column not in table:
-            raise MetricsError(f"{path}: no column '{column}'; it has {', '.join(table.columns)}")
-    return dict(table[["clip", "venue"]].dropna().itertuples(index=False, name=None))
-
-
 def _frame_size(pred: pd.DataFrame, pred_path: Path, label_path: Path) -> SizeHW:
     """The clip's native size, from what lies beside predictions and labels; 1280x720 if it can be."""
-    sidecar, clip = pred_path.with_suffix(".json"), label_path.with_suffix(".mp4")
+    sidecar, clip = pred_path.with_suffix(".json"), clips.video_beside(label_path, pred_path.stem)
     if sidecar.exists():
         facts = _read_json(sidecar)
         if isinstance(facts, dict) and {"width", "height"} <= set(facts):
@@ -134,7 +128,7 @@ def _frame_size(pred: pd.DataFrame, pred_path: Path, label_path: Path) -> SizeHW
     if label_path.suffix == ".parquet":
         info = labels.read_table(label_path)[1]
         return info.height, info.width
-    if clip.exists():
+    if clip:
         found = video.probe(clip)
         return found.height, found.width
     check_table(pred, str(pred_path))

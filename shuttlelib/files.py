@@ -52,7 +52,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Turn the system's errors about writing into one line that names `path` and the fix.
+    """Turn the system's errors about writing `path` into one line that names it and the fix.
+
+    Errors about another file, one that is read meanwhile, pass through.
 
     Raises:
         WriteError: as for `atomic_write`.
@@ -60,6 +62,15 @@ def writing(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FIXES:
+        if error.errno not in _FIXES or not _concerns(error, Path(path)):
             raise
         raise WriteError(f"{path}: cannot be written: {_FIXES[error.errno]}") from error
+
+
+def _concerns(error: OSError, path: Path) -> bool:
+    """Whether an error names no file, or one on the way to `path`, under it, or its temporary one."""
+    if not isinstance(error.filename, str) or not error.filename:
+        return True
+    named = Path(error.filename)
+    temporary = named.parent == path.parent and named.name.startswith(f"{path.stem}.partial-")
+    return temporary or named.is_relative_to(path) or path.is_relative_to(named)

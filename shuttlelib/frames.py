@@ -35,10 +35,13 @@ class Frame:
         index: number of the frame, from 0.
         time_s: seconds since the first frame.
         size_hw: height and width, px, both even.
+        rotation: degrees by which players turn the picture to show it; nothing here does.
     """
 
-    def __init__(self, index: int, time_s: float, picture: "av.VideoFrame | np.ndarray") -> None:
-        self.index, self.time_s = index, time_s
+    def __init__(
+        self, index: int, time_s: float, picture: "av.VideoFrame | np.ndarray", rotation: int = 0
+    ) -> None:
+        self.index, self.time_s, self.rotation = index, time_s, rotation
         self._picture = picture
         self._yuv = _plane_views(picture)
         self.size_hw: SizeHW = self._yuv[0].shape

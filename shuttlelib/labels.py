@@ -53,6 +53,11 @@ class ClipInfo:
         """(height, width), native px."""
         return self.height, self.width
 
+    @property
+    def even_hw(self) -> tuple[int, int]:
+        """(height, width) as frames are decoded: an odd side loses its last row or column."""
+        return self.height // 2 * 2, self.width // 2 * 2
+
 
 def make_table(
     clip: object,

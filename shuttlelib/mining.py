@@ -48,7 +48,6 @@ def score(
     passes: int,
     batch: int = 16,
     params: MiningParams | None = None,
-    at_most: int | None = None,
     device: str = "cpu",
 ) -> pd.DataFrame:
     """Judge a model on samples, each seen in several augmented draws.
@@ -57,7 +56,6 @@ def score(
         model: ready to run.
         samples: usually of the train split, with their augmentation.
         passes: draws of each sample.
-        at_most: score only so many samples, evenly spread.
 
     Returns:
         One row a sample: index, clip, frame, visible (in at least one draw), p_visible (mean),
@@ -65,10 +63,7 @@ def score(
         wrong (share of the draws), kind ("" or one of `KINDS`), suspect.
     """
     params = params or MiningParams()
-    picks = np.arange(len(samples))
-    if at_most is not None and at_most < len(picks):
-        picks = np.linspace(0, len(samples) - 1, at_most).round().astype(int)
-    draws = [(int(i), int(i) * passes + n) for n in range(passes) for i in picks]
+    draws = [(i, i * passes + n) for n in range(passes) for i in range(len(samples))]
     rows = []
     for item in tqdm(DataLoader(samples, batch, sampler=draws), desc="score", leave=False):
         frames = item["frames"].permute(0, 1, 3, 4, 2).to(device)
@@ -103,8 +98,10 @@ def distractors(
     found = {}
     for cache in tqdm(caches, desc="distractors", unit="clip", leave=False):
         samples = Samples([cache], model.net.spec)
+        if not len(samples):
+            continue
         window = samples.window(0)
-        size_hw = cache.clip.info.size_hw
+        size_hw = cache.clip.info.even_hw
         near = apart_px / geometry.canonical_scale(size_hw)
         places = np.full((len(cache), model.candidates, 2), np.nan)
         for item in DataLoader(samples, batch):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import timm
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from shuttlelib.versions import Spec
 
 CANDIDATES = 4
 HISTORY = 30
+ALWAYS_VISIBLE = 4.0  # the logit of rows without a visibility head: they place the shuttle in every frame
 
 
 class Prediction(NamedTuple):
@@ -41,11 +43,11 @@ class Prediction(NamedTuple):
 class ShuttleNet(nn.Module):
     """Four frames (and, for some rows, the track so far) to a heatmap, offsets and a visibility."""
 
-    def __init__(self, spec: Spec):
+    def __init__(self, spec: Spec, pretrained: bool = False):
         super().__init__()
         self.spec = spec
         early = spec.fusion == "early"
-        self.backbone, channels = _backbone(spec, in_channels=6 if early else 3)
+        self.backbone, channels = _backbone(spec, 6 if early else 3, pretrained)
         c = spec.neck_channels
         if spec.neck == "bifpn":
             self.neck: nn.Module = blocks.BiFPN(channels, c, spec.neck_rounds)
@@ -77,7 +79,7 @@ class ShuttleNet(nn.Module):
         if self.spec.decode == "soft_argmax":
             offset = torch.zeros_like(offset)
         if self.visibility is None:
-            visible_logit = torch.logsumexp(logits.flatten(1), 1)
+            visible_logit = torch.full_like(logits[:, 0, 0], ALWAYS_VISIBLE)
         else:
             visible_logit = self.visibility(logits, features.float())
         return Prediction(logits, offset, visible_logit)
@@ -136,9 +138,13 @@ def uses_history(spec: Spec) -> bool:
     return spec.film or spec.prior != "none"
 
 
-def build(spec: Spec) -> ShuttleNet:
-    """The network of a spec, with fresh (or ImageNet, if the spec says so) weights."""
-    return ShuttleNet(spec)
+def build(spec: Spec, pretrained: bool = False) -> ShuttleNet:
+    """The network of a spec, with fresh weights, or timm's ImageNet ones in the backbone.
+
+    Raises:
+        ShuttleError: the ImageNet weights cannot be fetched.
+    """
+    return ShuttleNet(spec, pretrained)
 
 
 def save(net: ShuttleNet, model_dir: Path, facts: dict | None = None) -> None:
@@ -153,32 +159,45 @@ def save(net: ShuttleNet, model_dir: Path, facts: dict | None = None) -> None:
         temp.write_text(json.dumps({**meta, **(facts or {})}, indent=2) + "\n")
 
 
+def load_weights(net: ShuttleNet, model_dir: Path) -> None:
+    """Put the weights of a model folder into a network of the same shape.
+
+    Raises:
+        ShuttleError: they are missing, damaged, or of another shape.
+    """
+    path = Path(model_dir) / "model.safetensors"
+    if not path.is_file():
+        raise ShuttleError(f"{path} is missing; train the version or fetch its weights")
+    try:
+        state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+    except SafetensorError as error:
+        raise ShuttleError(f"{path}: damaged ({error}); train the version or fetch it again") from error
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ShuttleError(f"{path}: weights do not fit {net.spec.name}: {reason}") from error
+
+
 def load(model_dir: Path, device: str = "cpu") -> Deployed:
     """Read a model folder written by `save`, ready to run.
 
     Raises:
-        ShuttleError: a file is missing or the weights are not this version's.
+        ShuttleError: a file is missing or damaged, or the weights are not this version's.
     """
-    model_dir = Path(model_dir)
-    for name in ("version.json", "model.safetensors"):
-        if not (model_dir / name).is_file():
-            raise ShuttleError(f"{model_dir / name} is missing; train the version or fetch its weights")
-    meta = json.loads((model_dir / "version.json").read_text())
-    net = build(Spec.from_dict({**meta, "pretrained": False}))
-    state = {
-        k: v.float() if v.is_floating_point() else v
-        for k, v in load_file(model_dir / "model.safetensors").items()
-    }
+    path = Path(model_dir) / "version.json"
+    if not path.is_file():
+        raise ShuttleError(f"{path} is missing; train the version or fetch its weights")
     try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        raise ShuttleError(
-            f"{model_dir}: weights do not fit version.json: {str(error).splitlines()[0]}"
-        ) from error
+        meta = json.loads(path.read_text())
+        net = build(Spec.from_dict(meta))
+    except (ValueError, TypeError) as error:
+        raise ShuttleError(f"{path}: damaged ({error}); train the version or fetch it again") from error
+    load_weights(net, model_dir)
     return Deployed(net, int(meta.get("candidates", CANDIDATES))).eval().to(device)
 
 
-def _backbone(spec: Spec, in_channels: int) -> tuple[nn.Module, list[int]]:
+def _backbone(spec: Spec, in_channels: int, pretrained: bool) -> tuple[nn.Module, list[int]]:
     """The timm backbone and the channels of its taps, finest first."""
     probe = timm.create_model(spec.backbone, pretrained=False, features_only=True)
     strides = probe.feature_info.reduction()
@@ -191,17 +210,17 @@ def _backbone(spec: Spec, in_channels: int) -> tuple[nn.Module, list[int]]:
     try:
         backbone = timm.create_model(
             spec.backbone,
-            pretrained=spec.pretrained,
+            pretrained=pretrained,
             features_only=True,
             in_chans=in_channels,
             out_indices=picks,
         )
     except Exception as error:
-        if not spec.pretrained:
+        if not pretrained:
             raise
         raise ShuttleError(
             f"version {spec.name}: ImageNet weights of {spec.backbone} could not be fetched "
-            f"({type(error).__name__}); connect to the Hub once, or pass pretrained=False"
+            f"({type(error).__name__}); connect to the Hub once, or train without (--no-pretrained)"
         ) from error
     return backbone, backbone.feature_info.channels()
 

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -52,6 +52,8 @@ def run_notebooks(
 ) -> list[NotebookRun]:
     """Execute notebooks in order with papermill, in this interpreter's environment, and render the report.
 
+    Notebooks that an earlier run left in `out_dir` keep their rows of the report.
+
     Each gets `run_dir` (= `out_dir`), `data_dir` (`out_dir/data` unless given), `profile` and whatever
     `parameters` adds. The executed copies are `out_dir/<name>.ipynb`. The first failure ends the run, after
     the report of what there is has been written.
@@ -81,8 +83,19 @@ def run_notebooks(
     finally:
         done = {run.name for run in runs}
         runs += [NotebookRun(path.stem, "not run") for path in notebooks if path.stem not in done]
-        html_report.write(out_dir / "report", runs, f"shuttle run, profile {profile}")
+        rows = sorted([*runs, *_earlier_runs(out_dir, {run.name for run in runs})], key=lambda run: run.name)
+        html_report.write(out_dir / "report", rows, f"shuttle run, profile {profile}")
     return runs
+
+
+def _earlier_runs(out_dir: Path, done: Set[str]) -> Iterator[NotebookRun]:
+    """The other notebooks that an earlier run left in the folder, as papermill noted on their copies."""
+    for path in out_dir.glob("[0-9][0-9]_*.ipynb"):
+        if path.stem not in done:
+            facts = nbformat.read(path, as_version=4).metadata.get("papermill", {})
+            ended = facts.get("duration") is not None and not facts.get("exception")
+            status, metrics = ("ok", _read_metrics(out_dir / path.stem)) if ended else ("failed", {})
+            yield NotebookRun(path.stem, status, facts.get("duration") or 0.0, path, metrics)
 
 
 class _Stopped(Exception):

@@ -25,6 +25,7 @@ RIM = [patheffects.withStroke(linewidth=2.6, foreground="#000000")]
 UNITS = ("px", "ms", "s", "fps", "mb")
 LOWER_IS_BETTER = ("_px", "_ms", "_s", "_mb", "_share", "_error", "loss", "parameters")
 FEW = 4  # so many lines are named at their end; more get a legend
+FAINT = 0.02  # a heatmap whose strongest cell has less probability is not stretched to full colour
 
 
 def draw_points(
@@ -113,12 +114,12 @@ def blend_heatmap(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
 
     Args:
         image: (H, W, 3) uint8.
-        heatmap: (h, w) probabilities; the strongest cell is painted fully, whatever its value.
+        heatmap: (h, w) probabilities; the strongest cell is painted fully, unless it is `FAINT`.
 
     Returns:
         (H, W, 3) uint8: the picture in grey, cells in colour.
     """
-    share = heatmap / (float(heatmap.max()) or 1.0)
+    share = heatmap / max(float(heatmap.max()), FAINT)
     rows, columns = (np.arange(n) * m // n for n, m in zip(image.shape[:2], heatmap.shape))
     share = share[rows][:, columns, None]
     grey = np.repeat(image.mean(-1, keepdims=True), 3, axis=-1)
@@ -146,7 +147,7 @@ def heatmap_overlay(
     axis = axes[0, 0]
     grey = np.asarray(image, np.float64).mean(-1) if image.ndim == 3 else image
     axis.imshow(grey, cmap="gray", extent=(0, w, h, 0), vmin=0, vmax=255)
-    top = float(heatmap.max()) or 1.0
+    top = max(float(heatmap.max()), FAINT)
     layer = axis.imshow(
         heatmap,
         cmap="inferno",

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, rmtree
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +31,7 @@ from shuttlelib import (
     paths,
     profiles,
     runtime,
+    splits,
     synth,
     tracking,
     train,
@@ -38,6 +39,7 @@ from shuttlelib import (
 )
 from shuttlelib.augment import Augmentation
 from shuttlelib.clips import Clip
+from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write
 from shuttlelib.labels import ClipInfo
 from shuttlelib.samples import Samples, mixing_weights
@@ -64,11 +66,38 @@ def ensure_data(data_dir: str | Path, profile: str, seed: int) -> Path:
     size = profiles.get(profile)
     folder = Path(data_dir) if data_dir else paths.REPO / "data" / profile
     if not any(folder.glob("*.parquet")):
+        rendering = folder.with_name(f"{folder.name}.partial")
+        rmtree(rendering, ignore_errors=True)
         views = ("broadcast", "broadcast", "corner", "broadcast", "wide", "side")
         synth.make_dataset(
-            folder, size.clips, seed, size.size_hw, size.fps, size.frames_per_clip, views, size.val_share
+            rendering, size.clips, seed, size.size_hw, size.fps, size.frames_per_clip, views, size.val_share
         )
+        if folder.is_dir():
+            folder.rmdir()  # empty: a folder with anything in it is not ours to replace
+        rendering.rename(folder)  # only now, so that an interrupted rendering is not taken for data
     return folder
+
+
+def load_data(data_dirs: Sequence[str | Path]) -> list[Clip]:
+    """The clips of several data folders as one data set.
+
+    Raises:
+        LabelError: two clips of one name, or a venue that is in the train split of one folder and in the
+            val split of another.
+    """
+    dataset = [clip for folder in data_dirs for clip in clips.load_dataset(folder)]
+    names = [clip.name for clip in dataset]
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    folders = ", ".join(map(str, data_dirs))
+    if doubles:
+        raise labels.LabelError(f"{folders}: clips {', '.join(doubles)} are in more than one; rename them")
+    splits.check({clip.name: (clip.venue, clip.split) for clip in dataset}, Path(folders))
+    return dataset
+
+
+def device() -> str:
+    """Where networks run in notebooks and mining: the GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def open_samples(
@@ -85,9 +114,9 @@ def open_samples(
     }
     false = None
     if spec.stage == 2 and stage1 is not None:
-        finder = networks.load(stage1)
+        finder = networks.load(stage1, device())
         wholes = cache.open_caches(clips.split(dataset, "train"), cache_dir, finder.net.spec.input_hw)
-        false = mining.distractors(finder, wholes)
+        false = mining.distractors(finder, wholes, device=device())
     augmented = Samples(caches["train"], spec, train.augmentation(spec), seed, distractors=false)
     return Splits(augmented, Samples(caches["val"], spec), mixing_weights(augmented, spec.rendered_share))
 
@@ -116,7 +145,7 @@ def train_version(
         What `train.fit` returns, with version and data hash.
     """
     spec = resolve(name, **(spec_overrides or {}))
-    dataset = [clip for folder in data_dirs for clip in clips.load_dataset(folder)]
+    dataset = load_data(data_dirs)
     samples = open_samples(spec, dataset, Path(cache_dir), seed, stage1)
     result = train.fit(
         spec,
@@ -148,8 +177,8 @@ def mine_round(
     Returns:
         before and after (validation metrics), hard and suspects (counts).
     """
-    model = networks.load(model_dir)
-    scores = mining.score(model, samples.train, passes, batch)
+    model = networks.load(model_dir, device())
+    scores = mining.score(model, samples.train, passes, batch, device=device())
     hard, doubtful = mining.hard_examples(scores, at_most), mining.suspects(scores)
     for name, table in (("scores", scores), ("hard", hard), ("suspects", doubtful)):
         mining.write_index(Path(run_dir) / f"{name}.parquet", table)
@@ -157,16 +186,13 @@ def mine_round(
     config = TrainConfig.of(
         spec, steps=steps, batch=batch, lr=spec.lr / 5, val_every=max(1, steps // 2), seed=seed
     )
-    before = train.validate(model.net, samples.val, batch, config.val_samples)
     weights = mining.mixed_weights(samples.weights, hard, hard_share)
-    after = train.fit(spec, samples.train, samples.val, Path(run_dir), config, weights, model_dir)
-    kept = ("accuracy", "f1", "error_px", "fp2_share", "loss")
-    return {
-        "before": {k: before[k] for k in kept},
-        "after": {k: after[k] for k in kept},
-        "hard": len(hard),
-        "suspects": len(doubtful),
-    }
+    train.fit(spec, samples.train, samples.val, Path(run_dir), config, weights, model_dir)
+    tuned = networks.load(Path(run_dir) / "best", device())
+    before, after = (
+        train.validate(each.net, samples.val, batch, config.val_samples, device()) for each in (model, tuned)
+    )
+    return {"before": before, "after": after, "hard": len(hard), "suspects": len(doubtful)}
 
 
 def evaluate_pair(
@@ -196,13 +222,20 @@ def make_pair(stage1: Path, stage2: Path, models_dir: Path) -> Path:
 
     Args:
         stage1, stage2: model folders (a run's `best/`).
-        models_dir: written anew: `<version>/` twice and `default.json`.
+        models_dir: gets `<version>/` twice and `default.json`; other versions in it stay.
+
+    Raises:
+        ShuttleError: a model folder is damaged or of the other stage.
     """
     names = {}
     for key, source in (("stage1", stage1), ("stage2", stage2)):
-        names[key] = json.loads((source / "version.json").read_text())["name"]
+        card = runtime.read_card(source)
+        if key != f"stage{card['stage']}":
+            raise ShuttleError(f"{source}: is of stage {card['stage']}, not {key}; swap the two")
+        names[key] = card["name"]
         target = models_dir / names[key]
-        copytree(source, target, dirs_exist_ok=True)
+        if source.resolve() != target.resolve():
+            copytree(source, target, dirs_exist_ok=True)
         export.export_onnx(target)
     with atomic_write(models_dir / "default.json") as temp:
         temp.write_text(json.dumps(names, indent=2) + "\n")
@@ -265,7 +298,7 @@ def folders(
     """
     root = Path(run_dir).expanduser().resolve() if run_dir else paths.REPO / "runs" / f"notebooks-{profile}"
     data = Path(data_dir).expanduser().resolve() if data_dir else root / "data"
-    if not any(data.glob("*")):
+    if not any(data.glob("*.parquet")):
         data = ensure_data(data if data_dir else "", profile, seed)
     copy = root / "01_clean_labels" / "data"
     names, copied = ({path.name for path in folder.glob("*.parquet")} for folder in (data, copy))
@@ -279,11 +312,15 @@ def trained(root: Path, stage: int) -> Path:
 
 
 def run_models(root: Path, own: Path) -> Path:
-    """Models folder to track with: the one that notebook 07 exported, else made in `own` from `trained`."""
+    """Models folder to track with: what notebook 07 exported, else what was trained, exported to `own`.
+
+    A run that trained nothing gets the shipped models.
+    """
     exported = root / "07_deploy_tensorrt" / "models"
     if (exported / "default.json").is_file():
         return exported
-    return make_pair(trained(root, 1), trained(root, 2), own)
+    pair = trained(root, 1), trained(root, 2)
+    return paths.MODELS if pair == runtime.default_pair() else make_pair(*pair, own)
 
 
 def views(clip: Clip, frames: Sequence[int], crop_px: int = 0) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -330,7 +367,7 @@ def augmentation_steps(spec: Spec) -> dict[str, Augmentation]:
     for step in train.augmentation(spec).pipeline.transforms:
         inner = step.transforms[0] if isinstance(step, v2.RandomApply) else step
         if isinstance(inner, v2.RandomHorizontalFlip):
-            inner = v2.RandomHorizontalFlip(1.0)
+            inner = type(inner)(1.0)
         alone = train.augmentation(spec)
         alone.pipeline = v2.Compose([inner])
         steps[type(inner).__name__] = alone

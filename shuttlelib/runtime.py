@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -126,7 +127,8 @@ def choose(model_dir: Path, backend: str = "auto", device: str = "auto") -> tupl
     """Resolve "auto": backend, device and why.
 
     ONNX Runtime is the choice on the CPU (it starts without torch, and ran faster), and on a GPU where
-    its CUDA build is installed; torch elsewhere on a GPU. Without an ONNX graph torch remains.
+    its CUDA build is installed and works; torch elsewhere on a GPU. Without an ONNX graph torch remains.
+    A driver alone does not make a GPU usable: where only "auto" asked for it, the CPU is the way out.
     """
     for name, value, known in (("--backend", backend, BACKENDS), ("--device", device, DEVICES)):
         if value not in known:
@@ -138,18 +140,19 @@ def choose(model_dir: Path, backend: str = "auto", device: str = "auto") -> tupl
                 "--backend tensorrt needs a GPU; use --device cuda, or --backend onnx on the CPU"
             )
         return backend, "cuda", "asked for"
-    if backend != "auto":
-        usable = _onnx_cuda() if backend == "onnx" else gpu
-        return backend, "cuda" if device == "cuda" or (gpu and usable) else "cpu", "asked for"
-    if not (Path(model_dir) / "model.onnx").is_file():
-        return "torch", "cuda" if gpu else "cpu", "no model.onnx in the model folder"
+    graph = (Path(model_dir) / "model.onnx").is_file()
+    if backend != "auto" or not graph:
+        if gpu and device == "auto":
+            gpu = _onnx_cuda(model_dir) if backend == "onnx" else _torch_cuda()
+        why = "asked for" if backend != "auto" else "no model.onnx in the model folder"
+        return "torch" if backend == "auto" else backend, "cuda" if gpu else "cpu", why
     if not gpu:
         return "onnx", "cpu", "no GPU asked for or found; ONNX Runtime is the fastest here on a CPU"
-    if _onnx_cuda():
-        return "onnx", "cuda", "a GPU, and ONNX Runtime's CUDA provider is installed"
-    if importlib.util.find_spec("torch"):
+    if _onnx_cuda(model_dir):
+        return "onnx", "cuda", "a GPU, and ONNX Runtime's CUDA provider works"
+    if device == "cuda" or _torch_cuda():
         return "torch", "cuda", "a GPU, and ONNX Runtime here has no CUDA provider"
-    return "onnx", "cpu", "a GPU, but neither ONNX Runtime's CUDA provider nor torch is installed"
+    return "onnx", "cpu", "a GPU, but neither ONNX Runtime nor torch here can use it"
 
 
 class _OnnxBackend:
@@ -165,20 +168,23 @@ class _OnnxBackend:
             raise ShuttleError(
                 "--backend onnx: onnxruntime is not installed; pip install onnxruntime"
             ) from error
-        if device == "cuda" and not _onnx_cuda():
+        provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
+        if provider not in ort.get_available_providers():
             fix = "pip install onnxruntime-gpu, or use --backend torch"
             raise ShuttleError(f"--device cuda: ONNX Runtime here has no CUDA provider; {fix}")
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what goes wrong is raised or noticed below
         # Idle workers that spin would take the core that decodes the next frame
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
         try:
             self._session = ort.InferenceSession(str(path), options, providers=[provider])
         except Exception as error:  # ONNX Runtime's own exceptions have no common public base
             reason = str(error).splitlines()[0]
             raise ShuttleError(f"{path}: cannot be loaded ({reason}); export the version again") from error
+        if provider not in self._session.get_providers():  # it goes on without what it cannot load
+            fix = "install the CUDA and cuDNN it was built for, or use --backend torch"
+            raise ShuttleError(f"--device cuda: ONNX Runtime's CUDA provider does not start here; {fix}")
         self.device = f"cpu ({threads} threads)" if device == "cpu" else "cuda"
         self.version, self.input_hw = card["name"], card["input_hw"]
         inputs = [value.name for value in self._session.get_inputs()]
@@ -231,12 +237,23 @@ def _graph(model_dir: Path) -> Path:
     return path
 
 
-def _onnx_cuda() -> bool:
-    if not importlib.util.find_spec("onnxruntime"):
+def _onnx_cuda(model_dir: Path) -> bool:
+    """Only a session on the GPU shows that ONNX Runtime's CUDA libraries are all there."""
+    try:
+        _OnnxBackend(Path(model_dir), read_card(model_dir), "cuda", 1)
+    except ShuttleError:
         return False
-    import onnxruntime as ort
+    return True
 
-    return "CUDAExecutionProvider" in ort.get_available_providers()
+
+def _torch_cuda() -> bool:
+    if not importlib.util.find_spec("torch"):
+        return False
+    import torch
+
+    with warnings.catch_warnings():  # it warns of a driver that is too old, and says no
+        warnings.simplefilter("ignore")
+        return torch.cuda.is_available()
 
 
 def _gpu_present() -> bool:

@@ -1,4 +1,4 @@
-"""The TensorRT backend: an engine built from a version's ONNX graph when it is loaded; used by `runtime`.
+"""The TensorRT backend: the engine beside a version's ONNX graph, or one built of it; used by `runtime`.
 
 Both packages serve: `tensorrt` (data-centre cards) and `tensorrt_rtx` (RTX cards). Their networks are
 strongly typed, so precision is the graph's own.
@@ -62,6 +62,23 @@ def build_engine(graph: Path) -> bytes:
     return bytes(engine)
 
 
+def load_engine(graph: Path, trt_runtime: Any) -> Any:
+    """The engine of model.engine where it is newer than the graph and fits this GPU, else a new one.
+
+    Raises:
+        ShuttleError: see `build_engine`; or the new engine does not load.
+    """
+    stored = graph.with_suffix(".engine")
+    if stored.is_file() and stored.stat().st_mtime >= graph.stat().st_mtime:
+        engine = trt_runtime.deserialize_cuda_engine(stored.read_bytes())
+        if engine is not None:
+            return engine
+    engine = trt_runtime.deserialize_cuda_engine(build_engine(graph))
+    if engine is None:
+        raise ShuttleError(f"{graph}: its engine does not load on this GPU; use --backend torch")
+    return engine
+
+
 class TensorRTBackend:
     """A TensorRT engine; device memory and the stream are torch's."""
 
@@ -75,9 +92,7 @@ class TensorRTBackend:
             raise ShuttleError("--backend tensorrt: there is no GPU here; use --backend onnx")
         self._torch = torch
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-        self._engine = self._runtime.deserialize_cuda_engine(build_engine(graph))
-        if self._engine is None:
-            raise ShuttleError(f"{graph}: its engine does not load on this GPU; use --backend torch")
+        self._engine = load_engine(graph, self._runtime)
         self._context = self._engine.create_execution_context()
         self._stream = torch.cuda.Stream()
         self.device = f"cuda ({torch.cuda.get_device_name()})"

@@ -118,7 +118,7 @@ class Samples(Dataset):
 
     def _window(self, clip: int, frame: int, rng: np.random.Generator) -> Window:
         info = self.caches[clip].clip.info
-        size_hw = (info.height // 2 * 2, info.width // 2 * 2)
+        size_hw = info.even_hw
         if self.spec.stage == 1:
             return geometry.full_window(size_hw, self.spec.input_hw)
         side = self.spec.input_hw[0]

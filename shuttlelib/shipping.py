@@ -7,10 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 from shuttlelib import cards, recipes, tracking
 from shuttlelib.clips import Clip
+from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write
 
 
@@ -27,22 +29,31 @@ def publish(
     Args:
         stage1, stage2: model folders (a run's `best/`).
         dataset: clips of venues that were not trained on, to calibrate and judge on.
-        models_dir: the folder of shipped models.
-        out_dir: where the tracks go.
+        models_dir: the folder of shipped models; changed only once all is judged.
+        out_dir: where the tracks go, and the pair until then.
         training: what the cards say of data and schedule, as label: text.
+
+    Raises:
+        ShuttleError: nothing to judge on, or a model folder is not of its stage.
 
     Returns:
         Metrics of the pair by tracking mode, as `recipes.evaluate_pair` gives them.
     """
-    recipes.make_pair(stage1, stage2, models_dir)
-    pair = replace(tracking.load_networks(models_dir=models_dir), calibration=None)
-    folders = [models_dir / name for name in (pair.stage1.version, pair.stage2.version)]
+    if not dataset:
+        raise ShuttleError(f"{models_dir}: no clip to judge on; give a data folder with a val split")
+    made = recipes.make_pair(stage1, stage2, out_dir / "models")
+    pair = replace(tracking.load_networks(models_dir=made), calibration=None)
+    names = pair.stage1.version, pair.stage2.version
     raw = recipes.evaluate_pair(pair, dataset, out_dir / "uncalibrated")
-    card = json.loads((folders[1] / "version.json").read_text())
-    with atomic_write(folders[1] / "version.json") as temp:
-        temp.write_text(json.dumps({**card, "calibration": raw["confidence_curves"]}, indent=2) + "\n")
-    pair = tracking.load_networks(models_dir=models_dir)
+    card = made / names[1] / "version.json"
+    with atomic_write(card) as temp:
+        facts = {**json.loads(card.read_text()), "calibration": raw["confidence_curves"]}
+        temp.write_text(json.dumps(facts, indent=2) + "\n")
+    pair = tracking.load_networks(models_dir=made)
     results = {mode: recipes.evaluate_pair(pair, dataset, out_dir / mode, mode) for mode in tracking.MODES}
-    for folder in folders:
-        cards.write_card(folder, results, training)
+    for name in names:
+        cards.write_card(made / name, results, training)
+        copytree(made / name, models_dir / name, dirs_exist_ok=True)
+    with atomic_write(models_dir / "default.json") as temp:
+        temp.write_text((made / "default.json").read_text())
     return results

@@ -26,6 +26,7 @@ __all__ = [
     "TrackParams",
     "TrackResult",
     "Tracker",
+    "check_outputs",
     "check_stems",
     "load_networks",
     "track_video",
@@ -101,6 +102,36 @@ def check_stems(videos: Sequence[Path]) -> None:
         seen[path.stem] = path
 
 
+def check_outputs(path: str | Path, out_dir: str | Path, overlay: bool = False) -> None:
+    """Refuse a folder where tracking would overwrite anything but an earlier track.
+
+    Args:
+        path, out_dir, overlay: as for `track_video`.
+
+    Raises:
+        UsageError: the overlay would replace the video itself, or a file in the way is not a track's.
+    """
+    path, out_dir = Path(path), Path(out_dir)
+    csv, report, video = (out_dir / f"{path.stem}.{suffix}" for suffix in ("csv", "json", "mp4"))
+    fix = "move it away or choose another --out"
+    if overlay and video.exists() and path.exists() and video.samefile(path):
+        raise UsageError(f"--out {out_dir}: the overlay would replace {path}; choose another folder")
+    if csv.is_file() and not csv.read_bytes().startswith(",".join(COLUMNS).encode()):
+        raise UsageError(f"{csv}: is no track and would be overwritten; {fix}")
+    ours = _is_summary(report)
+    if report.is_file() and not ours:
+        raise UsageError(f"{report}: is no track's summary and would be overwritten; {fix}")
+    if overlay and video.is_file() and not ours:
+        raise UsageError(f"{video}: is no track's overlay (no {report.name}) and would be overwritten; {fix}")
+
+
+def _is_summary(path: Path) -> bool:
+    try:
+        return "versions" in json.loads(path.read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def track_video(
     path: str | Path,
     out_dir: str | Path,
@@ -132,17 +163,16 @@ def track_video(
     Raises:
         VideoError: nothing of the video can be decoded.
         WriteError: `out_dir` cannot be written.
-        UsageError: an unknown mode, backend or device, or the overlay would replace the video itself.
+        UsageError: an unknown mode, backend or device, or see `check_outputs`.
     """
     path, out_dir = Path(path), Path(out_dir)
     files = {suffix: out_dir / f"{path.stem}.{suffix}" for suffix in ("csv", "json", "mp4")}
-    if overlay and files["mp4"].exists() and path.exists() and files["mp4"].samefile(path):
-        raise UsageError(f"--out {out_dir}: the overlay would replace {path}; choose another folder")
+    check_outputs(path, out_dir, overlay)
     info = probe(path)
     nets = networks or load_networks(backend, device, threads, models_dir)
-    size_hw = (info.height // 2 * 2, info.width // 2 * 2)
+    size_hw = info.even_hw
     tracker = Tracker(nets.stage1, nets.stage2, size_hw, info.fps, mode, params, nets.calibration)
-    warning, frames, visible, start = "", 0, 0, time.perf_counter()
+    warning, note, frames, visible, start = "", "", 0, 0, time.perf_counter()
     with ExitStack() as outputs:
         report = outputs.enter_context(atomic_write(files["json"]))  # entered first, so renamed last
         csv = outputs.enter_context(outputs.enter_context(atomic_write(files["csv"])).open("w", newline="\n"))
@@ -150,15 +180,23 @@ def track_video(
         try:
             for frame, row in tracker.track(read_frames(path)):
                 emit(frame, row)
+                note = note or _note(path, frame)
                 frames, visible = frames + 1, visible + row.visible
                 if on_frame is not None:
                     on_frame(frames, info)
         except TruncatedVideoError as error:
             warning = str(error)
         seconds = time.perf_counter() - start
-        summary = _summary(info, nets, tracker, frames, visible, seconds, warning)
+        summary = _summary(info, nets, tracker, frames, visible, seconds)
+        summary |= {"warning": warning, "note": note}
         report.write_text(json.dumps(summary, indent=2) + "\n")
     return TrackResult(files["csv"], files["mp4"] if overlay else None, files["json"], summary, warning)
+
+
+def _note(path: Path, frame: Frame) -> str:
+    if not frame.rotation:
+        return ""
+    return f"{path}: players turn it by {frame.rotation}°; coordinates are those of the picture as stored"
 
 
 def _overlay_writer(
@@ -187,7 +225,7 @@ def _emitter(csv: TextIO, draw: Callable[[Frame, Row], None] | None) -> Callable
 
 
 def _summary(
-    info: VideoInfo, nets: Networks, tracker: Tracker, frames: int, visible: int, seconds: float, warning: str
+    info: VideoInfo, nets: Networks, tracker: Tracker, frames: int, visible: int, seconds: float
 ) -> dict[str, Any]:
     return {
         "video": info.path.name,
@@ -206,5 +244,4 @@ def _summary(
         "versions": {"stage1": nets.stage1.version, "stage2": nets.stage2.version, "shuttlelib": __version__},
         "counts": dict(tracker.counts),
         "params": asdict(tracker.params),
-        "warning": warning,
     }

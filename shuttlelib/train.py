@@ -6,10 +6,13 @@ where an undisturbed one does. A run folder holds `best/` (a model folder: the a
 validated best), `checkpoints/`, TensorBoard events and `history.csv`.
 """
 
+import json
 import math
 import shutil
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +27,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from shuttlelib import metrics, networks
+from shuttlelib import clips, metrics, networks
 from shuttlelib.augment import Augmentation
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write
 from shuttlelib.losses import training_loss
-from shuttlelib.networks import Deployed, ShuttleNet
+from shuttlelib.networks import ShuttleNet
 from shuttlelib.samples import RandomAccessSampler, Samples
 from shuttlelib.versions import Spec
 
@@ -52,7 +55,8 @@ class TrainConfig:
         val_every, checkpoint_every: steps between.
         val_samples: at most so many, evenly spread.
         precision: "bf16", "fp16", "no", or "auto": bf16 where the hardware has it.
-        workers: loader processes; accumulate: micro-batches a step.
+        workers: loader processes.
+        clip_norm: largest norm of the gradient.
         seed: of weights, draws and order.
     """
 
@@ -66,7 +70,6 @@ class TrainConfig:
     checkpoint_every: int = 500
     precision: str = "auto"
     workers: int = 0
-    accumulate: int = 1
     clip_norm: float = 5.0
     seed: int = 0
 
@@ -97,7 +100,7 @@ class Average(nn.Module):
 
     def __init__(self, net: ShuttleNet, decay: float):
         super().__init__()
-        self.net = networks.build(Spec.from_dict({**net.spec.as_dict(), "pretrained": False}))
+        self.net = networks.build(net.spec)
         self.net.load_state_dict(net.state_dict())
         self.net.requires_grad_(False).eval()
         self.decay = decay
@@ -136,29 +139,36 @@ def fit(
         init: model folder to start from (fine-tuning).
 
     Returns:
-        The best validation metrics, with `best_step`, `steps`, `seconds` and `samples_per_s`.
+        The best validation metrics and their `step`, with `steps`, `seconds` and `samples_per_s` of the
+        whole training. One that is finished already is not repeated.
 
     Raises:
-        TrainError: the loss is not finite, or there is nothing to train on.
+        TrainError: the loss is not finite, there is nothing to train on, or `run_dir` holds a training
+            of something else.
+        KeyboardInterrupt: after Ctrl-C, once the step is done and saved; a second one stops at once.
     """
     if not len(train) or not len(val):
         raise TrainError(
             f"{run_dir}: {len(train)} training and {len(val)} validation samples; both need some"
         )
+    _claim(Path(run_dir), spec, config, train, val, init)
     run = _Run(spec, Path(run_dir), config, init)
-    resumed_at = run.progress.step
     weights = np.ones(len(train)) if weights is None else weights
     started = time.perf_counter() - run.progress.seconds
-    with run.interruptible():
-        for batch in tqdm(run.batches(train, weights), desc=spec.name, disable=not progress, unit="step"):
+    quiet = not (progress and run.accelerator.is_main_process)
+    with _interrupt_between_steps() as interrupted:
+        for batch in tqdm(run.batches(train, weights), desc=spec.name, disable=quiet, unit="step"):
             losses = run.update(batch)
             run.progress.seconds = time.perf_counter() - started
             run.after_step(losses, val)
+            if interrupted():
+                run.checkpoint()
+                raise KeyboardInterrupt
     run.accelerator.end_training()
-    best = max(run.progress.history, key=lambda row: row["accuracy"])
-    done = run.progress.step
-    rate = (done - resumed_at) * config.batch / max(1e-9, time.perf_counter() - started)
-    return {**best, "steps": done, "seconds": run.progress.seconds, "samples_per_s": rate}
+    p = run.progress
+    best = max(reversed(p.history), key=lambda row: row["accuracy"])  # of equals the last, as in `best/`
+    rate = p.step * config.batch / max(1e-9, p.seconds)
+    return {**best, "steps": p.step, "seconds": p.seconds, "samples_per_s": rate}
 
 
 class _Run:
@@ -170,12 +180,13 @@ class _Run:
         set_seed(config.seed)
         self.accelerator = Accelerator(
             mixed_precision=_precision(config.precision),
-            gradient_accumulation_steps=config.accumulate,
             dataloader_config=DataLoaderConfiguration(split_batches=True),
             log_with="tensorboard",
             project_dir=str(run_dir),
         )
-        net = networks.load(init).net.train() if init else networks.build(spec)
+        net = networks.build(spec, pretrained=spec.pretrained and init is None)
+        if init:
+            networks.load_weights(net, init)
         net = net.to(memory_format=torch.channels_last)
         self.average = Average(net, config.ema_decay).to(self.accelerator.device)
         self.progress = Progress()
@@ -190,7 +201,7 @@ class _Run:
         sampler = RandomAccessSampler(weights, c.seed, self.progress.step * c.batch, c.steps * c.batch)
         loader = DataLoader(
             train,
-            c.batch // c.accumulate,
+            c.batch,
             sampler=sampler,
             num_workers=c.workers,
             persistent_workers=c.workers > 0,
@@ -199,28 +210,24 @@ class _Run:
         return self.accelerator.prepare(loader)
 
     def update(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One optimizer step (or one micro-batch of it)."""
+        """One optimizer step."""
         lr = _learning_rate(self.config, self.progress.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
-        with self.accelerator.accumulate(self.net):
-            prediction = self.net(batch["frames"], batch["history"])
-            losses = training_loss(self.spec, prediction, batch["xy"])
-            if not torch.isfinite(losses["loss"]):
-                raise TrainError(
-                    f"{self.dir}: the loss is {losses['loss']} at step {self.progress.step}; lower lr"
-                )
-            self.accelerator.backward(losses["loss"])
-            if self.accelerator.sync_gradients:
-                self.accelerator.clip_grad_norm_(self.net.parameters(), self.config.clip_norm)
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+        prediction = self.net(batch["frames"], batch["history"])
+        losses = training_loss(self.spec, prediction, batch["xy"])
+        if not torch.isfinite(losses["loss"]):
+            raise TrainError(
+                f"{self.dir}: the loss is {losses['loss']} at step {self.progress.step}; lower lr"
+            )
+        self.accelerator.backward(losses["loss"])
+        self.accelerator.clip_grad_norm_(self.net.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         return losses
 
     def after_step(self, losses: dict[str, Tensor], val: Samples) -> None:
         """Average, log, validate and checkpoint when their time has come."""
-        if not self.accelerator.sync_gradients:
-            return
         c, p = self.config, self.progress
         p.step += 1
         self.average.update(self.accelerator.unwrap_model(self.net), p.step)
@@ -253,6 +260,7 @@ class _Run:
         folder = self.dir / "checkpoints"
         temp = folder / ".partial"
         self.accelerator.save_state(str(temp), safe_serialization=True)
+        self.accelerator.wait_for_everyone()  # every process adds its own random state
         if self.accelerator.is_main_process:
             final = folder / f"step_{self.progress.step:07d}"
             shutil.rmtree(final, ignore_errors=True)
@@ -266,14 +274,49 @@ class _Run:
         if saved:
             self.accelerator.load_state(str(saved[-1]))
 
-    @contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """On Ctrl-C keep what was trained, then let the interrupt through."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            self.checkpoint()
-            raise
+
+@contextmanager
+def _interrupt_between_steps() -> Iterator[Callable[[], bool]]:
+    """Hold the first Ctrl-C back until a step is whole; yields whether there was one."""
+    asked = False
+
+    def note(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, before)
+
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _claim(
+    run_dir: Path, spec: Spec, config: TrainConfig, train: Samples, val: Samples, init: Path | None
+) -> None:
+    """Note in `run.json` what is trained here, and refuse to resume anything else."""
+    skipped = ("workers", "checkpoint_every")  # may differ between sittings
+    facts = {
+        **spec.as_dict(),
+        **{f"config.{k}": v for k, v in vars(config).items() if k not in skipped},
+        "data": clips.data_hash([cache.clip for part in (train, val) for cache in part.caches]),
+        "init": str(init or ""),
+    }
+    wanted = json.loads(json.dumps(facts))
+    path = run_dir / "run.json"
+    if path.is_file() and any((run_dir / "checkpoints").glob("step_*")):
+        held = json.loads(path.read_text())
+        other = [f"{k} {held.get(k)!r} (now {v!r})" for k, v in wanted.items() if held.get(k) != v]
+        if other:
+            raise TrainError(
+                f"{run_dir}: holds another training: {', '.join(other)}; choose another folder or delete it"
+            )
+    with atomic_write(path) as temp:
+        temp.write_text(json.dumps(wanted, indent=2) + "\n")
 
 
 @torch.no_grad()
@@ -293,16 +336,14 @@ def validate(
     picks = np.linspace(0, len(val) - 1, min(at_most, len(val))).round().astype(int)
     loader = DataLoader(torch.utils.data.Subset(val, picks.tolist()), batch)
     rows, losses = [], []
-    deployed = Deployed(net, 1)
     for item in loader:
-        frames, history = item["frames"].to(device), item["history"].to(device)
-        xy, _, visible = deployed(frames.permute(0, 1, 3, 4, 2), history)
-        prediction = net(frames, history)
+        prediction = net(item["frames"].to(device), item["history"].to(device))
         losses.append(float(training_loss(spec, prediction, item["xy"].to(device))["loss"]))
-        rows.append(torch.cat([xy[:, 0].cpu(), visible[:, None].cpu(), item["xy"]], 1))
+        xy = net.decode(prediction, 1)[0][:, 0].float().cpu()
+        rows.append(torch.cat([xy, prediction.visible_logit.float().cpu()[:, None], item["xy"]], 1))
     table = torch.cat(rows).double().numpy()
     unit = 512 / spec.input_hw[1] if spec.stage == 1 else 1.0
-    pred_seen, truth_seen = table[:, 2] >= 0.5, np.isfinite(table[:, 3])
+    pred_seen, truth_seen = table[:, 2] >= 0, np.isfinite(table[:, 3])
     counts = metrics.hit_counts(table[:, :2] * unit, pred_seen, table[:, 3:] * unit, truth_seen, 4.0)
     error = np.hypot(*(table[:, :2] - table[:, 3:]).T) * unit
     hits = pred_seen & truth_seen & (np.nan_to_num(error, nan=np.inf) <= 4.0)
@@ -340,10 +381,5 @@ def _precision(wanted: str) -> str:
         return wanted
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return (
-        "bf16" if torch.backends.cpu.get_cpu_capability() in ("AVX512", "AMX") and _cpu_has_bf16() else "no"
-    )
-
-
-def _cpu_has_bf16() -> bool:
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16" if native() else "no"

@@ -34,6 +34,7 @@ __all__ = [
     "probe",
     "read_frames",
     "sha256",
+    "video_stream",
 ]
 
 
@@ -73,6 +74,11 @@ class VideoInfo:
     fps: float
     frame_count: int
 
+    @property
+    def even_hw(self) -> SizeHW:
+        """(height, width) of its `Frame`s, px."""
+        return self.height // 2 * 2, self.width // 2 * 2
+
 
 def probe(path: str | Path) -> VideoInfo:
     """Size, rate and length of a video as its container states them.
@@ -81,7 +87,7 @@ def probe(path: str | Path) -> VideoInfo:
         VideoError: the file is missing, empty, not a video, cut before its index, or has no pictures.
     """
     with _open(Path(path)) as container:
-        return _info(Path(path), _video_stream(container, Path(path)))
+        return _info(Path(path), video_stream(container, Path(path)))
 
 
 def read_frames(path: str | Path) -> Iterator[Frame]:
@@ -97,7 +103,7 @@ def read_frames(path: str | Path) -> Iterator[Frame]:
     """
     path = Path(path)
     with _open(path) as container:
-        stream = _video_stream(container, path)
+        stream = video_stream(container, path)
         stream.thread_type = "AUTO"
         info = _info(path, stream)
         pictures = _Pictures(container, stream)
@@ -106,7 +112,7 @@ def read_frames(path: str | Path) -> Iterator[Frame]:
             # Not picture.time: pictures the decoder held back to the end have no time base of their own
             at_s = index / info.fps if picture.pts is None else float(picture.pts * stream.time_base)
             first_s = at_s if first_s is None else first_s
-            yield Frame(index, at_s - first_s, _to_yuv420p(picture, info))
+            yield Frame(index, at_s - first_s, _to_yuv420p(picture, info), picture.rotation)
         if index < 0:
             raise VideoError(f"{path}: no frame could be decoded; copy or record it again")
         if pictures.stopped_early or pictures.damaged:
@@ -273,7 +279,12 @@ def _open(path: Path) -> "av.container.InputContainer":
         raise VideoError(f"{path}: not a video; give a file that a video player opens") from error
 
 
-def _video_stream(container: "av.container.InputContainer", path: Path) -> "av.VideoStream":
+def video_stream(container: "av.container.InputContainer", path: Path) -> "av.VideoStream":
+    """The stream that every reader here takes: the first that is moving pictures.
+
+    Raises:
+        VideoError: there is none, or it cannot be decoded.
+    """
     cover = av.stream.Disposition.attached_pic  # an album picture in a music file is not a video
     for stream in container.streams.video:
         if not stream.disposition & cover:

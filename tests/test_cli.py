@@ -3,6 +3,7 @@ import re
 
 import numpy as np
 import pytest
+import typer
 from fakes import cut_short, write_models
 
 from shuttlelib import cli, tracking
@@ -108,7 +109,11 @@ def test_wrong_usage_exits_2_with_one_line(shuttle, clip, models, tmp_path):
         (("track", clip, *out, "--threads", "0"), "--threads"),
         (("track", clip, clip, *out, "--models", models), "would both write"),
         (("trakc",), "trakc"),
-        (("evaluate", "--pred", tmp_path / "none", "--labels", tmp_path), "no such folder"),
+        (("evaluate", "--pred", tmp_path / "none", "--labels", tmp_path), "does not exist"),
+        (("data", "import", tmp_path / "none", *out), "does not exist"),
+        (("train", "--version", "stage2_v8", "--data", tmp_path / "none", *out), "does not exist"),
+        (("data", "synth", *out, "--size", "161x96"), "--size 161x96: give an even"),
+        (("data", "synth", *out, "--size", "160x96", "--view", "up"), "--view up: choose one"),
         (("evaluate", "--pred", tmp_path, "--labels", tmp_path, "--size", "720p"), "WIDTHxHEIGHT"),
     ):
         status, _, errors = shuttle(*arguments)
@@ -118,6 +123,7 @@ def test_wrong_usage_exits_2_with_one_line(shuttle, clip, models, tmp_path):
 
 
 def test_missing_models_are_named(shuttle, clip, tmp_path):
+    (tmp_path / "none").mkdir()
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", tmp_path / "none")
     assert (status, len(errors)) == (1, 1)
     assert "no default.json" in errors[0]
@@ -139,17 +145,53 @@ def test_ctrl_c_is_quiet(shuttle, clip, models, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tracking.Tracker, "step", interrupt)
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
-    assert (status, errors) == (1, ["interrupted: nothing half-written is left"])
+    assert (status, errors) == (1, ["interrupted"])
     assert files_in(tmp_path / "out") == []
 
 
-@pytest.mark.parametrize("command", [(), ("track",), ("evaluate",), ("data",)])
+def commands(group=None, names=()):
+    """The words of every command that does something."""
+    for name, command in (group or typer.main.get_command(cli.app)).commands.items():
+        inner = getattr(command, "commands", None)
+        if not inner or command.invoke_without_command:
+            yield (*names, name)
+        if inner:
+            yield from commands(command, (*names, name))
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_every_help_has_an_example(shuttle, command):
     status, text, errors = shuttle(*command, "--help")
     assert (status, errors) == (0, [])
-    assert "shuttle" in text
-    if command and command != ("data",):
-        assert f"Example: shuttle {command[0]} " in text
+    assert f"Example: shuttle {' '.join(command)}" in " ".join(text.split())
+
+
+def test_files_that_are_no_track_are_refused_before_any_video(shuttle, clip, models, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "labels.csv").write_text("Frame,Visibility,X,Y\n")
+    status, _, errors = shuttle("track", clip, tmp_path / "labels.mp4", "--out", out, "--models", models)
+    assert (status, len(errors)) == (2, 1)
+    assert "labels.csv: is no track" in errors[0]
+    assert files_in(out) == ["labels.csv"]
+
+
+def test_a_turned_video_gets_a_note_and_exit_0(shuttle, clip, models, tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "_note", lambda path, _: f"{path}: turned")
+    status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
+    assert (status, errors) == (0, [f"note: {clip}: turned"])
+
+
+def test_an_interrupted_training_says_how_to_go_on(shuttle, tmp_path, monkeypatch):
+    from shuttlelib import recipes
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipes, "train_version", interrupt)
+    arguments = ("train", "--version", "stage2_v8", "--data", tmp_path, "--out", tmp_path / "run")
+    status, text, errors = shuttle(*arguments)
+    assert (status, text, errors) == (1, "", ["interrupted; give the same command again to resume"])
 
 
 def test_evaluate_reads_what_track_wrote(shuttle, clip, models, tmp_path):

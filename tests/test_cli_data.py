@@ -62,7 +62,7 @@ def test_a_format_can_be_insisted_on(source, tmp_path):
         run("import", source, "--out", tmp_path / "data", "--format", "tracknet")
 
 
-@pytest.mark.parametrize("size", ["720", "1280x", "axb", "8x8"])
+@pytest.mark.parametrize("size", ["720", "1280x", "axb", "0x96", "8x8", "161x96"])
 def test_a_wrong_size_is_a_usage_error(size, tmp_path):
     with pytest.raises(UsageError, match="--size"):
         run("synth", "--out", tmp_path, "--size", size)

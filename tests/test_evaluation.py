@@ -95,6 +95,21 @@ def test_size_from_the_video_beside_the_labels(folders):
     assert scale_of(evaluate_folders(pred, truth)) == pytest.approx(3)
 
 
+def test_ball_files_match_the_videos_name_and_size(folders):
+    pred, truth = folders
+    for stem in ("a", "b_ball"):
+        write_pred(pred, stem)
+        write_tracknet(truth, stem)
+    (truth / "a.csv").rename(truth / "a_ball.csv")
+    for name in ("a", "b_ball"):
+        with video.VideoWriter(truth / f"{name}.mp4", (360, 640), 30.0) as writer:
+            writer.write(np.zeros((360, 640, 3), np.uint8))
+        (truth / f"{name}.mp4").rename(truth / f"{name}.mov")
+    result = evaluate_folders(pred, truth)
+    assert list(result["per_clip"]) == ["a", "b_ball"]
+    assert scale_of(result) == pytest.approx(3)
+
+
 def test_unknown_size_is_assumed_aloud_or_refused(folders, capsys):
     pred, truth = folders
     write_pred(pred, "a")
@@ -123,7 +138,7 @@ def test_venues_come_from_splits_and_partnerless_files_are_named(folders, capsys
     first = [line.split()[0] for line in text.splitlines() if line]
     assert first[-6:] == ["venue", "gym", "hall", "clip", "00001", "00002"]
     (truth / "splits.csv").write_text("clip,split\n00001,val\n")
-    with pytest.raises(MetricsError, match=r"splits\.csv: no column 'venue'"):
+    with pytest.raises(labels.LabelError, match=r"splits\.csv: row 1, column 'venue' is missing"):
         evaluate_folders(pred, truth, HD)
 
 

@@ -47,3 +47,14 @@ def test_the_systems_errors_become_one_line(tmp_path, number, words):
 def test_an_error_that_is_not_about_writing_passes_through(tmp_path):
     with pytest.raises(FileNotFoundError), files.atomic_write(tmp_path / "x.csv"):
         raise FileNotFoundError(errno.ENOENT, "an input that is missing")
+
+
+def test_an_error_about_a_file_that_is_read_passes_through(tmp_path):
+    refused = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "input.csv"))
+    with pytest.raises(PermissionError), files.atomic_write(tmp_path / "x.csv"):
+        raise refused
+    with (
+        pytest.raises(files.WriteError, match=r"x\.csv: cannot"),
+        files.atomic_write(tmp_path / "x.csv") as temp,
+    ):
+        raise PermissionError(errno.EACCES, "Permission denied", str(temp))

@@ -62,6 +62,16 @@ def test_deployed_outputs_are_in_range(name):
     assert ((visible >= 0) & (visible <= 1)).all()
 
 
+@pytest.mark.parametrize(("name", "looks"), [("stage1_v5", 2), ("stage2_v8", 2), ("stage2_v5", 8)])
+def test_early_fusion_needs_one_backbone_pass_where_late_needs_four(name, looks):
+    net = small_net(name).eval()
+    seen = []
+    net.backbone.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    with torch.no_grad():
+        net(*batch_for(net)[:2])
+    assert seen == [looks]  # images that went through, for a batch of two
+
+
 def test_early_fusion_sees_motion_with_its_sign():
     frames = torch.full((1, 4, 3, 8, 8), 100.0)
     frames[:, -1] += 20
@@ -127,13 +137,21 @@ def test_visibility_of_the_historic_row_reads_probabilities():
     assert gain == pytest.approx(2.0, abs=0.01)  # from "no probability anywhere" to "all of it in a cell"
 
 
+def test_a_confident_nowhere_still_has_its_best_place():
+    logits = torch.full((1, 12, 24), -40.0)
+    logits[0, 10, 20] = -25.0
+    xy, score = blocks.local_peaks(logits, torch.zeros(1, 2, 12, 24), 1)
+    assert torch.allclose(xy[0, 0], torch.tensor([20.5, 10.5]), atol=0.01)
+    assert score[0, 0] < 1e-9
+
+
 def test_missing_and_foreign_weights_are_named(tmp_path):
     with pytest.raises(ShuttleError, match=r"version\.json is missing"):
         networks.load(tmp_path)
     networks.save(small_net("stage2_v8"), tmp_path)
     card = json.loads((tmp_path / "version.json").read_text())
     (tmp_path / "version.json").write_text(json.dumps({**card, "neck_channels": 16}))
-    with pytest.raises(ShuttleError, match=r"do not fit version\.json"):
+    with pytest.raises(ShuttleError, match="do not fit stage2_v8"):
         networks.load(tmp_path)
 
 
@@ -145,5 +163,5 @@ def test_pretrained_without_a_hub_says_so(monkeypatch):
 
     create = networks.timm.create_model
     monkeypatch.setattr(networks.timm, "create_model", unreachable)
-    with pytest.raises(ShuttleError, match="pretrained=False"):
-        networks.build(versions.resolve("stage2_v5"))
+    with pytest.raises(ShuttleError, match="--no-pretrained"):
+        networks.build(versions.resolve("stage2_v5"), pretrained=True)

@@ -75,6 +75,17 @@ def test_a_run_executes_in_order_and_stops_at_the_first_failure(tmp_path, capsys
     assert "cell" in progress
 
 
+def test_notebooks_of_an_earlier_run_keep_their_rows(tmp_path):
+    source, out = tmp_path / "notebooks", tmp_path / "run"
+    make_notebook(source, "00_good", 'NAME = "00_good"' + WRITE)
+    make_notebook(source, "01_next", "pass")
+    for only in ("00", "01"):
+        pipeline.run_notebooks(pipeline.select_notebooks(only, source), out, "quick")
+    index = (out / "report" / "index.html").read_text()
+    assert index.index("00_good.html") < index.index("f1&nbsp;0.5") < index.index("01_next.html")
+    assert index.count('class="ok"') == 2
+
+
 def test_ctrl_c_ends_the_run_cleanly(tmp_path):
     interrupt = "import os, signal, threading\nprint(os.getpid())\nos.kill(os.getppid(), signal.SIGINT)"
     make_notebook(tmp_path / "notebooks", "00_long", interrupt + "\nthreading.Event().wait()")

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -60,13 +61,41 @@ def test_auto_takes_what_works_here_and_says_why(models, monkeypatch):
     assert runtime.choose(model)[:2] == ("onnx", "cpu")
     monkeypatch.setattr(runtime, "_gpu_present", lambda: True)
     assert runtime.choose(model, device="cpu")[:2] == ("onnx", "cpu")
-    monkeypatch.setattr(runtime, "_onnx_cuda", lambda: True)
+    monkeypatch.setattr(runtime, "_onnx_cuda", lambda _: True)
     assert runtime.choose(model)[:2] == ("onnx", "cuda")
-    monkeypatch.setattr(runtime, "_onnx_cuda", lambda: False)
+    monkeypatch.setattr(runtime, "_onnx_cuda", lambda _: False)
+    monkeypatch.setattr(runtime, "_torch_cuda", lambda: True)
     assert runtime.choose(model) == ("torch", "cuda", "a GPU, and ONNX Runtime here has no CUDA provider")
     assert runtime.choose(model, "onnx")[:2] == ("onnx", "cpu")
+    assert runtime.choose(model, "torch")[:2] == ("torch", "cuda")
     (model / "model.onnx").unlink()
     assert runtime.choose(model, device="cpu") == ("torch", "cpu", "no model.onnx in the model folder")
+
+
+def test_a_driver_without_a_usable_gpu_falls_back_to_the_cpu(models, monkeypatch):
+    model = models / "bright1"
+    monkeypatch.setattr(runtime, "_gpu_present", lambda: True)
+    monkeypatch.setattr(runtime, "_onnx_cuda", lambda _: False)
+    monkeypatch.setattr(runtime, "_torch_cuda", lambda: False)
+    why = "a GPU, but neither ONNX Runtime nor torch here can use it"
+    assert runtime.choose(model) == ("onnx", "cpu", why)
+    assert runtime.choose(model, "torch") == ("torch", "cpu", "asked for")
+    assert runtime.choose(model, device="cuda")[1] == "cuda"  # asked for: an error when it is loaded
+    assert runtime.choose(model, "torch", "cuda")[1] == "cuda"
+    (model / "model.onnx").unlink()
+    assert runtime.choose(model)[:2] == ("torch", "cpu")
+
+
+def test_a_cuda_provider_that_does_not_start_is_noticed(models, monkeypatch):
+    import onnxruntime as ort
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    session = SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "InferenceSession", lambda *_, **__: session)
+    with pytest.raises(ShuttleError, match="does not start here; install the CUDA and cuDNN"):
+        runtime.load(models / "bright1", "onnx", "cuda")
+    monkeypatch.setattr(runtime, "_gpu_present", lambda: True)
+    assert runtime.choose(models / "bright1", "onnx")[:2] == ("onnx", "cpu")
 
 
 def test_wrong_choices_are_wrong_usage(models):
@@ -79,7 +108,9 @@ def test_wrong_choices_are_wrong_usage(models):
 
 
 def test_cuda_without_its_provider_names_the_fix(models, monkeypatch):
-    monkeypatch.setattr(runtime, "_onnx_cuda", lambda: False)
+    import onnxruntime as ort
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(ShuttleError, match="pip install onnxruntime-gpu"):
         runtime.load(models / "bright1", "onnx", "cuda")
 

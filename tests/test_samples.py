@@ -36,10 +36,21 @@ def test_cached_frames_are_the_decoded_ones(dataset, crops, wholes):
 def test_a_video_shorter_than_its_table_is_refused(dataset, tmp_path):
     from dataclasses import replace
 
-    clip = replace(dataset[0], info=replace(dataset[0].info, frame_count=99, video_sha256="0" * 64))
+    clip = replace(dataset[0], info=replace(dataset[0].info, frame_count=99))
     with pytest.raises(VideoError, match="16 frames decode, its table says 99"):
         cache.FrameCache(clip, tmp_path, None)
+    clip = replace(dataset[0], info=replace(dataset[0].info, video_sha256="0" * 64))
+    with pytest.raises(VideoError, match="not the video that was labelled"):
+        cache.FrameCache(clip, tmp_path, None)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cache_travels_to_a_loader_process_without_its_pixels(crops):
+    import pickle
+
+    sent = pickle.dumps(crops[0])
+    assert len(sent) < crops[0].frames.nbytes / 10
+    assert np.array_equal(pickle.loads(sent).frames, crops[0].frames)
 
 
 def test_stage1_sample_has_the_label_where_the_frame_shows_it(dataset, wholes):

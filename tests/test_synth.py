@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from shuttlelib import synth
+from shuttlelib import splits, synth
+from shuttlelib.errors import UsageError
+from shuttlelib.labels import LabelError
 from shuttlelib.synth import camera, flight, pose, rally, render, scene, shuttle
 from shuttlelib.synth import stage as stage_module
 
@@ -210,6 +212,22 @@ def test_dataset_has_clips_labels_and_splits_by_venue(tmp_path) -> None:
         assert len(list(video.read_frames(out / f"{clip}.mp4"))) == len(table) == 5
 
 
+def test_a_second_set_in_the_folder_keeps_the_first(tmp_path) -> None:
+    made = [synth.make_dataset(tmp_path, 2, seed, (96, 160), 25.0, 2) for seed in (0, 1)]
+    places = splits.read(made[0])
+    assert [name for name in places if name.startswith("rendered_000")] == [
+        "rendered_000_000",
+        "rendered_000_001",
+    ]
+    assert len(places) == 4
+    venue, part = places["rendered_000_000"]
+    splits.write(tmp_path, {"mine": (venue, "test")})
+    before = (tmp_path / "splits.csv").read_text()
+    with pytest.raises(LabelError, match=f"venue '{venue}' is in the splits 'test' and '{part}'"):
+        synth.make_dataset(tmp_path, 2, 0, (96, 160), 25.0, 2, progress=lambda *_: pytest.fail("rendered"))
+    assert (tmp_path / "splits.csv").read_text() == before
+
+
 def test_wrong_arguments_are_named() -> None:
     with pytest.raises(synth.SynthError, match=r"view 'upside'.*broadcast"):
         synth.render_rally(0, view="upside")
@@ -217,5 +235,8 @@ def test_wrong_arguments_are_named() -> None:
         synth.render_rally(0, (8, 90))
     with pytest.raises(synth.SynthError, match="frame_count 0"):
         synth.render_rally(0, frame_count=0)
+    with pytest.raises(synth.SynthError, match=r"size_hw \(91, 160\) is odd"):
+        synth.make_dataset("unused", 2, 0, (91, 160))
+    assert issubclass(synth.SynthError, UsageError)
     with pytest.raises(synth.SynthError, match="val_share"):
         synth.make_dataset("unused", 2, 0, val_share=1.5)

@@ -2,6 +2,8 @@ import csv
 import json
 import math
 import os
+import re
+import struct
 
 import numpy as np
 import pytest
@@ -10,10 +12,14 @@ from fakes import BrightBackend, cut_short, write_models
 from shuttlelib import tracking
 from shuttlelib.errors import UsageError
 from shuttlelib.files import WriteError
-from shuttlelib.tracking import Networks, check_stems, load_networks, track_video
+from shuttlelib.tracking import COLUMNS, Networks, check_outputs, check_stems, load_networks, track_video
 from shuttlelib.video import VideoError, probe, read_frames
 
 SIZE_HW = (180, 320)
+EARLIER = ",".join(COLUMNS) + "\n"  # what a file of an earlier run begins with
+
+
+UPRIGHT, TURNED = (1 << 16, 0, 0, 0, 1 << 16), (0, 1 << 16, 0, -1 << 16, 0)  # in an mp4's track header
 
 
 def court(index):
@@ -151,11 +157,11 @@ def test_nothing_is_left_when_the_disk_fills_up(clip, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tracking, "_overlay_writer", lambda *_: full)
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "rally.csv").write_text("of an earlier run")
+    (tmp_path / "out" / "rally.csv").write_text(EARLIER)
     with pytest.raises(WriteError, match="disk is full"):
         track_video(clip, tmp_path / "out", networks=networks(), overlay=True)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["rally.csv"]
-    assert (tmp_path / "out" / "rally.csv").read_text() == "of an earlier run"
+    assert (tmp_path / "out" / "rally.csv").read_text() == EARLIER
 
 
 def test_a_bad_video_writes_nothing(tmp_path):
@@ -172,3 +178,35 @@ def test_outputs_may_not_overwrite_each_other_or_the_video(clip, tmp_path):
     with pytest.raises(UsageError, match="would replace"):
         track_video(clip, clip.parent, networks=networks(), overlay=True)
     assert probe(clip).frame_count == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("rally.csv", "Frame,Visibility,X,Y\n"),
+        ("rally.json", "[]"),
+        ("rally.json", "no JSON"),
+        ("rally.mp4", ""),
+    ],
+)
+def test_only_an_earlier_track_is_overwritten(clip, tmp_path, name, text):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text(text)
+    with pytest.raises(UsageError, match=rf"{name}: is no .*move it away"):
+        track_video(clip, out, networks=networks(), overlay=True)
+    assert [path.name for path in out.iterdir()] == [name]
+    (out / name).unlink()
+    for suffix, mine in (("csv", EARLIER), ("json", '{"versions": {}}'), ("mp4", "")):
+        (out / f"rally.{suffix}").write_text(mine)
+    check_outputs(clip, out, overlay=True)
+
+
+def test_a_turned_video_is_tracked_as_stored_with_a_note(clip, tmp_path):
+    assert track_video(clip, tmp_path / "a", networks=networks()).summary["note"] == ""
+    upright, turned = (struct.pack(">9i", *m, 0, 0, 0, 1 << 30) for m in (UPRIGHT, TURNED))
+    head, track, rest = clip.read_bytes().partition(b"tkhd")
+    clip.write_bytes(head + track + rest.replace(upright, turned, 1))
+    summary = track_video(clip, tmp_path / "b", networks=networks()).summary
+    assert re.search("turn it by -?90°", summary["note"])
+    assert (summary["width"], summary["height"], summary["warning"]) == (320, 180, "")

@@ -1,10 +1,12 @@
 import math
+import signal
 
 import numpy as np
 import pytest
 import torch
 
 from shuttlelib import cache, clips, mining, networks, recipes, samples, synth, train, versions
+from shuttlelib.errors import ShuttleError
 from shuttlelib.train import TrainConfig, TrainError
 
 SPEC = versions.resolve(
@@ -40,12 +42,12 @@ def test_a_killed_training_resumes_to_the_same_result(data, tmp_path, monkeypatc
     update = train._Run.update
 
     def killed(run, batch):
-        if run.progress.step == 4:
-            raise KeyboardInterrupt
+        if run.progress.step == 5:  # one step after the last checkpoint
+            raise SystemExit
         return update(run, batch)
 
     monkeypatch.setattr(train._Run, "update", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit):
         fit(data, tmp_path / "cut")
     monkeypatch.setattr(train._Run, "update", update)
     resumed = fit(data, tmp_path / "cut")
@@ -171,3 +173,52 @@ def test_distractors_are_false_places_and_never_the_shuttle(data, tmp_path):
         center = np.array([window.x0 + window.w / 2, window.y0 + window.h / 2])
         at_false += bool(np.nanmin(np.hypot(*(places[draw % len(wholes[0])] - center).T)) < 12)
     assert at_false > 10
+
+
+def test_a_folder_that_holds_another_training_is_refused(data, tmp_path):
+    fit(data, tmp_path)
+    again = fit(data, tmp_path)
+    assert again["steps"] == QUICK.steps  # the same one is simply done
+    with pytest.raises(TrainError, match=r"another training: config\.seed 0 \(now 9\)"):
+        fit(data, tmp_path, TrainConfig(**{**vars(QUICK), "seed": 9}))
+
+
+def test_ctrl_c_finishes_the_step_even_within_a_validation(data, tmp_path, monkeypatch):
+    whole = fit(data, tmp_path / "whole")
+    validate, presses = train.validate, []
+
+    def pressed(*args):
+        if not presses:
+            presses.append(signal.raise_signal(signal.SIGINT))
+        return validate(*args)
+
+    monkeypatch.setattr(train, "validate", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        fit(data, tmp_path / "cut")
+    resumed = fit(data, tmp_path / "cut")
+    assert {k: resumed[k] for k in SCORES} == pytest.approx({k: whole[k] for k in SCORES}, abs=1e-6)
+    assert (tmp_path / "cut" / "history.csv").read_text().count("\n") == 3
+
+
+def test_fine_tuning_starts_from_the_given_weights_of_the_same_version(data, tmp_path):
+    fit(data, tmp_path / "base")
+    tuned = fit(data, tmp_path / "tuned", init=tmp_path / "base" / "best")
+    assert tuned["loss"] != pytest.approx(fit(data, tmp_path / "fresh")["loss"])
+    other = versions.resolve("stage2_v8", input_hw=(64, 64))
+    networks.save(networks.build(other), tmp_path / "other")
+    with pytest.raises(ShuttleError, match="do not fit"):
+        fit(data, tmp_path / "wrong", init=tmp_path / "other")
+
+
+def test_folders_that_disagree_about_a_venue_are_not_joined(tmp_path):
+    for seed, name in ((1, "a"), (2, "b")):
+        synth.make_dataset(tmp_path / name, 2, seed=seed, size_hw=(48, 64), frame_count=2, val_share=0.5)
+    assert len(recipes.load_data([tmp_path / "a", tmp_path / "b"])) == 4
+    with pytest.raises(ShuttleError, match="in more than one"):
+        recipes.load_data([tmp_path / "a", tmp_path / "a"])
+    rows = (tmp_path / "b" / "splits.csv").read_text().splitlines()
+    venue = (tmp_path / "a" / "splits.csv").read_text().splitlines()[1].split(",")[1:]
+    swapped = {"train": "val", "val": "train"}[venue[1]]
+    (tmp_path / "b" / "splits.csv").write_text(f"{rows[0]}\n{rows[1].split(',')[0]},{venue[0]},{swapped}\n")
+    with pytest.raises(ShuttleError, match=venue[0]):
+        recipes.load_data([tmp_path / "a", tmp_path / "b"])

@@ -1,19 +1,18 @@
 """Writes rendered rallies as clips, label tables and splits.csv; the door of `synth`."""
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from shuttlelib.errors import ShuttleError
+from shuttlelib.errors import UsageError
 from shuttlelib.synth.camera import VIEWS
 from shuttlelib.synth.render import Truth, render_stage
 from shuttlelib.synth.scene import make_venue
 from shuttlelib.synth.stage import Stage
 
 
-class SynthError(ShuttleError):
+class SynthError(UsageError):
     """A rendered rally was asked for in a way that cannot be."""
 
 
@@ -111,13 +110,13 @@ def make_dataset(
 ) -> Path:
     """Write a data folder of rendered rallies: clips, label tables, splits.csv.
 
-    Clips are spread over venues, and whole venues over the splits.
+    Clips are spread over venues, and whole venues over the splits. Other clips of the folder stay.
 
     Args:
         out_dir: folder, made if missing.
         clips: how many.
         seed: the same seed gives the same folder.
-        size_hw, fps, frame_count: of every clip.
+        size_hw, fps, frame_count: of every clip; the size must be even.
         views: taken in turn; "mixed" is allowed.
         val_share: share of the venues in the val split; at least one where it is above 0.
         progress: called with (clips done, clips) after each.
@@ -126,27 +125,30 @@ def make_dataset(
         The folder.
 
     Raises:
-        SynthError: fewer than one clip, or a val_share outside [0, 1).
+        SynthError: fewer than one clip, a val_share outside [0, 1), or an odd size.
+        LabelError: the folder already has one of the venues in another split.
     """
-    from shuttlelib.files import atomic_write
+    from shuttlelib import splits
 
     if clips < 1 or not 0 <= val_share < 1:
         raise SynthError(f"clips {clips} must be at least 1 and val_share {val_share} in [0, 1)")
+    if size_hw[0] % 2 or size_hw[1] % 2:
+        raise SynthError(f"size_hw {tuple(size_hw)} is odd; videos need an even width and height")
     out = Path(out_dir)
     venue_count = max(1, min(clips, round(clips / 3) + 1))
     first = int(np.random.default_rng([11, seed]).integers(1000))
     val_count = min(max(1, round(val_share * venue_count)), venue_count - 1) if val_share > 0 else 0
-    rows = []
-    for i in range(clips):
-        number = i % venue_count
-        name = f"rendered_{seed:03d}_{i:03d}"
-        write_rally(
-            out, name, seed * 10007 + i, size_hw, fps, frame_count, views[i % len(views)], first + number
-        )
-        split = "val" if number >= venue_count - val_count else "train"
-        rows.append((name, make_venue(first + number).name, split))
+    names = [f"rendered_{seed:03d}_{i:03d}" for i in range(clips)]
+    venues = [i % venue_count for i in range(clips)]
+    places = splits.read(out) | {
+        name: (make_venue(first + venue).name, "val" if venue >= venue_count - val_count else "train")
+        for name, venue in zip(names, venues)
+    }
+    splits.check(places, out / "splits.csv")  # before the hours of rendering
+    for i, (name, venue) in enumerate(zip(names, venues)):
+        view = views[i % len(views)]
+        write_rally(out, name, seed * 10007 + i, size_hw, fps, frame_count, view, first + venue)
         if progress is not None:
             progress(i + 1, clips)
-    with atomic_write(out / "splits.csv") as temp, open(temp, "w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([("clip", "venue", "split"), *rows])
+    splits.write(out, places)
     return out
