@@ -141,6 +141,9 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):  # the parser's own usage errors
             return _usage(error)
+        if isinstance(error, PermissionError) and error.filename:
+            _complain(f"error: {error.filename}: {error.strerror}; check its permissions")
+            return 1
         if os.environ.get("SHUTTLE_DEBUG"):
             traceback.print_exc()
         what = " ".join(f"{type(error).__name__}: {error}".split())

@@ -23,9 +23,8 @@ def evaluate_folders(
 
     Args:
         pred_dir: tracker output; a `<stem>.json` beside it may carry `width` and `height`.
-        labels_dir: labels of any supported format (`<stem>_ball.csv` too); `splits.csv` gives venues, the video of that
-            name the frame size.
-            Rows that cleanup flagged as unusable count as unlabelled.
+        labels_dir: labels of any supported format (`<stem>_ball.csv` too); `splits.csv` gives venues, the
+            video `<stem>` the frame size. Rows that cleanup flagged as unusable count as unlabelled.
         size_hw: frame size of all clips; None finds it for each clip.
 
     Raises:

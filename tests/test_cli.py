@@ -139,6 +139,15 @@ def test_what_nobody_foresaw_is_one_line_too(shuttle, clip, models, tmp_path, mo
     assert errors[0].startswith("error: internal, ZeroDivisionError: two lines")
 
 
+def test_a_file_that_may_not_be_read_is_named(shuttle, clip, models, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", "weights.onnx")
+
+    monkeypatch.setattr(tracking, "track_video", refuse)
+    status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
+    assert (status, errors) == (1, ["error: weights.onnx: Permission denied; check its permissions"])
+
+
 def test_ctrl_c_is_quiet(shuttle, clip, models, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -159,7 +168,7 @@ def commands(group=None, names=()):
             yield from commands(command, (*names, name))
 
 
-@pytest.mark.parametrize("command", commands(), ids=" ".join)
+@pytest.mark.parametrize("command", list(commands()), ids=" ".join)
 def test_every_help_has_an_example(shuttle, command):
     status, text, errors = shuttle(*command, "--help")
     assert (status, errors) == (0, [])

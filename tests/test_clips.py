@@ -104,6 +104,22 @@ def test_frames_are_counted_not_believed(tmp_path, tiny_video):
     assert clips.probe(tmp_path / "raw.mkv").frame_count == 7
 
 
+def test_frames_of_the_moving_pictures_are_counted_where_a_cover_comes_first(tmp_path, tiny_video):
+    whole, path = tiny_video("whole.mp4", frames=7), tmp_path / "covered.mp4"
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
+        cover = target.add_stream("mjpeg", rate=30)
+        cover.width, cover.height, cover.pix_fmt = 96, 64, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        stream = target.add_stream_from_template(source.streams.video[0])
+        picture = av.VideoFrame.from_ndarray(np.zeros((64, 96, 3), np.uint8), format="rgb24")
+        target.mux(cover.encode(picture.reformat(format="yuvj420p")))
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    assert clips.probe(path).frame_count == sum(1 for _ in video.read_frames(path)) == 7
+
+
 def test_a_data_folder_that_is_not_one_is_named(source, tmp_path):
     with pytest.raises(LabelError, match=r"no clips .* run `shuttle data import`"):
         clips.load_dataset(tmp_path)

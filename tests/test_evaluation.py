@@ -127,7 +127,7 @@ def test_venues_come_from_splits_and_partnerless_files_are_named(folders, capsys
         write_pred(pred, stem)
     for stem in ("00001", "00002", "unseen"):
         write_tracknet(truth, stem)
-    (truth / "splits.csv").write_text("clip,venue,split\n00001,hall,val\n00002,gym,val\nunseen,gym,train\n")
+    (truth / "splits.csv").write_text("clip,venue,split\n00001,hall,val\n00002,gym,val\nunseen,barn,train\n")
     result = evaluate_folders(pred, truth, HD)
     assert {k: v["frames"] for k, v in result["per_venue"].items()} == {"gym": 5, "hall": 5}
     warned = capsys.readouterr().err
