@@ -16,7 +16,7 @@ MAX_CORE, MAX_SYNTH = 5_000, 1_800  # lines that hold code; the renderer is a pr
 
 # The one way for the data to flow. A module imports from its own row or from rows above it, never below.
 FLOW = [
-    {"__init__", "errors", "files", "geometry", "paths", "plots", "profiles", "runs"},
+    {"__init__", "errors", "files", "geometry", "paths", "charts", "plots", "profiles", "runs"},
     {"frames", "video"},
     {"labels", "cells", "label_studio", "importers"},
     {"clips", "splits", "synth"},
@@ -29,7 +29,7 @@ FLOW = [
     {"mining"},
     {"runtime", "runtime_tensorrt", "tracker", "overlay", "tracking"},
     {"export"},
-    {"recipes", "html_report", "pipeline", "cards", "shipping"},
+    {"recipes", "evidence", "html_report", "pipeline", "cards", "shipping"},
     {"cli", "cli_data", "cli_train"},
 ]
 LAYER = {name: level for level, names in enumerate(FLOW) for name in names}

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shuttlelib import plots
+from shuttlelib import charts, plots
 
 NAN = np.nan
 IMAGE = np.zeros((36, 64, 3), np.uint8)
@@ -107,7 +107,7 @@ def track(visible):
 
 
 def test_trajectory_breaks_where_the_shuttle_is_not_visible():
-    figure = plots.trajectory(track([1, 1, 0, 0, 1, 0]), truth=track([1] * 6), fps=2.0, title="clip")
+    figure = charts.trajectory(track([1, 1, 0, 0, 1, 0]), truth=track([1] * 6), fps=2.0, title="clip")
     top, bottom = figure.axes
     lines = named(top)
     np.testing.assert_array_equal(lines["predicted"], [0, 2, NAN, NAN, 8, NAN])
@@ -117,7 +117,7 @@ def test_trajectory_breaks_where_the_shuttle_is_not_visible():
     assert (top.get_ylabel(), bottom.get_ylabel(), bottom.get_xlabel()) == ("x (px)", "y (px)", "time (s)")
     assert bottom.yaxis_inverted()
     assert not top.yaxis_inverted()
-    assert plots.trajectory(track([0, 0])).axes[1].get_xlabel() == "frame"
+    assert charts.trajectory(track([0, 0])).axes[1].get_xlabel() == "frame"
 
 
 def curve(values):
@@ -127,7 +127,7 @@ def curve(values):
 
 def test_error_curve_draws_each_name_and_labels_it_directly():
     rising = list(np.linspace(0, 1, 20))
-    figure = plots.error_curve({"fast": curve(rising), "smart": curve([1.0] * 20)})
+    figure = charts.error_curve({"fast": curve(rising), "smart": curve([1.0] * 20)})
     (axis,) = figure.axes
     np.testing.assert_allclose(named(axis)["fast"], rising)
     places = {text.get_text(): text.xy[1] for text in axis.texts}
@@ -138,7 +138,7 @@ def test_error_curve_draws_each_name_and_labels_it_directly():
 
 
 def test_error_curve_with_many_names_gets_a_legend_and_null_is_a_gap():
-    figure = plots.error_curve({name: curve([0.5] * 20) for name in "abcde"}, "f1", "native")
+    figure = charts.error_curve({name: curve([0.5] * 20) for name in "abcde"}, "f1", "native")
     (axis,) = figure.axes
     assert [text.get_text() for text in axis.get_legend().get_texts()] == list("abcde")
     assert np.isnan(named(axis)["a"]).all()
@@ -157,7 +157,7 @@ def test_training_curves_pair_training_with_validation():
             "error_px": [5, 4],
         }
     )
-    figure = plots.training_curves(history)
+    figure = charts.training_curves(history)
     by_label = {axis.get_ylabel(): axis for axis in figure.axes}
     assert list(by_label) == ["loss", "f1", "error (px)"]
     assert {k: list(v) for k, v in named(by_label["loss"]).items()} == {
@@ -167,23 +167,23 @@ def test_training_curves_pair_training_with_validation():
     assert list(named(by_label["f1"])) == ["validation"]
     assert by_label["loss"].get_xlabel() == "step"
     with pytest.raises(ValueError, match="no column 'step' or 'epoch', only loss"):
-        plots.training_curves(history[["loss"]])
+        charts.training_curves(history[["loss"]])
 
 
 def test_calibration_leaves_out_empty_bins_but_shows_their_count():
     empty = {"low": 0.0, "high": 0.5, "frames": 0, "confidence": None, "right": None}
     full = {"low": 0.5, "high": 1.0, "frames": 8, "confidence": 0.8, "right": 0.75}
-    figure = plots.calibration([empty, full])
+    figure = charts.calibration([empty, full])
     top, low = figure.axes
     np.testing.assert_array_equal(top.collections[0].get_offsets(), [[0.8, 0.75]])
     assert [bar.get_height() for bar in low.patches] == [0, 8]
     assert low.get_xlabel() == "confidence"
-    plots.calibration([empty]).canvas.draw()
+    charts.calibration([empty]).canvas.draw()
 
 
 def test_version_bars_mark_the_best_in_each_direction():
     table = pd.DataFrame({"accuracy": [0.5, 0.8, NAN], "latency_ms": [9, 12, 5000]}, index=["v4", "v5", "v6"])
-    figure = plots.version_bars(table)
+    figure = charts.version_bars(table)
     best = [
         [mpl.colors.to_hex(bar.get_facecolor()).upper() == plots.BLUE for bar in a.patches]
         for a in figure.axes
@@ -197,7 +197,7 @@ def test_version_bars_mark_the_best_in_each_direction():
 
 
 def test_triggers_stand_at_their_times_with_their_counts():
-    figure = plots.triggers_over_time({"jump": np.array([30, 60]), "still_lost": np.array([])}, 90, fps=30.0)
+    figure = charts.triggers_over_time({"jump": np.array([30, 60]), "still_lost": np.array([])}, 90, fps=30.0)
     (axis,) = figure.axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["jump (2)", "still lost (0)"]
     assert list(axis.collections[0].get_positions()) == [1.0, 2.0]
@@ -206,7 +206,7 @@ def test_triggers_stand_at_their_times_with_their_counts():
 
 
 def test_speed_histogram_shares_sum_to_one_without_nan():
-    figure = plots.speed_histogram({"real": np.array([1.0, 2, NAN, 40]), "empty": np.array([NAN])})
+    figure = charts.speed_histogram({"real": np.array([1.0, 2, NAN, 40]), "empty": np.array([NAN])})
     (axis,) = figure.axes
     shares = [patch.get_data().values.sum() for patch in axis.patches if patch.get_label()]
     assert shares[0] == pytest.approx(1)
