@@ -62,12 +62,13 @@ class Overlay:
         patch[:] = cv2.addWeighted(drawn, strength, patch, 1 - strength, 0)
 
     def _text(self, image: np.ndarray, text: str) -> None:
-        at = (round(4 * self._unit), image.shape[0] - round(6 * self._unit))
-        for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):  # white with a dark rim reads anywhere
-            thick = max(1, round(width * self._unit / 2))
-            cv2.putText(
-                image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.35 * self._unit, color, thick, cv2.LINE_AA
-            )
+        x, y = round(4 * self._unit), image.shape[0] - round(6 * self._unit)
+        thick = rim = max(1, round(self._unit / 2))
+        font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.35 * self._unit
+        # white with a dark rim reads anywhere; bolder letters for the rim would be wider ones
+        for dx, dy in ((-rim, 0), (rim, 0), (0, -rim), (0, rim)):
+            cv2.putText(image, text, (x + dx, y + dy), font, scale, (0, 0, 0), thick, cv2.LINE_AA)
+        cv2.putText(image, text, (x, y), font, scale, (255, 255, 255), thick, cv2.LINE_AA)
 
 
 def _color(row: Row) -> tuple[int, int, int]:

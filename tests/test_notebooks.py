@@ -208,7 +208,7 @@ def measures(folder: Path) -> dict[str, Any]:
     """What the notebook measured, without the machine's facts and what is timed (keys in s, ms, fps)."""
     values = json.loads((folder / "04_train_stage2" / "metrics.json").read_text())
     facts = ("run", "environment", "skipped")
-    return {key: untimed(value) for key, value in values.items() if key not in facts}
+    return untimed({key: value for key, value in values.items() if key not in facts})
 
 
 def untimed(value: Any) -> Any:
