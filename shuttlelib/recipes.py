@@ -55,10 +55,15 @@ def ensure_data(data_dir: str | Path, profile: str, seed: int) -> Path:
     Args:
         data_dir: a data folder; "" is the repository's `data/<profile>`.
         profile: how much to render.
+
+    Raises:
+        ShuttleError: the folder holds something else.
     """
     size = profiles.get(profile)
     folder = Path(data_dir) if data_dir else paths.REPO / "data" / profile
     if not any(folder.glob("*.parquet")):
+        if folder.exists() and any(folder.iterdir()):
+            raise ShuttleError(f"{folder}: holds files but no clips (*.parquet); run `shuttle data import`")
         rendering = folder.with_name(f"{folder.name}.partial")
         rmtree(rendering, ignore_errors=True)
         views = ("broadcast", "broadcast", "corner", "broadcast", "wide", "side")
@@ -66,7 +71,7 @@ def ensure_data(data_dir: str | Path, profile: str, seed: int) -> Path:
             rendering, size.clips, seed, size.size_hw, size.fps, size.frames_per_clip, views, size.val_share
         )
         if folder.is_dir():
-            folder.rmdir()  # empty: a folder with anything in it is not ours to replace
+            folder.rmdir()
         rendering.rename(folder)  # only now, so that an interrupted rendering is not taken for data
     return folder
 

@@ -222,3 +222,10 @@ def test_folders_that_disagree_about_a_venue_are_not_joined(tmp_path):
     (tmp_path / "b" / "splits.csv").write_text(f"{rows[0]}\n{rows[1].split(',')[0]},{venue[0]},{swapped}\n")
     with pytest.raises(ShuttleError, match=venue[0]):
         recipes.load_data([tmp_path / "a", tmp_path / "b"])
+
+
+def test_rendering_never_goes_into_a_folder_that_holds_something_else(tmp_path):
+    (tmp_path / "match.mp4").write_bytes(b"mine")
+    with pytest.raises(ShuttleError, match="holds files but no clips"):
+        recipes.ensure_data(tmp_path, "quick", 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["match.mp4"]
