@@ -26,7 +26,7 @@ class Profile:
     val_samples: int  # validation samples a measurement during training looks at, at most
     steps_compare: int  # optimizer steps for every row of the version comparison
     batch_compare: int
-    mining_passes: int  # rounds of score, index, fine-tune
+    mining_passes: int  # augmented draws of each sample that mining scores
     hard_examples: int  # samples kept by one round
     finetune_steps: int  # optimizer steps of one round
     eval_clips: int  # clips tracked for free-running metrics

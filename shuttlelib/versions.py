@@ -28,7 +28,7 @@ class Spec:
         prior: second heatmap added to the logits: "none", "last" (peak at the last position) or
             "quadratic" (peak at the extrapolated position), prior_sigma_cells wide.
         film: modulate features by the last 6 triplets and 5 deltas.
-        visibility: "none", "max_mean" (of the heatmap logits) or "attended" (heatmap statistics and
+        visibility: "none", "max_mean" (of the cell probabilities) or "attended" (heatmap statistics and
             the features the heatmap attends to).
         loss: "relaxed_l2" on positions (zero inside margin_norm) or "cross_entropy" over cells.
         noise: frame noise level: "constant" or "uniform" (drawn per frame from U(0, noise_std)).
