@@ -47,8 +47,27 @@ def export_onnx(model_dir: Path) -> Path:
     path = model_dir / "model.onnx"
     with atomic_write(path) as temp:
         program.save(str(temp), external_data=False)
-        onnx.checker.check_model(str(temp))
+        model = onnx.load(temp)
+        strip_traces(model)
+        onnx.checker.check_model(model)
+        onnx.save(model, temp)
     return path
+
+
+def strip_traces(model: onnx.ModelProto) -> None:
+    """Remove what the exporter notes of the source: stack traces with the paths of this machine."""
+    graph = model.graph
+    for part in (
+        model,
+        graph,
+        *graph.node,
+        *graph.input,
+        *graph.output,
+        *graph.value_info,
+        *graph.initializer,
+    ):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 def example_inputs(

@@ -49,6 +49,7 @@ def test_the_graph_takes_pixels_and_is_one_file(exported):
     assert first.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     assert [output.name for output in graph.output] == ["xy", "score", "visible"]
     assert [path.name for path in exported.glob("model.onnx*")] == ["model.onnx"]
+    assert b"shuttlelib/" not in (exported / "model.onnx").read_bytes()  # no paths of the exporting machine
 
 
 @pytest.mark.skipif(not HAS_TENSORRT, reason="neither tensorrt nor tensorrt_rtx is installed")
