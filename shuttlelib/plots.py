@@ -23,32 +23,6 @@ RIM = [patheffects.withStroke(linewidth=2.6, foreground="#000000")]
 FAINT = 0.02  # a heatmap whose strongest cell has less probability is not stretched to full colour
 
 
-def draw_points(
-    image: np.ndarray,
-    xy: np.ndarray,
-    visible: np.ndarray | None = None,
-    title: str = "",
-    truth_xy: np.ndarray | None = None,
-) -> Figure:
-    """A frame with points.
-
-    Args:
-        image: (H, W, 3) uint8 RGB or (H, W) grey.
-        xy: (N, 2) or (2,) px; nan is not drawn.
-        visible: (N,) bool; None draws every finite point.
-        title: above the frame; "(not visible)" is added where no point is drawn.
-        truth_xy: (M, 2) or (2,) labels to compare with, px.
-    """
-    figure, axes = new_figure(1, 1, (8, 8 * image.shape[0] / image.shape[1] + 0.4))
-    points = np.atleast_2d(np.asarray(xy, np.float64))
-    shown = points if visible is None else points[np.atleast_1d(np.asarray(visible, bool))]
-    truth = np.empty((0, 2)) if truth_xy is None else np.atleast_2d(truth_xy)
-    _show(axes[0, 0], image, title, shown, size=16)
-    _cross(axes[0, 0], truth, size=16)
-    _name_marks(axes[0, 0], truth_xy)
-    return figure
-
-
 def contact_sheet(
     images: Sequence[np.ndarray],
     titles: Sequence[str],

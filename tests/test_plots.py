@@ -29,23 +29,6 @@ def named(axis):
     return {line.get_label(): np.asarray(line.get_ydata(), float) for line in axis.get_lines()}
 
 
-def test_draw_points_marks_visible_points_at_continuous_coordinates():
-    xy = np.array([[10.5, 3.25], [5, 5], [NAN, NAN]])
-    figure = plots.draw_points(IMAGE, xy, np.array([True, False, True]), "clip", truth_xy=np.array([11, 3]))
-    (axis,) = figure.axes
-    np.testing.assert_array_equal(marks(axis), [[10.5, 3.25]])
-    np.testing.assert_array_equal(marks(axis, "x"), [[11, 3]])
-    assert tuple(axis.get_images()[0].get_extent()) == (0, 64, 36, 0)  # pixel (0, 0) is centred on (0.5, 0.5)
-    assert (axis.get_xlim(), axis.get_ylim()) == ((0, 64), (36, 0))
-    assert axis.get_title(loc="left") == "clip"
-    figure.canvas.draw()
-
-
-def test_a_point_outside_does_not_stretch_the_frame():
-    (axis,) = plots.draw_points(IMAGE[..., 0], np.array([900.0, 5])).axes
-    assert axis.get_xlim() == (0, 64)
-
-
 def test_contact_sheet_places_images_and_says_what_is_not_visible():
     points = [np.array([3.0, 4]), np.array([NAN, NAN]), np.array([1.0, 2])]
     figure = plots.contact_sheet([IMAGE] * 3, ["a", "b", "c"], points, columns=2)
