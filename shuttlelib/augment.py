@@ -1,6 +1,6 @@
-"""Augmentation: torchvision v2 transforms on four frames and their points together.
+"""Augmentation: torchvision v2 transforms on the frames of a sample and their points together.
 
-Between samples and models. Frames are a `tv_tensors.Video` (4, 3, H, W) uint8, points a
+Between samples and models. Frames are a `tv_tensors.Video` (T, 3, H, W) uint8, points a
 `tv_tensors.KeyPoints` (1 + 30, 2): the head now, then the past ones, oldest first, in `geometry`'s
 continuous coordinates. torchvision 0.29 moves points so under an affine map, but flips them as if pixel
 centres were whole numbers (x to W - 1 - x), a pixel off: hence `Flip`. Which
@@ -37,7 +37,7 @@ class Flip(v2.RandomHorizontalFlip):
 
 
 class SharedColour(v2.Transform):
-    """Brightness, contrast, saturation and channel gains, the same for the four frames.
+    """Brightness, contrast, saturation and channel gains, the same for all frames of a sample.
 
     One 3x4 colour matrix a sample; the same changes through `v2.ColorJitter` take twenty times longer
     on a CPU, more than the training step.
@@ -82,9 +82,10 @@ class FrameNoise(v2.Transform):
         self.std, self.kind = std, kind
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw a level and a place in the noise tile for each of the four frames."""
-        levels = [self.std if self.kind == "constant" else uniform(0, self.std) for _ in range(4)]
-        starts = torch.randint(_NOISE_TILE // 2, (4,)).tolist()
+        """Draw a level and a place in the noise tile for each frame."""
+        count = next(len(x) for x in flat_inputs if isinstance(x, tv_tensors.Video))
+        levels = [self.std if self.kind == "constant" else uniform(0, self.std) for _ in range(count)]
+        starts = torch.randint(_NOISE_TILE // 2, (count,)).tolist()
         return {"levels": levels, "starts": starts}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
@@ -153,7 +154,7 @@ class Augmentation:
         """Apply one random draw of torch's generator.
 
         Args:
-            frames: (4, 3, H, W) uint8.
+            frames: (T, 3, H, W) uint8.
             xy: (N, 2) input px; nan where invisible.
 
         Returns:

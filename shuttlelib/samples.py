@@ -1,4 +1,4 @@
-"""Samples: four frames, the head in them, and the track before it; between clips and models.
+"""Samples: a few frames, the head in the last one, and the track before it; between clips and models.
 
 Stage 1 sees the whole frame letterboxed, stage 2 a crop at the canonical scale around a point that is
 near the shuttle the way a tracker's guess is, or somewhere else entirely. Past frames lie one
@@ -82,7 +82,7 @@ class Samples(Dataset):
         """A sample by its index, or by (index, draw number) for a reproducible augmentation.
 
         Returns:
-            frames: (4, 3, H, W) uint8, oldest first.
+            frames: (T, 3, H, W) uint8, oldest first; T is the spec's `frames`.
             xy: (2,) of the head, input px, nan when it is not visible in this input.
             history: (30, 3) past x, y in [0, 1] of the input (0 when invisible) and visible.
             index: () the sample's number.
@@ -105,9 +105,9 @@ class Samples(Dataset):
         return self._window(clip, frame, np.random.default_rng((self.seed, draw)))
 
     def _look(self, clip: int, frame: int, window: Window) -> tuple[Tensor, Tensor, Tensor]:
-        """Frames (4, 3, H, W); points (31, 2) in input px, nan where invisible; which of the past exist."""
+        """Frames (T, 3, H, W); points (31, 2) in input px, nan where invisible; which of the past exist."""
         stride = history_stride(self.caches[clip].clip.info.fps)
-        looks = [max(0, frame - stride * back) for back in (3, 2, 1, 0)]
+        looks = [max(0, frame - stride * back) for back in reversed(range(self.spec.frames))]
         images = np.stack([self.caches[clip].window(f, window) for f in looks])
         numbers = np.array([frame] + [frame - stride * back for back in range(PAST, 0, -1)])
         points = self.points[clip][np.maximum(numbers, 0)]

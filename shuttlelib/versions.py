@@ -20,6 +20,7 @@ class Spec:
         backbone: timm model name; taps: strides of the feature maps taken from it.
         pretrained: start from timm's ImageNet weights (needs the Hub once).
         input_hw: network input, px; frames are letterboxed onto it, crops are square.
+        frames: how many it sees: the current one and past ones, a thirtieth of a second apart.
         fusion: "late" passes each of the four frames through the backbone and joins the features;
             "early" passes the current frame and its signed grey differences to the past once.
         neck: "fpn" or "bifpn"; neck_channels; neck_rounds (BiFPN repeats).
@@ -44,6 +45,7 @@ class Spec:
     taps: tuple[int, ...] = (4, 8, 16, 32)
     pretrained: bool = False
     input_hw: tuple[int, int] = (288, 512)
+    frames: int = 4
     fusion: str = "early"
     neck: str = "fpn"
     neck_channels: int = 48
