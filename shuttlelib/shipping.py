@@ -43,7 +43,7 @@ def publish(
         raise ShuttleError(f"{models_dir}: no clip to judge on; give a data folder with a val split")
     made = recipes.make_pair(stage1, stage2, out_dir / "models")
     pair = replace(tracking.load_networks(models_dir=made), calibration=None)
-    names = pair.stage1.version, pair.stage2.version
+    names = pair.stage1.version, pair.last.version
     raw = recipes.evaluate_pair(pair, dataset, out_dir / "uncalibrated")
     card = made / names[1] / "version.json"
     with atomic_write(card) as temp:
