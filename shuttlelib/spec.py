@@ -101,14 +101,12 @@ class Spec:
         return Spec(**kept)
 
 
-# What each kind of network is made of, and which loss goes with which way of reading the place.
+# What each kind of network is made of, and what it has no use for; which loss goes with which decoding
 _MADE_OF: dict[str, dict[str, tuple[Any, ...]]] = {
     "pyramid": {
         "fusion": ("early", "late"),
         "neck": ("fpn", "bifpn"),
-        "points": (1,),
         "decode": ("offset", "soft_argmax"),
-        "trajectory": ("none",),
         "prior": ("none", "last", "quadratic"),
         "visibility": ("none", "max_mean", "attended"),
     },
@@ -117,8 +115,6 @@ _MADE_OF: dict[str, dict[str, tuple[Any, ...]]] = {
         "neck": ("none",),
         "decode": ("points",),
         "trajectory": ("none", "conv", "recent"),
-        "prior": ("none",),
-        "film": (False,),
         "visibility": ("none", "joint", "split"),
     },
     "unet": {
@@ -127,21 +123,17 @@ _MADE_OF: dict[str, dict[str, tuple[Any, ...]]] = {
         "fusion": ("stack",),
         "neck": ("none",),
         "heatmap_stride": (1,),
-        "points": (1,),
         "decode": ("centroid",),
-        "trajectory": ("none",),
-        "prior": ("none",),
-        "film": (False,),
         "visibility": ("peak",),
     },
 }
-_RELAXED = ("relaxed_l2", "relaxed_l2_squared")
-_LOSSES = {
-    "offset": ("cross_entropy",),
-    "soft_argmax": _RELAXED,
-    "points": _RELAXED,
-    "centroid": ("weighted_bce",),
+_IDLE = {
+    "pyramid": ("points", "trajectory"),
+    "pooled": ("prior", "film"),
+    "unet": ("points", "trajectory", "prior", "film"),
 }
+_RELAXED = ("relaxed_l2", "relaxed_l2_squared")
+_LOSSES = {"offset": ("cross_entropy",), "soft_argmax": _RELAXED, "points": _RELAXED}
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "stage": (1, 2),
     "normalization": ("imagenet", "unit"),
@@ -158,12 +150,15 @@ def check(spec: Spec) -> None:
     """
     if spec.network not in _MADE_OF:
         raise _unfit(spec, "network", f"choose one of {', '.join(_MADE_OF)}")
-    for fields_of, why in (
+    defaults = {field.name: (field.default,) for field in fields(Spec)}
+    idle = {field: defaults[field] for field in _IDLE[spec.network]}
+    loss = {"loss": _LOSSES.get(spec.decode, ("weighted_bce",))}
+    for rules, why in (
         (_CHOICES, ""),
-        (_MADE_OF[spec.network], f" with network {spec.network!r}"),
-        ({"loss": _LOSSES[spec.decode]} if spec.decode in _LOSSES else {}, f" with decode {spec.decode!r}"),
+        (_MADE_OF[spec.network] | idle, f" with network {spec.network!r}"),
+        (loss, f" with decode {spec.decode!r}"),
     ):
-        for field, allowed in fields_of.items():
+        for field, allowed in rules.items():
             if getattr(spec, field) not in allowed:
                 raise _unfit(spec, field, f"{' or '.join(map(repr, allowed))} goes{why}")
     h, w = spec.input_hw

@@ -53,6 +53,10 @@ class Networks:
         """The one that places the head."""
         return self.stage2 or self.stage1
 
+    def alone(self) -> "Networks":
+        """Stage 1 without stage 2, whose calibration does not hold for it."""
+        return self if self.stage2 is None else Networks(self.stage1, None, None, self.why)
+
 
 @dataclass(frozen=True)
 class TrackResult:
@@ -187,8 +191,7 @@ def track_video(
     info = probe(path)
     nets = networks or load_networks(backend, device, threads, models_dir, mode=mode)
     size_hw = info.even_hw
-    if mode == WHOLE and nets.stage2 is not None:  # the calibration is the second stage's
-        nets = Networks(nets.stage1, None, None, nets.why)
+    nets = nets.alone() if mode == WHOLE else nets
     tracker = Tracker(nets.stage1, nets.stage2, size_hw, info.fps, mode, params, nets.calibration)
     warning, note, frames, visible, start = "", "", 0, 0, time.perf_counter()
     with ExitStack() as outputs:
