@@ -151,7 +151,7 @@ def augmentation_steps(spec: Spec) -> dict[str, Augmentation]:
     return steps
 
 
-TRIGGERS = ("start", "interval", "always", "lost", "unseen", "jump", "turn")
+TRIGGERS = ("start", "interval", "always", "lost", "unseen", "jump", "turn", "still")
 
 
 def trigger_frames(pair: tracking.Networks, clip: Clip, mode: str = "smart") -> dict[str, np.ndarray]:
