@@ -84,6 +84,11 @@ def format_summary(result: Mapping[str, Any]) -> str:
     lines.append(
         f"error of hits, px: {_text(hit['1920x1080'], 2)} at 1920x1080, {_text(hit['grid512'], 2)} at 512x288"
     )
+    noise = list(result["label_noise_px"].values())
+    lines.append(
+        f"noise of the labels themselves, px at 1920x1080: {_text(noise[0], 2)} "
+        f"({_text(noise[1], 2)} with repeated pictures counted), a floor under any error"
+    )
     lines.append(
         f"predicted without a shuttle: {_text(result['fp2_share'])} of such frames; calibration error of "
         f"confidence: {_text(result['calibration']['expected_calibration_error'])}"

@@ -24,7 +24,12 @@ FLOW = [
     {"labels", "cells", "label_studio", "importers"},
     {"clips", "splits", "synth"},
     {"anomalies", "cleanup"},
-    {"metrics", "evaluation", "calibration"},  # before training: validation is measured by the one evaluator
+    {
+        "metrics",
+        "evaluation",
+        "calibration",
+        "failures",
+    },  # before training: validation is measured by the one evaluator
     {"versions"},  # rows of data, which say what samples a network wants
     {"augment", "cache", "samples"},
     {"blocks", "networks", "losses"},
