@@ -45,7 +45,7 @@ class CauseParams:
     edge_px: float = 24.0
     static_px: float = 12.0
     static_s: float = 0.134
-    small_px: float = 4.0
+    small_px: float = 3.0
     white_share: float = 0.1
     clutter_luma: float = 35.0
     faint_luma: float = 30.0
@@ -55,7 +55,7 @@ def circumstances(clip: Clip, params: CauseParams | None = None) -> pd.DataFrame
     """What is measurable around every labelled frame of a clip.
 
     Returns:
-        One row a labelled frame: clip, frame, stretch (number of its half second: near-copies share it), step_px,
+        One row a labelled frame: clip, frame, stretch (its half second: near-copies share it), step_px,
         drift_px (extent of the track around), edge_px, gap ("" where visible, else "leaving" or "hidden"),
         near_hidden, white_share, clutter_luma, contrast_luma (to the frames before and after) and size_px
         (native, across the motion). nan where there is nothing to measure: no visible neighbour, no head.
@@ -70,7 +70,7 @@ def circumstances(clip: Clip, params: CauseParams | None = None) -> pd.DataFrame
 
 
 def causes(table: pd.DataFrame, params: CauseParams | None = None) -> pd.DataFrame:
-    """Which causes each row of `circumstances` has: bool columns `CAUSES` and `NONE`; unmeasured is no cause."""
+    """Which causes each row of `circumstances` has: bool columns `CAUSES`, `NONE`; unmeasured is no cause."""
     p = params or CauseParams()
     has = {
         "blur": table["step_px"] >= p.blur_px,
@@ -117,6 +117,25 @@ def by_cause(rows: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     return result.iloc[np.lexsort((-result["extra"].fillna(0), result.index == NONE))]
 
 
+def examples(rows: pd.DataFrame, found: pd.DataFrame, each: int) -> pd.DataFrame:
+    """Frames to look at: `each` of every cause that has any wrong, from as many half seconds as there are.
+
+    Args:
+        rows, found: as for `by_cause`.
+
+    Returns:
+        Rows of `rows` in the order of the causes, with a column cause; empty ones where a cause has too few.
+    """
+    picked = []
+    for cause in found:
+        wrong = rows[found[cause].to_numpy() & ~rows["right"].to_numpy()]
+        again = wrong.groupby("stretch").cumcount()
+        first = wrong.iloc[np.argsort(again.to_numpy(), kind="stable")][:each].reset_index(drop=True)
+        if len(first):
+            picked.append(first.reindex(range(each)).assign(cause=cause))
+    return pd.concat(picked, ignore_index=True) if picked else rows.iloc[:0].assign(cause="")
+
+
 def binned(rows: pd.DataFrame, by: str, edges: np.ndarray) -> pd.DataFrame:
     """Error and misses of visible frames over a measure.
 
@@ -125,9 +144,9 @@ def binned(rows: pd.DataFrame, by: str, edges: np.ndarray) -> pd.DataFrame:
         edges: (B + 1,) of the bins; a bin holds its lower edge.
 
     Returns:
-        One row a bin with frames in it: low_edge, high_edge, frames, median_px (of those placed, hit or not) with
-        95% limits median_low and median_high, missed (share said not visible or placed wrongly) with limits
-        missed_low and missed_high. Limits count half seconds, not frames.
+        One row a bin with frames in it: low_edge, high_edge, frames, median_px (of those placed, hit or not)
+        with 95% limits median_low and median_high, missed (share said not visible or placed wrongly) with
+        limits missed_low and missed_high. Limits count half seconds, not frames.
     """
     seen = rows[rows["outcome"].isin(["TP", "FP1", "FN"])]
     place = np.digitize(seen[by].to_numpy(), edges) - 1  # nan falls behind the last bin

@@ -270,7 +270,7 @@ def _summary(scores: Sequence[ClipScore]) -> dict[str, Any]:
         "frames": sum(counts["grid512_4px"].values()),
         "missing_predictions": sum(s.missing_predictions for s in scores),
         "interval95": _intervals({f"{kind}_4px": c.at((slice(None), AT_4PX)) for kind, c in curves.items()}),
-        "calibration": _calibration(
+        "calibration": calibration(
             np.concatenate([s.confidence for s in scores]), np.concatenate([s.right for s in scores])
         ),
     }
@@ -294,8 +294,12 @@ def _limits(values: np.ndarray) -> list[float | None] | None:
     return _numbers(np.percentile(values, [2.5, 97.5])) if len(values) else None
 
 
-def _calibration(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-    """Expected calibration error over ten equal bins: mean gap of confidence and share right, by frames."""
+def calibration(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    """Expected calibration error over ten equal bins: mean gap of confidence and share right, by frames.
+
+    Args:
+        confidence, right: (K,) of the rows, in [0, 1] and 0 or 1.
+    """
     place = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     bins, gap = [], 0.0
     for i in range(CALIBRATION_BINS):
