@@ -14,8 +14,15 @@ from shuttlelib import cache, geometry, labels, metrics, networks, tracking, vid
 from shuttlelib.clips import Clip
 from shuttlelib.evidence import Looked, look
 from shuttlelib.samples import CropPolicy, Samples
+from shuttlelib.versions import Spec
 
 FOLLOW = CropPolicy(follow_share=1.0, jitter_px=0.0, spread=0.0, elsewhere_share=0.0)
+
+
+def open_samples(spec: Spec, dataset: Sequence[Clip], cache_dir: Path) -> Samples:
+    """The samples of some clips as validation sees them, for a version."""
+    whole_hw = spec.input_hw if spec.stage == 1 else None
+    return Samples(cache.open_caches(dataset, cache_dir, whole_hw), spec)
 
 
 def judge_samples(model: networks.Deployed, samples: Samples, at_most: int, batch: int = 16) -> pd.DataFrame:
@@ -30,7 +37,8 @@ def judge_samples(model: networks.Deployed, samples: Samples, at_most: int, batc
         elsewhere shows no shuttle. Confidence is the bare probability of what was said.
     """
     numbers = np.unique(np.linspace(0, len(samples) - 1, min(at_most, len(samples))).astype(int))
-    said, truth = [], []
+    said: list[tuple] = []
+    truth: list[tuple] = []
     for chunk in np.array_split(numbers, -(-len(numbers) // batch)):
         seen = look(model, samples, chunk.tolist())
         for n, xy, true_xy, p in zip(chunk.tolist(), seen.said, seen.truth, seen.p_visible):
@@ -42,8 +50,8 @@ def judge_samples(model: networks.Deployed, samples: Samples, at_most: int, batc
     tables = [pd.DataFrame(rows, columns=columns) for rows in (said, truth)]
     judged = []
     for number, opened in enumerate(samples.caches):
-        mine = (table[table["clip"] == number] for table in tables)
-        outcome = metrics.outcomes(*mine, opened.clip.info.size_hw)
+        pred, labelled = (table[table["clip"] == number] for table in tables)
+        outcome = metrics.outcomes(pred, labelled, opened.clip.info.size_hw)
         judged.append(outcome.assign(clip=opened.clip.name))
     return pd.concat(judged, ignore_index=True)
 
@@ -63,12 +71,11 @@ def follow(
     Returns:
         What `evidence.look` does; truth is the label.
     """
-    rows = (track[name] for name in ("frame", "visible", "x_px", "y_px"))
-    own = replace(clip, table=labels.make_table(clip.name, *rows, origin="track"))
-    spec = model.net.spec
-    opened = cache.FrameCache(own, cache_dir, spec.input_hw if spec.stage == 1 else None)
-    samples = Samples([opened], spec, policy=FOLLOW)
-    heads = clip.table.set_index("frame")[["x_px", "y_px"]].reindex(frames).to_numpy()
+    frame, visible, x_px, y_px = (track[name] for name in ("frame", "visible", "x_px", "y_px"))
+    own = replace(clip, table=labels.make_table(clip.name, frame, visible, x_px, y_px, "track"))
+    samples = open_samples(model.net.spec, [own], cache_dir)
+    samples.policy = FOLLOW
+    heads = clip.table.set_index("frame")[["x_px", "y_px"]].reindex(list(frames)).to_numpy()
     windows = [samples.window(n, n) for n in frames]
     truth = np.stack([geometry.frame_to_window(xy, window) for xy, window in zip(heads, windows)])
     return look(model, samples, frames)._replace(truth=truth)

@@ -121,7 +121,7 @@ def calibration(bins: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mappin
             such by name (a legend then says which is which).
     """
     curves = bins if isinstance(bins, Mapping) else {"": bins}
-    figure, axes = new_figure(2, 1, (5.6, 5.6), sharex=True, heights=(3, 1))
+    figure, axes = new_figure(2, 1, (5 if len(curves) == 1 else 7, 5.6), sharex=True, heights=(3, 1))
     top, low = axes[:, 0]
     top.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
     top.annotate("perfect", (0.06, 0.09), color=GREY, fontsize=9, rotation=45, rotation_mode="anchor")
@@ -137,7 +137,7 @@ def calibration(bins: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mappin
         low.bar(starts, [b["frames"] for b in rows], widths, align="edge", color=color, alpha=0.6)
     top.set(xlim=(0, 1), ylim=(0, 1.02))
     if len(curves) > 1:
-        top.legend(frameon=False, fontsize=9, loc="lower right")
+        figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
     _label(top, "", "share of rows that are right")
     _label(low, "confidence", "rows")
     return figure

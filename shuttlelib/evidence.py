@@ -152,9 +152,10 @@ def close_ups(
         windows = [geometry.crop_window(xy, size_hw, crop_px) for xy in middle]
         found = _pictures(clip, dict(zip(frames, windows)))
         for number, frame, window, *marks in zip(mine.index, frames, windows, said, truth):
-            shown[number] = found[frame], *(geometry.frame_to_window(xy, window) for xy in marks)
-    images, said_xy, true_xy = ([shown[n][i] for n in range(len(rows))] for i in range(3))
-    return images, said_xy, true_xy
+            said_xy, true_xy = (geometry.frame_to_window(xy, window) for xy in marks)
+            shown[number] = found[frame], said_xy, true_xy
+    pictures, *points = zip(*(shown[number] for number in range(len(rows))), strict=True)
+    return list(pictures), list(points[0]), list(points[1])
 
 
 def _pictures(clip: Clip, windows: Mapping[int, geometry.Window]) -> dict[int, np.ndarray]:

@@ -121,18 +121,21 @@ def examples(rows: pd.DataFrame, found: pd.DataFrame, each: int) -> pd.DataFrame
     """Frames to look at: `each` of every cause that has any wrong, from as many half seconds as there are.
 
     Args:
-        rows, found: as for `by_cause`.
+        rows, found: as for `by_cause`; the index of `rows` must be unique.
 
     Returns:
         Rows of `rows` in the order of the causes, with a column cause; empty ones where a cause has too few.
+        Frames of several causes are shown once where others can stand for the second.
     """
     picked = []
+    shown = pd.Series(False, rows.index)
     for cause in found:
-        wrong = rows[found[cause].to_numpy() & ~rows["right"].to_numpy()]
-        again = wrong.groupby("stretch").cumcount()
-        first = wrong.iloc[np.argsort(again.to_numpy(), kind="stable")][:each].reset_index(drop=True)
+        wrong = rows[found[cause].to_numpy() & ~rows["right"].to_numpy()].sample(frac=1, random_state=0)
+        again = wrong.groupby("stretch").cumcount() + each * shown[wrong.index]  # shown already: last
+        first = wrong.loc[again.sort_values(kind="stable").index[:each]]
+        shown[first.index] = True
         if len(first):
-            picked.append(first.reindex(range(each)).assign(cause=cause))
+            picked.append(first.reset_index(drop=True).reindex(range(each)).assign(cause=cause))
     return pd.concat(picked, ignore_index=True) if picked else rows.iloc[:0].assign(cause="")
 
 

@@ -220,22 +220,34 @@ def _matched(
     return rows, seen, there, pred_xy, true_xy
 
 
-def summarize(scores: Mapping[str, ClipScore], venues: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Everything DESIGN.md asks for, as JSON-ready values: in all, `per_clip` and `per_venue`.
+def summarize(
+    scores: Mapping[str, ClipScore],
+    venues: Mapping[str, str] | None = None,
+    rates: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Everything DESIGN.md asks for, as JSON-ready values: in all, `per_clip`, `per_venue` and `per_fps`.
 
     Clips are pooled: each labelled frame weighs the same. The intervals resample whole clips, since
     frames of one clip are not independent; with fewer than two clips they are null.
     """
     if not scores:
         raise MetricsError("no clip to summarize: give at least one scored clip")
-    by_venue: dict[str, list[ClipScore]] = {}
-    for clip in sorted(set(scores) & set(venues or {})):
-        by_venue.setdefault((venues or {})[clip], []).append(scores[clip])
+    fps = {clip: f"{rate:.4g} fps" for clip, rate in sorted((rates or {}).items(), key=lambda item: item[1])}
     return {
         **_summary([scores[clip] for clip in sorted(scores)]),
         "per_clip": {clip: _summary([scores[clip]]) for clip in sorted(scores)},
-        "per_venue": {venue: _summary(by_venue[venue]) for venue in sorted(by_venue)},
+        "per_venue": _per_group(scores, dict(sorted((venues or {}).items(), key=lambda item: item[1]))),
+        "per_fps": _per_group(scores, fps),
     }
+
+
+def _per_group(scores: Mapping[str, ClipScore], groups: Mapping[str, str]) -> dict[str, Any]:
+    """A summary a group, in the order in which `groups` (a name for each clip) names them."""
+    members: dict[str, list[ClipScore]] = {}
+    for clip, group in groups.items():
+        if clip in scores:
+            members.setdefault(group, []).append(scores[clip])
+    return {group: _summary(clips) for group, clips in members.items()}
 
 
 def _summary(scores: Sequence[ClipScore]) -> dict[str, Any]:
