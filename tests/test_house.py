@@ -19,28 +19,15 @@ MAX_ROAD, MAX_SYNTH = 5_000, 1_800
 
 # The one way for the data to flow. A module imports from its own row or from rows above it, never below.
 FLOW = [
-    {
-        "__init__",
-        "errors",
-        "files",
-        "geometry",
-        "paths",
-        "charts",
-        "failure_charts",
-        "plots",
-        "profiles",
-        "runs",
-    },
+    {"__init__", "errors", "files", "geometry", "paths", "charts", "plots", "profiles", "runs"},
+    {"failure_charts"},
     {"frames", "video"},
     {"labels", "cells", "label_studio", "importers"},
     {"clips", "splits", "synth"},
     {"anomalies", "cleanup", "planting"},
-    {
-        "metrics",
-        "evaluation",
-        "calibration",
-        "failures",
-    },  # before training: validation is measured by the one evaluator
+    {"label_noise"},
+    {"metrics", "evaluation", "calibration"},  # before training: validation is measured by the one evaluator
+    {"failures"},
     {"versions"},  # rows of data, which say what samples a network wants
     {"augment", "cache", "samples"},
     {"blocks", "networks", "losses"},
