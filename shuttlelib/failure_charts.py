@@ -22,26 +22,10 @@ def cause_bars(table: pd.DataFrame) -> Figure:
     rate, elsewhere = (table[name].to_numpy(np.float64) for name in ("error_rate", "elsewhere"))
     reach = np.abs(table[["low", "high"]].to_numpy(np.float64).T - rate)
     axis.barh(places, rate, color=BLUE, height=0.62, label="of its frames (line: 95% interval)")
-    axis.errorbar(
-        rate, places, xerr=np.nan_to_num(reach), fmt="none", ecolor=BLACK, elinewidth=1.2, capsize=3
-    )
-    axis.plot(
-        elsewhere, places, marker="D", ls="", ms=7, mfc="white", mec=VERMILION, mew=1.8, label="elsewhere"
-    )
-    for place, row in zip(places, table.itertuples()):
-        axis.annotate(
-            f" {row.wrong} of {row.frames}",
-            (1.0, place),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=9,
-            annotation_clip=False,
-        )
-    axis.set_yticks(places, [str(name) for name in table.index])
-    axis.set(
-        xlim=(0, min(1.0, 1.05 * max(0.1, np.nanmax(table["high"].to_numpy(np.float64))))),
-        ylim=(len(table) - 0.5, -0.5),
-    )
+    axis.errorbar(rate, places, xerr=np.nan_to_num(reach), fmt="none", ecolor=BLACK, capsize=3)
+    axis.plot(elsewhere, places, "D", ms=7, mfc="white", mec=VERMILION, mew=1.8, label="elsewhere")
+    axis.set_yticks(places, [f"{row.Index} ({row.wrong} of {row.frames})" for row in table.itertuples()])
+    axis.set(xlim=(0, None), ylim=(len(table) - 0.5, -0.5))
     _label(axis, "share of frames that are wrong", "")
     axis.grid(visible=False, axis="y")
     figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
@@ -65,28 +49,13 @@ def error_over(tables: Mapping[str, pd.DataFrame], measure: str, unit: str = "px
             (axes[0, 1], "missed", "missed_low", "missed_high"),
         ):
             reach = np.abs(table[[low, high]].to_numpy(np.float64).T - table[key].to_numpy(np.float64))
-            axis.errorbar(
-                x,
-                table[key],
-                yerr=np.nan_to_num(reach),
-                color=color,
-                marker=MARKERS[i % len(MARKERS)],
-                ls=LINES[i % len(LINES)],
-                lw=1.4,
-                elinewidth=1,
-                capsize=2,
-                label=name,
-            )
+            style = {"color": color, "marker": MARKERS[i % len(MARKERS)], "ls": LINES[i % len(LINES)]}
+            axis.errorbar(x, table[key], yerr=np.nan_to_num(reach), capsize=2, label=name, **style)
     for axis, label in zip(axes[0], ("median error (px at 1920x1080)", "share missed or misplaced")):
         axis.set_xticks(range(len(bins)), [f"{low:g}–{high:g}" for low, high in bins])
         _label(axis, f"{measure} ({unit})", label)
     axes[0, 0].set_yscale("log")
     axes[0, 1].set_ylim(0, 1)
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        loc="outside upper left",
-        ncols=len(tables),
-        frameon=False,
-        fontsize=9,
-    )
+    names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*names, loc="outside upper left", ncols=len(tables), frameon=False, fontsize=9)
     return figure

@@ -188,10 +188,10 @@ def test_cause_bars_show_the_rate_there_and_elsewhere():
     costs = failures.by_cause(cause_rows(), found)
     figure = failure_charts.cause_bars(costs)
     (axis,) = figure.axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == costs.index.tolist()
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    assert names == ["blur (2 of 3)", "small (0 of 0)", "none of these (0 of 1)"]
     assert axis.patches[0].get_width() == pytest.approx(2 / 3)
     np.testing.assert_allclose(marks(axis, "D")[0], [0, 0])
-    assert axis.texts[0].get_text().strip() == "2 of 3"
     figure.canvas.draw()
 
 
