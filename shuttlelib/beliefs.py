@@ -1,4 +1,4 @@
-"""What networks and tracker believe, frame by frame and in the evaluator's terms; for notebooks 06 and 08.
+"""What networks and tracker believe, frame by frame and in the evaluator's terms; behind notebook 06.
 
 Stands beside `evidence`, which shows pictures: here are the tables that `failures` takes apart.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from shuttlelib import cache, geometry, labels, metrics, networks, tracking, video
+from shuttlelib import cache, geometry, labels, metrics, networks
 from shuttlelib.clips import Clip
 from shuttlelib.evidence import Looked, look
 from shuttlelib.samples import CropPolicy, Samples
@@ -79,22 +79,3 @@ def follow(
     windows = [samples.window(n, n) for n in frames]
     truth = np.stack([geometry.frame_to_window(xy, window) for xy, window in zip(heads, windows)])
     return look(model, samples, frames)._replace(truth=truth)
-
-
-TRIGGERS = ("start", "interval", "always", "lost", "unseen", "jump", "turn")
-
-
-def trigger_frames(pair: tracking.Networks, clip: Clip, mode: str = "smart") -> dict[str, np.ndarray]:
-    """Frame numbers at which each trigger of the tracker asked for a calibration; only those that did."""
-    info = clip.info
-    size_hw = info.height // 2 * 2, info.width // 2 * 2
-    tracker = tracking.Tracker(
-        pair.stage1, pair.stage2, size_hw, info.fps, mode, calibration=pair.calibration
-    )
-    fired: dict[str, list[int]] = {name: [] for name in TRIGGERS}
-    for frame in video.read_frames(clip.video_path):
-        before = tracker.counts.copy()
-        tracker.step(frame)
-        for name in (tracker.counts - before).keys() & fired.keys():
-            fired[name].append(frame.index)
-    return {name: np.array(frames) for name, frames in fired.items() if frames}

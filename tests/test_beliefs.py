@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from fakes import BrightBackend
 
-from shuttlelib import beliefs, labels, tracking
+from shuttlelib import beliefs, labels
 from shuttlelib.clips import Clip
 from shuttlelib.networks import Prediction
 from shuttlelib.versions import resolve
@@ -84,11 +83,3 @@ def test_following_looks_where_the_track_was_and_remembers_what_it_said(clip, tm
     np.testing.assert_allclose(newest, [[0.5, 0.5, 1]] * 2, atol=0.01)  # where the crop is centred
     whole = beliefs.follow(Bright("stage1_v5", SIZE_HW), clip, said, [3], tmp_path)
     np.testing.assert_allclose(whole.truth, [place(3)])
-
-
-def test_triggers_are_found_at_their_frames(clip):
-    pair = tracking.Networks(BrightBackend((360, 640)), BrightBackend((160, 160), threshold=150))
-    fired = beliefs.trigger_frames(pair, clip)
-    assert fired["start"].tolist() == [0]
-    assert fired["lost"].tolist() == [DARK]
-    assert set(fired) <= set(beliefs.TRIGGERS)

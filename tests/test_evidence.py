@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fakes import write_models
+from fakes import BrightBackend, write_models
 
-from shuttlelib import evidence, labels, paths, runtime
+from shuttlelib import evidence, labels, paths, runtime, tracking
 from shuttlelib.clips import Clip
 from shuttlelib.versions import resolve
 
@@ -88,3 +88,11 @@ def test_every_augmentation_step_stands_alone():
     steps = evidence.augmentation_steps(resolve("stage1_v5"))
     assert "Flip" in steps
     assert all(len(step.pipeline.transforms) == 1 for step in steps.values())
+
+
+def test_triggers_are_found_at_their_frames(clip):
+    pair = tracking.Networks(BrightBackend((360, 640)), BrightBackend((160, 160), threshold=150))
+    fired = evidence.trigger_frames(pair, clip)
+    assert fired["start"].tolist() == [0]
+    assert 2 in fired["lost"]
+    assert set(fired) <= set(evidence.TRIGGERS)
