@@ -68,13 +68,20 @@ def prediction_sheet(
     points: Sequence[np.ndarray],
     truths: Sequence[np.ndarray],
     columns: int = 6,
+    bare: bool = False,
 ) -> Figure:
-    """A contact sheet of predictions (rings) and labels (crosses), (2,) px each, nan where not visible."""
+    """A contact sheet of predictions (rings) and labels (crosses), (2,) px each, nan where not visible.
+
+    With `bare` labels are open squares, which leave a heatmap below them in view.
+    """
     figure = contact_sheet(images, titles, points, columns)
     for axis, title, truth in zip(figure.axes, titles, truths):
-        _cross(axis, np.atleast_2d(truth), size=13)
+        if bare:
+            _ring(axis, np.atleast_2d(truth), size=18, color=SKY, marker="s")
+        else:
+            _cross(axis, np.atleast_2d(truth), size=13)
         axis.set_title(title, loc="left", fontsize=9)  # which of the two is not visible, the marks say
-    figure.suptitle("○ predicted   × label", x=1, ha="right", fontsize=9, color=GREY)
+    figure.suptitle(f"○ predicted   {'□' if bare else '×'} label", x=1, ha="right", fontsize=9, color=GREY)
     return figure
 
 
@@ -203,10 +210,10 @@ def _bare(axis: Axes, title: str, size_hw: tuple[int, int]) -> None:
         spine.set_visible(False)
 
 
-def _ring(axis: Axes, points: np.ndarray, size: float, color: str = ORANGE) -> int:
+def _ring(axis: Axes, points: np.ndarray, size: float, color: str = ORANGE, marker: str = "o") -> int:
     """Open rings (points: (N, 2)) that leave the shuttle in view; how many were drawn."""
     points = points[np.isfinite(points).all(1)]
-    axis.plot(*points.T, marker="o", ls="", ms=size, mew=1.4, mfc="none", mec=color, path_effects=RIM)
+    axis.plot(*points.T, marker=marker, ls="", ms=size, mew=1.4, mfc="none", mec=color, path_effects=RIM)
     return len(points)
 
 

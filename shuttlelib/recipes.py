@@ -210,7 +210,11 @@ def evaluate_pair(
         frames, seconds = frames + result.summary["frames"], seconds + result.summary["seconds"]
         for key, value in result.summary["counts"].items():
             counts[key] = counts.get(key, 0) + value
-    report = metrics.summarize(scores, {clip.name: clip.venue for clip in dataset})
+    venues, rates = (
+        {clip.name: clip.venue for clip in dataset},
+        {clip.name: clip.info.fps for clip in dataset},
+    )
+    report = metrics.summarize(scores, venues, rates)
     extra = {"speed_fps": frames / max(seconds, 1e-9), "trigger_counts": counts, "mode": mode}
     return {**report, **extra, "confidence_curves": calibration.fit(scores.values())}
 

@@ -20,11 +20,14 @@ MAX_ROAD, MAX_SYNTH = 5_000, 1_800
 # The one way for the data to flow. A module imports from its own row or from rows above it, never below.
 FLOW = [
     {"__init__", "errors", "files", "geometry", "paths", "charts", "plots", "profiles", "runs"},
+    {"failure_charts"},
     {"frames", "video"},
     {"labels", "cells", "label_studio", "importers"},
     {"clips", "splits", "synth"},
-    {"anomalies", "cleanup"},
+    {"anomalies", "cleanup", "planting"},
+    {"label_noise"},
     {"metrics", "evaluation", "calibration"},  # before training: validation is measured by the one evaluator
+    {"failures"},
     {"spec", "versions"},  # rows of data, which say what samples a network wants
     {"augment", "cache", "samples"},
     {"blocks", "prediction", "pooled", "unet", "networks", "losses"},
@@ -32,7 +35,7 @@ FLOW = [
     {"mining"},
     {"runtime", "runtime_tensorrt", "tracker", "overlay", "tracking"},
     {"export"},
-    {"recipes", "evidence", "html_report", "pipeline", "cards", "shipping"},
+    {"recipes", "evidence", "beliefs", "html_report", "pipeline", "cards", "shipping"},
     {"cli", "cli_data", "cli_train"},
 ]
 LAYER = {name: level for level, names in enumerate(FLOW) for name in names}
