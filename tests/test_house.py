@@ -29,11 +29,11 @@ FLOW = [
     {"augment", "cache", "samples"},
     {"blocks", "networks", "losses"},
     {"train"},
-    {"mining"},
+    {"mining", "failures"},
     {"runtime", "runtime_tensorrt", "tracker", "overlay", "tracking"},
     {"export"},
     {"recipes", "evidence", "html_report", "pipeline", "cards", "shipping"},
-    {"cli", "cli_data", "cli_train"},
+    {"cli", "cli_data", "cli_mine", "cli_train"},
 ]
 LAYER = {name: level for level, names in enumerate(FLOW) for name in names}
 UNFINISHED = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK"]))
