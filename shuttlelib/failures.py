@@ -19,12 +19,12 @@ from shuttlelib.mining import KINDS
 
 # What a low and a high value of a measure is called; "" is not worth a word.
 MEASURES = {
-    "speed_px": ("slow", "fast"),
-    "edge_px": ("near the edge", "far from the edge"),
-    "height": ("high in the frame", "low in the frame"),
-    "brightness": ("dark", "bright"),
-    "contrast": ("plain background", "busy background"),
-    "stands_out": ("hardly stands out", "stands out"),
+    "speed_px": ("slower", "faster"),
+    "edge_px": ("nearer the edge", "farther from the edge"),
+    "height": ("higher in the frame", "lower in the frame"),
+    "brightness": ("darker", "brighter"),
+    "contrast": ("plainer background", "busier background"),
+    "stands_out": ("stands out less", "stands out more"),
     "hidden_frames": ("", "just reappeared"),
 }
 PATCH_PX = 32  # around the place, px of a 1280x720 frame
@@ -32,7 +32,7 @@ NOTABLE = 0.75  # so many spreads away from the usual is worth a word
 
 
 def describe(scores: pd.DataFrame, planes: Sequence[FrameCache]) -> pd.DataFrame:
-    """Add `MEASURES` to the rows of `mining.score`, taken at the label, or the answer where there is none.
+    """Add `MEASURES` to the rows of `mining.score`, taken at `place_of`.
 
     Returns:
         The rows with speed_px (step to the label before or after, px of a 1280x720 frame in a thirtieth
@@ -47,7 +47,7 @@ def describe(scores: pd.DataFrame, planes: Sequence[FrameCache]) -> pd.DataFrame
         xy, stride = track[["x_px", "y_px"]], history_stride(cache.clip.info.fps)
         step = np.hypot(*xy.diff(stride).to_numpy().T)
         step = np.where(np.isfinite(step), step, np.hypot(*xy.diff(-stride).to_numpy().T)) * scale
-        seen = pd.Series(np.where(xy["x_px"].notna(), range(len(cache)), np.nan)).ffill().shift(fill_value=0)
+        seen = pd.Series(np.where(xy["x_px"].notna(), range(len(cache)), np.nan)).ffill().shift()
         for row in scores[scores["clip"] == cache.clip.name].itertuples():
             place = place_of(row)
             image = cache.window(row.frame, geometry.crop_window(place, size_hw, PATCH_PX))
@@ -92,7 +92,7 @@ def cluster(failed: pd.DataFrame, scores: pd.DataFrame, groups: int = 5, seed: i
 def close_ups(
     rows: pd.DataFrame, planes: Sequence[FrameCache], side_px: int = 96
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    """Pictures of scored frames around the label, or the answer where there is none.
+    """Pictures of scored frames around `place_of`; of suspects, label and answer in one picture.
 
     Returns:
         Images (side, side, 3) uint8, answers and labels (2,) px of the image, nan where there is none.
@@ -101,20 +101,23 @@ def close_ups(
     images, answers, labels = [], [], []
     for row in rows.itertuples():
         cache = by_name[str(row.clip)]
-        window = geometry.crop_window(place_of(row), cache.clip.info.even_hw, side_px)
+        size_hw = cache.clip.info.even_hw
+        both = np.array([(row.label_x_px, row.label_y_px), (row.x_px, row.y_px)], float)
+        wide = np.hypot(*(both[0] - both[1])) * geometry.canonical_scale(size_hw) * 1.3
+        fit = row.suspect and row.visible and wide > side_px
+        center, zoom = (both.mean(0), side_px / wide) if fit else (place_of(row), 1.0)
+        window = geometry.crop_window(center, size_hw, side_px, zoom)
         images.append(cache.window(int(row.frame), window))  # type: ignore[call-overload]
         said = max(row.p_visible, np.nan_to_num(row.p_pair)) >= 0.5  # type: ignore[call-overload, type-var]
-        for points, xy in ((answers, (row.x_px, row.y_px)), (labels, (row.label_x_px, row.label_y_px))):
-            points.append(geometry.frame_to_window(np.array(xy, float), window))
-        if not said:
-            answers[-1] = np.full(2, np.nan)
+        labels.append(geometry.frame_to_window(both[0], window))
+        answers.append(geometry.frame_to_window(both[1], window) if said else np.full(2, np.nan))
     return images, answers, labels
 
 
 def place_of(row) -> np.ndarray:  # type: ignore[no-untyped-def]
-    """(2,) native px: where to look at a scored frame, the label or else the answer."""
-    xy = (row.label_x_px, row.label_y_px) if row.visible else (row.x_px, row.y_px)
-    return np.array(xy, float)
+    """(2,) native px: where to look at a scored frame: the label that was missed, the false answer."""
+    at_label = row.visible and row.kind in ("", "miss", "misplaced")
+    return np.array((row.label_x_px, row.label_y_px) if at_label else (row.x_px, row.y_px), float)
 
 
 def export_suspects(found: pd.DataFrame, planes: Sequence[FrameCache], out_dir: Path, version: str) -> Path:

@@ -101,9 +101,9 @@ def score(
     Returns:
         One row a frame: index (sample number), clip, frame, visible, label_x_px, label_y_px, x_px, y_px
         (native; mean answer, or what the pair says where the looks at the label were right or saw
-        nothing), p_visible (mean), p_pair (stage 2 where stage 1 looks; nan without a pair), error_px
-        (mean of the looks that saw the head; nan without one), spread_px, wrong (share of the looks),
-        kind ("" or one of `KINDS`), suspect.
+        nothing), p_visible (mean), p_pair (stage 2 where stage 1 looks; nan without a pair), off (the
+        model is stage 2, and no shuttle is where stage 1 looks), error_px (mean of the looks that saw the
+        head; nan without one), spread_px, wrong (share of the looks), kind ("" or one of `KINDS`), suspect.
     """
     looks = Samples(samples.caches, model.net.spec, None, seed, ON_THE_HEAD)
     numbers, answers = list(range(0, len(looks), params.every)), []
@@ -327,17 +327,17 @@ def _judge(
     far = away(mean, label) >= params.suspect_distance_px
     suspect = (p >= params.suspect_confidence) & (spread <= params.suspect_spread_px) & far
     suspect |= ~visible & said.all(0) & (away(mean, between) < params.suspect_distance_px)
-    p_pair, apart = np.full(len(table), np.nan), np.zeros(len(table), bool)
+    p_pair, apart, off = np.full(len(table), np.nan), np.zeros(len(table), bool), np.zeros(len(table), bool)
     if second is not None:
         (first, other), (p_first, p_pair) = second[..., :2], second[..., 2]
         agree = (p_first >= 0.5) & (p_pair >= 0.5) & (away(first, other) <= params.apart_px)
         apart = ~agree & ((p_first >= 0.5) | (p_pair >= 0.5)) & ~counts.any(0)
-        off = ~(away(other, label) < params.suspect_distance_px)
+        elsewhere = ~(away(other, label) < params.suspect_distance_px)
+        suspect |= agree & elsewhere & visible & ~said.any(0) & (p_pair >= params.suspect_confidence)
+        mean = np.where((elsewhere & ~counts.any(0) | ~said.any(0))[:, None], other, mean)
         # a crop where stage 1 looks is one look more for stage 2; only a false sighting counts there
-        fooled = (p_pair >= 0.5) & off & (stage == 2)
-        suspect |= agree & off & visible & ~said.any(0) & (p_pair >= params.suspect_confidence)
-        mean = np.where((off & ~counts.any(0) | ~said.any(0))[:, None], other, mean)
-        counts, looks = counts + np.array([[0], [0], [1]]) * fooled, looks + 1
+        off = elsewhere & (stage == 2)
+        counts, looks = counts + np.array([[0], [0], [1]]) * (off & (p_pair >= 0.5)), looks + 1
     counts = np.concatenate([counts, [apart]])
     seen = said & visible
     return table.assign(
@@ -345,6 +345,7 @@ def _judge(
         y_px=mean[:, 1],
         p_visible=p,
         p_pair=p_pair,
+        off=off,
         error_px=np.where(seen, error, 0).sum(0) / np.where(seen.any(0), seen.sum(0), np.nan),
         spread_px=spread,
         wrong=counts.sum(0) / looks,
@@ -354,11 +355,14 @@ def _judge(
 
 
 def _measures(scores: pd.DataFrame, tolerance_px: float) -> dict[str, float]:
-    """The evaluator's measures of some rows; it wants points, and a distance is one seen from the head."""
-    error = scores["error_px"].to_numpy()
-    said = (scores["p_visible"] >= 0.5).to_numpy()
+    """The evaluator's measures of some rows, and of the crops where stage 1 sees what is not there.
+
+    The evaluator wants points, and a distance is one seen from the head.
+    """
+    false = scores[scores["off"]]
+    p, visible = np.r_[scores["p_visible"], false["p_pair"]], np.r_[scores["visible"], false["off"] & False]
+    error, said = np.r_[scores["error_px"], np.full(len(false), np.nan)], p >= 0.5
     points = np.column_stack([np.nan_to_num(error), np.zeros(len(error))])
-    visible = scores["visible"].to_numpy()
     counts = metrics.hit_counts(points, said, np.zeros_like(points), visible, tolerance_px)
     hits = error[said & visible & (np.nan_to_num(error, nan=np.inf) <= tolerance_px)]
     measures = {name: float(getattr(counts, name)) for name in ("accuracy", "f1", "fp2_share")}

@@ -205,7 +205,7 @@ def mine_round(
     train.fit(spec, samples.train, samples.val, run_dir, config, weights, model_dir)
     tuned = networks.load(run_dir / "best", device())
     result["after"] = train.validate(tuned.net, *limits)
-    once, judged = replace(params, passes=1, every=1), []
+    once, judged = replace(params, passes=1), []
     for each in (model, tuned):
         pair, _ = _pair(each, other, samples.val)
         judged.append(mining.score(each, samples.val, once, seed, pair))

@@ -200,17 +200,21 @@ def test_compare_counts_what_was_fixed_and_what_broke():
     def rows(kinds, errors):
         visible = [kind != "false_alarm" for kind in kinds]
         p = [0.1 if kind == "miss" else 0.9 for kind in kinds]
-        return pd.DataFrame({"kind": kinds, "visible": visible, "p_visible": p, "error_px": errors})
+        table = pd.DataFrame({"kind": kinds, "visible": visible, "p_visible": p, "error_px": errors})
+        off = np.arange(len(kinds)) == 4  # stage 1 sees something there; stage 2 is fooled where it fails
+        return table.assign(off=off, p_pair=[0.7 if kind == "false_alarm" else 0.2 for kind in kinds])
 
     nan = np.nan
-    before = rows(["", "", "miss", "misplaced"], [1, 1, nan, 30])
-    after = rows(["", "miss", "", "misplaced"], [1, nan, 3, 20])
+    before = rows(["", "", "miss", "misplaced", "false_alarm"], [1, 1, nan, 30, nan])
+    after = rows(["", "miss", "", "misplaced", ""], [1, nan, 3, 20, 2])
     table = mining.compare(before, after, 10.0)
-    assert table.loc["all", ["frames", "fixed", "broken"]].tolist() == [4, 1, 1]
+    assert table.loc["all", ["frames", "fixed", "broken"]].tolist() == [5, 2, 1]
+    assert table.loc["false_alarm", "fp2_share_before"] == 1.0
+    assert table.loc["false_alarm", "fp2_share_after"] == 0.0
     assert table.loc["ordinary", "accuracy_before"] == 1.0
     assert table.loc["ordinary", "accuracy_after"] == 0.5
     assert table.loc["miss", "accuracy_after"] == 1.0
-    assert table.loc["hard", "error_px_after"] == 3.0
+    assert table.loc["hard", "error_px_after"] == 2.5
 
 
 def test_clusters_separate_two_planted_groups_and_name_them():
@@ -223,8 +227,8 @@ def test_clusters_separate_two_planted_groups_and_name_them():
     table = failures.cluster(failed, usual, groups=2)
     assert table.sort_index()["cluster"].tolist() == [0] * 25 + [1] * 15
     first, second = table["cause"].unique()
-    assert first.startswith("miss: fast")
-    assert second.startswith("miss: bright")
+    assert first.startswith("miss: faster")
+    assert second.startswith("miss: brighter")
     assert len(failures.cluster(failed[:0], usual)) == 0
     assert failures.cluster(failed[:3], usual, groups=9)["cluster"].nunique() <= 3
 
