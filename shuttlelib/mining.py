@@ -169,7 +169,8 @@ def hard_examples(scores: pd.DataFrame, at_most: int) -> pd.DataFrame:
 def suspects(scores: pd.DataFrame) -> pd.DataFrame:
     """Frames whose label looks wrong: the farthest first, then those said to be invisible."""
     found = scores[scores["suspect"]]
-    away = np.hypot(found["x_px"] - found["label_x_px"], found["y_px"] - found["label_y_px"])
+    steps = found["x_px"] - found["label_x_px"], found["y_px"] - found["label_y_px"]
+    away = pd.Series(np.hypot(*steps), found.index)
     return found.loc[away.sort_values(ascending=False, kind="stable", na_position="last").index]
 
 
@@ -211,7 +212,7 @@ def compare(before: pd.DataFrame, after: pd.DataFrame, misplaced_px: float) -> p
     return pd.DataFrame(rows).T
 
 
-def write_index(path: Path, table: pd.DataFrame, facts: dict[str, Any] | None = None) -> None:
+def write_index(path: Path, table: pd.DataFrame, facts: dict[Any, Any] | None = None) -> None:
     """Store scores or an index as Parquet, whole or not at all, with the facts it was made from."""
     table = table.copy()
     table.attrs = facts or {}
@@ -261,7 +262,7 @@ def _answers(
     """Places (N, K, 2), native px, and probability of being visible (N,), for (sample, draw) pairs."""
     places, seen = [np.empty((0, model.candidates, 2))], [np.empty(0)]
     device = next(model.parameters()).device
-    for item in tqdm(DataLoader(samples, batch, sampler=draws), desc="score", leave=False):  # type: ignore[arg-type]
+    for item in tqdm(DataLoader(samples, batch, sampler=draws), desc="score", leave=False):
         frames, history = item["frames"].permute(0, 1, 3, 4, 2), item["history"].clone()
         if mirror:
             frames = frames.flip(3)
