@@ -6,6 +6,7 @@ the frame); failures are clustered by them and each cluster is named by where it
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -48,7 +49,8 @@ def describe(scores: pd.DataFrame, planes: Sequence[FrameCache]) -> pd.DataFrame
         step = np.hypot(*xy.diff(stride).to_numpy().T)
         step = np.where(np.isfinite(step), step, np.hypot(*xy.diff(-stride).to_numpy().T)) * scale
         seen = pd.Series(np.where(xy["x_px"].notna(), range(len(cache)), np.nan)).ffill().shift()
-        for row in scores[scores["clip"] == cache.clip.name].itertuples():
+        here: Any = scores[scores["clip"] == cache.clip.name]
+        for row in here.itertuples():
             place = place_of(row)
             image = cache.window(row.frame, geometry.crop_window(place, size_hw, PATCH_PX))
             light = image.mean(-1)
@@ -81,7 +83,7 @@ def cluster(failed: pd.DataFrame, scores: pd.DataFrame, groups: int = 5, seed: i
     cv2.setRNGSeed(seed)
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 50, 1e-3)
     points = np.column_stack([apart, kinds]).astype(np.float32)
-    chosen = cv2.kmeans(points, min(groups, len(failed)), None, criteria, 8, cv2.KMEANS_PP_CENTERS)[1][:, 0]  # type: ignore[call-overload]
+    chosen = cv2.kmeans(points, min(groups, len(failed)), None, criteria, 8, cv2.KMEANS_PP_CENTERS)[1][:, 0]
     order = pd.Series(chosen).value_counts(sort=True).index.tolist()
     table = failed.assign(cluster=[order.index(c) for c in chosen])
     names = {n: _cause(table[table["cluster"] == n], apart) for n in range(len(order))}
@@ -99,7 +101,8 @@ def close_ups(
     """
     by_name = {cache.clip.name: cache for cache in planes}
     images, answers, labels = [], [], []
-    for row in rows.itertuples():
+    each: Any = rows.itertuples()
+    for row in each:
         cache = by_name[str(row.clip)]
         size_hw = cache.clip.info.even_hw
         both = np.array([(row.label_x_px, row.label_y_px), (row.x_px, row.y_px)], float)
@@ -107,14 +110,14 @@ def close_ups(
         fit = row.suspect and row.visible and wide > side_px
         center, zoom = (both.mean(0), side_px / wide) if fit else (place_of(row), 1.0)
         window = geometry.crop_window(center, size_hw, side_px, zoom)
-        images.append(cache.window(int(row.frame), window))  # type: ignore[call-overload]
-        said = max(row.p_visible, np.nan_to_num(row.p_pair)) >= 0.5  # type: ignore[call-overload, type-var]
+        images.append(cache.window(int(row.frame), window))
+        said = max(row.p_visible, np.nan_to_num(row.p_pair)) >= 0.5
         labels.append(geometry.frame_to_window(both[0], window))
         answers.append(geometry.frame_to_window(both[1], window) if said else np.full(2, np.nan))
     return images, answers, labels
 
 
-def place_of(row) -> np.ndarray:  # type: ignore[no-untyped-def]
+def place_of(row: Any) -> np.ndarray:
     """(2,) native px: where to look at a scored frame: the label that was missed, the false answer."""
     at_label = row.visible and row.kind in ("", "miss", "misplaced")
     return np.array((row.label_x_px, row.label_y_px) if at_label else (row.x_px, row.y_px), float)

@@ -186,7 +186,7 @@ def mine_round(
         MiningError: `run_dir` holds the fine-tuning of another round.
     """
     run_dir, index = Path(run_dir), Path(run_dir) / "hard.parquet"
-    model, other = networks.load(model_dir, device()), partner and networks.load(partner, device())
+    model, other = networks.load(model_dir, device()), networks.load(partner, device()) if partner else None
     facts = vars(params) | {"seed": seed, "data": clips.data_hash([c.clip for c in samples.train.caches])}
     facts["weights"] = [video.sha256(Path(p) / "model.safetensors") for p in (model_dir, partner) if p]
     if (run_dir / "checkpoints").exists() and mining.stored(index, facts) is None:
@@ -209,7 +209,7 @@ def mine_round(
     for each in (model, tuned):
         pair, _ = _pair(each, other, samples.val)
         judged.append(mining.score(each, samples.val, once, seed, pair))
-    return {**result, "compared": mining.compare(*judged, params.misplaced_px).to_dict("index")}
+    return {**result, "compared": mining.compare(judged[0], judged[1], params.misplaced_px).to_dict("index")}
 
 
 def _find(
