@@ -4,7 +4,7 @@ One round is: score the train split over several changed looks, index what fails
 hard share drawn more often, compare on val. Suspect is a label that lies far from where the model is
 confident and consistent, and a label that says invisible where the model sees the shuttle on the line
 between the labels just before and after; those go to a list for relabelling, never into the mix. What
-the failures have in common is for `failures` to say.
+the failures have in common is for `clusters` to say.
 
 Distances are px of a 1280x720 frame, for both stages. A look is changed only in ways that can be undone
 (another crop, mirrored, darker), so that every answer is a place in the frame and several can be compared.

@@ -19,8 +19,8 @@ from shuttlelib import (
     cache,
     calibration,
     clips,
+    clusters,
     export,
-    failures,
     labels,
     metrics,
     mining,
@@ -227,14 +227,14 @@ def _find(
     scores = mining.stored(run_dir / "scores.parquet", basis)
     if scores is None:
         scores = mining.score(model, samples, params, facts["seed"], pair)
-        scores = failures.describe(scores, planes)
+        scores = clusters.describe(scores, planes)
         mining.write_index(run_dir / "scores.parquet", scores, basis)
     hard = mining.hard_examples(scores, params.at_most)
-    hard = failures.cluster(hard, scores, params.groups, facts["seed"])
+    hard = clusters.cluster(hard, scores, params.groups, facts["seed"])
     doubtful = mining.suspects(scores)
     mining.write_index(run_dir / "hard.parquet", hard, facts)
     mining.write_index(run_dir / "suspects.parquet", doubtful, facts)
-    failures.export_suspects(doubtful, planes, run_dir / "suspects", model.net.spec.name)
+    clusters.export_suspects(doubtful, planes, run_dir / "suspects", model.net.spec.name)
     return hard, doubtful
 
 

@@ -29,7 +29,7 @@ FLOW = [
     {"augment", "cache", "samples"},
     {"blocks", "networks", "losses"},
     {"train"},
-    {"mining", "failures"},
+    {"mining", "clusters"},
     {"runtime", "runtime_tensorrt", "tracker", "overlay", "tracking"},
     {"export"},
     {"recipes", "evidence", "html_report", "pipeline", "cards", "shipping"},

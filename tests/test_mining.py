@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from shuttlelib import cache, clips, failures, importers, labels, mining, networks, recipes, samples, versions
+from shuttlelib import cache, clips, clusters, importers, labels, mining, networks, recipes, samples, versions
 from shuttlelib.cli import run
 from shuttlelib.errors import UsageError
 from shuttlelib.mining import MiningError
@@ -219,30 +219,30 @@ def test_compare_counts_what_was_fixed_and_what_broke():
 
 def test_clusters_separate_two_planted_groups_and_name_them():
     rng = np.random.default_rng(0)
-    usual = pd.DataFrame(rng.normal(0, 1, (200, len(failures.MEASURES))), columns=list(failures.MEASURES))
+    usual = pd.DataFrame(rng.normal(0, 1, (200, len(clusters.MEASURES))), columns=list(clusters.MEASURES))
     failed = usual[:40].copy()
     failed["kind"] = "miss"
     failed.loc[failed.index[:25], "speed_px"] += 8
     failed.loc[failed.index[25:], "brightness"] += 8
-    table = failures.cluster(failed, usual, groups=2)
+    table = clusters.cluster(failed, usual, groups=2)
     assert table.sort_index()["cluster"].tolist() == [0] * 25 + [1] * 15
     first, second = table["cause"].unique()
     assert first.startswith("miss: faster")
     assert second.startswith("miss: brighter")
-    assert len(failures.cluster(failed[:0], usual)) == 0
-    assert failures.cluster(failed[:3], usual, groups=9)["cluster"].nunique() <= 3
+    assert len(clusters.cluster(failed[:0], usual)) == 0
+    assert clusters.cluster(failed[:3], usual, groups=9)["cluster"].nunique() <= 3
 
 
 def test_measures_say_what_was_drawn(make, tmp_path):
     planes, _ = opened([make("a", {0: None, 1: None, 2: None})], tmp_path)
     scores = mining.score(Brightest(SPEC2), samples.Samples(planes, SPEC2), looks(1))
-    rows = failures.describe(scores, planes).set_index("frame")
+    rows = clusters.describe(scores, planes).set_index("frame")
     assert rows.loc[10, "speed_px"] == pytest.approx(np.hypot(8, 4), abs=0.1)  # twice the native step
     assert rows.loc[10, "edge_px"] == pytest.approx(160, abs=1)
     assert rows.loc[10, "stands_out"] > 100
     assert rows.loc[10, "hidden_frames"] == 0
     assert rows.loc[3, "hidden_frames"] >= 3
-    images, answers, truths = failures.close_ups(scores[scores["frame"] == 10], planes, 64)
+    images, answers, truths = clusters.close_ups(scores[scores["frame"] == 10], planes, 64)
     assert images[0].shape == (64, 64, 3)
     assert np.abs(answers[0] - truths[0]).max() < 4
     assert images[0][int(truths[0][1]), int(truths[0][0])].min() > 200
@@ -252,7 +252,7 @@ def test_suspects_go_to_label_studio_and_come_back(make, tmp_path):
     planes, pair = opened([make("a", WRONG)], tmp_path)
     scores = mining.score(pair.stage2, samples.Samples(planes, SPEC2), looks(1), pair=pair)
     found = mining.suspects(scores)
-    tasks = failures.export_suspects(found, planes, tmp_path / "suspects", "stage2_v8")
+    tasks = clusters.export_suspects(found, planes, tmp_path / "suspects", "stage2_v8")
     back = importers.read_labels(tasks)
     wanted = planes[0].clip.table.set_index("frame").loc[found["frame"], ["x_px", "y_px"]]
     assert back["clip"].tolist() == ["a"] * 3
