@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shuttlelib import cli_train
+from shuttlelib import cli_mine, cli_train
 from shuttlelib.cli_data import Folder, data_app, parse_size
 from shuttlelib.errors import ShuttleError, UsageError
 
@@ -30,6 +30,10 @@ app.command(epilog="Example: shuttle run --profile quick --out runs/first")(cli_
 app.command(
     epilog="Example: shuttle train --version stage2_v8 --data data/rallies --data data/rendered --out runs/s2"
 )(cli_train.train)
+app.command(
+    epilog="Example: shuttle mine --model runs/s2/best --partner runs/s1/best --data data/rallies "
+    "--out runs/hard"
+)(cli_mine.mine)
 app.command(
     epilog="Example: shuttle publish --stage1 runs/s1/best --stage2 runs/s2/best --data data/rallies "
     "--out runs/ship --trained-on 'rallies, 1 h on an A4000'"

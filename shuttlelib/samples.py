@@ -55,6 +55,7 @@ class Samples(Dataset):
         policy: of stage-2 crops.
         distractors: {clip: (frames, K, 2)} native px, nan where there are fewer than K: what stage 1 took
             for the shuttle (`mining.distractors`), so that stage 2 learns to reject it.
+        centers: {clip: (frames, 2)} native px: stage-2 crops lie exactly there, whatever the policy.
     """
 
     def __init__(
@@ -65,11 +66,12 @@ class Samples(Dataset):
         seed: int = 0,
         policy: CropPolicy | None = None,
         distractors: Mapping[str, np.ndarray] | None = None,
+        centers: Mapping[str, np.ndarray] | None = None,
     ):
         self.caches, self.spec = list(caches), spec
         self.augmentation, self.seed = augmentation, seed
         self.policy = policy or CropPolicy()
-        self.distractors = distractors or {}
+        self.distractors, self.centers = distractors or {}, centers or {}
         self.points = [_points(cache) for cache in self.caches]
         self.index = [
             (c, int(f)) for c, points in enumerate(self.points) for f in np.flatnonzero(points[:, 3] > 0)
@@ -133,6 +135,8 @@ class Samples(Dataset):
         self, clip: int, frame: int, size_hw: tuple[int, int], side: float, rng: np.random.Generator
     ) -> np.ndarray:
         """Centre of a stage-2 crop, native px."""
+        if self.centers:
+            return self.centers[self.caches[clip].clip.name][frame]
         points, policy = self.points[clip], self.policy
         stride = history_stride(self.caches[clip].clip.info.fps)
         anywhere = rng.uniform((0, 0), (size_hw[1], size_hw[0]))

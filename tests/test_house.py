@@ -32,11 +32,11 @@ FLOW = [
     {"augment", "cache", "samples"},
     {"blocks", "prediction", "pooled", "unet", "networks", "losses"},
     {"train"},
-    {"mining"},
+    {"mining", "clusters"},
     {"runtime", "runtime_tensorrt", "tracker", "overlay", "tracking"},
     {"export"},
     {"recipes", "evidence", "beliefs", "html_report", "pipeline", "cards", "shipping"},
-    {"cli", "cli_data", "cli_train"},
+    {"cli", "cli_data", "cli_mine", "cli_train"},
 ]
 LAYER = {name: level for level, names in enumerate(FLOW) for name in names}
 UNFINISHED = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK"]))

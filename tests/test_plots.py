@@ -40,6 +40,20 @@ def test_contact_sheet_places_images_and_says_what_is_not_visible():
     figure.canvas.draw()
 
 
+def test_row_sheet_names_its_groups_and_shows_as_many_as_fit():
+    here, gone = np.array([3.0, 4]), np.array([NAN, NAN])
+    pictures = [(IMAGE, f"a{n}", here, gone) for n in range(3)]
+    figure = plots.row_sheet({"fast": pictures, "dark": pictures[:1]}, columns=2)
+    first, second = figure.subfigs
+    assert [part.get_suptitle() for part in (first, second)] == ["fast", "dark"]
+    assert [axis.get_title(loc="left") for axis in first.axes] == ["a0", "a1"]
+    assert [len(marks(axis)) for axis in first.axes] == [1, 1]
+    assert [len(marks(axis, "x")) for axis in first.axes] == [0, 0]
+    assert not second.axes[1].axison
+    plots.row_sheet({}).canvas.draw()
+    figure.canvas.draw()
+
+
 def test_contact_sheet_without_points_claims_nothing_and_counts_its_titles():
     assert plots.contact_sheet([IMAGE], ["a"]).axes[0].get_title(loc="left") == "a"
     assert len(plots.contact_sheet([], []).axes) == 1
