@@ -10,9 +10,9 @@ TICK=${SHUTTLE_TICK:-2} # seconds between looks
 BEAT_DEAD=180           # seconds after which a job on another machine counts as gone
 
 boot_id() { cat /proc/sys/kernel/random/boot_id 2>/dev/null || printf 'none\n'; }
-# The 22nd field, counted after the name, which may hold blanks: when a process started. Tells a process from a
-# later one of the same number.
-start_of() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+# When a process started (the 22nd field, counted after the name, which may hold blanks): tells it from a later
+# one of the same number. Nothing for one that is gone or that nobody has collected yet.
+start_of() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '$1 != "Z" { print $20 }'; }
 
 is_here() {
   local host boot
@@ -76,7 +76,7 @@ wait_until_started() {
 stop_tensorboard() {
   local host boot pid begun
   if read -r host boot pid begun 2>/dev/null <"$SHUTTLE_JOBS/.tensorboard" && [ "$host $boot" = "$(hostname) $(boot_id)" ] &&
-    [ "$(start_of "$pid")" = "$begun" ]; then
+    [ -n "$begun" ] && [ "$(start_of "$pid")" = "$begun" ]; then
     kill "$pid"
     say "tensorboard is stopped"
   else

@@ -24,15 +24,18 @@ TEXT
 # the list of processes nor a log shows it.
 api() {
   [ -n "${PAPERSPACE_API_KEY:-}" ] || die "PAPERSPACE_API_KEY is not set: make a key in the team settings of the Paperspace console"
-  local answer code retries=()
+  local answer code body retries=()
+  body=$(mktemp)
   [ "$1" = POST ] || retries=(--retry 3) # a repeated POST could rent two machines
-  answer=$(
-    curl -sS --config - --request "$1" "${retries[@]}" --max-time 60 --write-out '\n%{http_code}' \
+  code=$(
+    curl -sS --config - --request "$1" "${retries[@]}" --max-time 60 --output "$body" --write-out '%{http_code}' \
       ${3:+--data-binary "$3"} "$API$2" <<<"header = \"Authorization: Bearer $PAPERSPACE_API_KEY\"
 header = \"Content-Type: application/json\""
-  ) || die "$API: no answer to $1 $2 (curl says why above); try again later"
-  code=${answer##*$'\n'} answer=${answer%$'\n'*}
+  ) || code=none
+  answer=$(cat "$body")
+  rm -f "$body"
   case $code in
+    none) die "$API: no answer to $1 $2 (curl says why above); try again later" ;;
     2??) printf '%s\n' "$answer" ;;
     401 | 403) die "$1 $2: $code, the key is refused: PAPERSPACE_API_KEY must be a key of the team that owns the machine" ;;
     404) die "$1 $2: 404, there is no such thing: see launch.sh list" ;;
@@ -76,7 +79,7 @@ script() {
     printf ')\n'
     tail -n +2 "$REPO/paperspace/startup.sh"
   )
-  [ "$(printf '%s' "$text" | wc -c)" -le $MAX_SCRIPT ] || die "the startup script is longer than $MAX_SCRIPT bytes; shorten the command"
+  [ "$(printf '%s' "$text" | wc -c)" -le "$MAX_SCRIPT" ] || die "the startup script is longer than $MAX_SCRIPT bytes; shorten the command"
   printf '%s\n' "$text"
 }
 
@@ -108,23 +111,28 @@ off() {
   esac
 }
 
-verb=${1:-}
-[ $# = 0 ] || shift
-case $verb in
-  '' | -h | --help) usage ;;
-  create | script | off) "$verb" "$@" ;;
-  templates) api GET '/os-templates?limit=120' | rows id name operatingSystemLabel ;;
-  list) api GET '/machines?limit=120' | rows id name machineType state publicIp ;;
-  show | start | stop | delete)
-    [ $# = 1 ] || usage_error "$verb which machine? (see launch.sh list)"
-    case $verb in
-      show) api GET "/machines/$1" | python3 -Ic 'import json, sys
-machine = json.load(sys.stdin)
-for name in ("id", "name", "state", "machineType", "region", "publicIp", "usageRate", "storageRate"):
-    print(f"{name:<12} {machine.get(name)}")' ;;
-      delete) api DELETE "/machines/$1" >/dev/null && say "deleted   $1, its disk with it" ;;
-      *) api PATCH "/machines/$1/$verb" >/dev/null && say "asked     $1 to $verb" ;;
-    esac
-    ;;
-  *) usage_error "launch.sh knows no $verb (see --help)" ;;
-esac
+main() {
+  verb=${1:-}
+  [ $# = 0 ] || shift
+  case $verb in
+    '' | -h | --help) usage ;;
+    create | script | off) "$verb" "$@" ;;
+    templates) api GET '/os-templates?limit=120' | rows id name operatingSystemLabel ;;
+    list) api GET '/machines?limit=120' | rows id name machineType state publicIp ;;
+    show | start | stop | delete)
+      [ $# = 1 ] || usage_error "$verb which machine? (see launch.sh list)"
+      case $verb in
+        show) api GET "/machines/$1" | python3 -Ic 'import json, sys
+  machine = json.load(sys.stdin)
+  for name in ("id", "name", "state", "machineType", "region", "publicIp", "usageRate", "storageRate"):
+      print(f"{name:<12} {machine.get(name)}")' ;;
+        delete) api DELETE "/machines/$1" >/dev/null && say "deleted   $1, its disk with it" ;;
+        *) api PATCH "/machines/$1/$verb" >/dev/null && say "asked     $1 to $verb" ;;
+      esac
+      ;;
+    *) usage_error "launch.sh knows no $verb (see --help)" ;;
+  esac
+  exit # the file is never read on: a clone updated meanwhile does no harm
+}
+
+main "$@"

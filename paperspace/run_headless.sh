@@ -148,7 +148,7 @@ resume() {
   local job found=''
   if [ $# -gt 0 ]; then
     [ -f "$SHUTTLE_JOBS/$1/command" ] || usage_error "$1: no such job in $SHUTTLE_JOBS"
-    ! is_alive "$SHUTTLE_JOBS/$1" || die "$1 runs already"
+    ! is_alive "$SHUTTLE_JOBS/$1" || die "$1 runs already ($(cat "$SHUTTLE_JOBS/$1/owner")); see run_headless.sh status"
     again "$SHUTTLE_JOBS/$1"
     return
   fi
@@ -195,15 +195,20 @@ stop() {
 
 declare -A options=([name]='' [for]='' [push]='' [off]=none [port]=6006 [retries]=3)
 words=() command=() run_dir='' scratch_gb=1
-case ${1:-} in
-  '' | -h | --help) usage ;;
-  status) status_of_all ;;
-  stop | resume) "$@" ;;
-  wait)
-    [ -f "$SHUTTLE_JOBS/${2:-}/command" ] || usage_error "${2:-}: no such job in $SHUTTLE_JOBS"
-    wait_for "$SHUTTLE_JOBS/$2"
-    say "$2 is $(state_of "$SHUTTLE_JOBS/$2")"
-    [ "$(state_of "$SHUTTLE_JOBS/$2")" = "done" ]
-    ;;
-  *) start "$@" ;;
-esac
+main() {
+  case ${1:-} in
+    '' | -h | --help) usage ;;
+    status) status_of_all ;;
+    stop | resume) "$@" ;;
+    wait)
+      [ -f "$SHUTTLE_JOBS/${2:-}/command" ] || usage_error "${2:-}: no such job in $SHUTTLE_JOBS"
+      wait_for "$SHUTTLE_JOBS/$2"
+      say "$2 is $(state_of "$SHUTTLE_JOBS/$2")"
+      [ "$(state_of "$SHUTTLE_JOBS/$2")" = "done" ]
+      ;;
+    *) start "$@" ;;
+  esac
+  exit # the file is never read on: a clone updated meanwhile does no harm
+}
+
+main "$@"

@@ -16,19 +16,6 @@ SHUTTLE_LOCK (requirements). See paths.env.
 TEXT
 }
 
-resume='' rebuild=''
-for argument in "$@"; do
-  case $argument in
-    --resume) resume=1 ;;
-    --rebuild) rebuild=1 ;;
-    -h | --help)
-      usage
-      exit 0
-      ;;
-    *) usage_error "setup.sh knows no $argument (see --help)" ;;
-  esac
-done
-
 find_python() {
   local candidate
   for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.13}; do
@@ -134,20 +121,38 @@ sys.exit(not torch.cuda.is_available())' ||
   printf '%s\n' "$facts" >"$SHUTTLE_ENV/.gpu"
 }
 
-started=$SECONDS
-lock=${SHUTTLE_LOCK:-$REPO/requirements.lock}
-[ -f "$lock" ] || usage_error "$lock: no such file of requirements (SHUTTLE_LOCK)"
-python=$(find_python)
-key=$(fingerprint "$python")
-[ -z "$rebuild" ] || rm -rf "$SHUTTLE_ENV"
-if [ "$(cat "$SHUTTLE_ENV/.ready" 2>/dev/null)" = "$key" ]; then
-  relink "$python"
-else
-  build "$python" "$key"
-fi
-link_project
-offer_kernel
-check_gpu
-say "ready     $SHUTTLE_ENV in $((SECONDS - started)) s ($("$SHUTTLE_ENV/bin/python" -V), clone $REPO)"
-say "next      bash paperspace/run_headless.sh notebooks/03_train_stage1.ipynb -p profile quick"
-[ -z "$resume" ] || exec bash "$REPO/paperspace/run_headless.sh" resume
+main() {
+  resume='' rebuild=''
+  for argument in "$@"; do
+    case $argument in
+      --resume) resume=1 ;;
+      --rebuild) rebuild=1 ;;
+      -h | --help)
+        usage
+        exit 0
+        ;;
+      *) usage_error "setup.sh knows no $argument (see --help)" ;;
+    esac
+  done
+
+  started=$SECONDS
+  lock=${SHUTTLE_LOCK:-$REPO/requirements.lock}
+  [ -f "$lock" ] || usage_error "$lock: no such file of requirements (SHUTTLE_LOCK)"
+  python=$(find_python)
+  key=$(fingerprint "$python")
+  [ -z "$rebuild" ] || rm -rf "$SHUTTLE_ENV"
+  if [ "$(cat "$SHUTTLE_ENV/.ready" 2>/dev/null)" = "$key" ]; then
+    relink "$python"
+  else
+    build "$python" "$key"
+  fi
+  link_project
+  offer_kernel
+  check_gpu
+  say "ready     $SHUTTLE_ENV in $((SECONDS - started)) s ($("$SHUTTLE_ENV/bin/python" -V), clone $REPO)"
+  say "next      bash paperspace/run_headless.sh notebooks/03_train_stage1.ipynb -p profile quick"
+  [ -z "$resume" ] || exec bash "$REPO/paperspace/run_headless.sh" resume
+  exit # the file is never read on: a clone updated meanwhile does no harm
+}
+
+main "$@"

@@ -42,7 +42,7 @@ link_cache() {
 tensorboard() {
   local port=${options[port]}
   if [ "$port" = 0 ] || (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then return; fi
-  setsid "$SHUTTLE_ENV/bin/python" -m tensorboard.main --logdir "$SHUTTLE_RUNS" --host "${SHUTTLE_TB_HOST:-127.0.0.1}" \
+  "$SHUTTLE_ENV/bin/python" -m tensorboard.main --logdir "$SHUTTLE_RUNS" --host "${SHUTTLE_TB_HOST:-127.0.0.1}" \
     --port "$port" >"$SHUTTLE_JOBS/tensorboard.log" 2>&1 </dev/null &
   printf '%s %s %s %s\n' "$(hostname)" "$(boot_id)" $! "$(start_of $!)" >"$SHUTTLE_JOBS/.tensorboard"
 }
@@ -70,10 +70,13 @@ sweep() {
 pause() { sleep "$1" & wait $! || true; } # a signal ends the wait, not only the sleep
 
 finish_gently() {
-  local until=$((SECONDS + GRACE))
+  local _
   note "$1: asking the job to save and end"
-  interrupt
-  while kill -0 "$child" 2>/dev/null && [ $SECONDS -lt $until ]; do pause 0.2; done
+  for _ in 1 2; do # a second time, because one that comes between two cells is lost
+    interrupt
+    local until=$((SECONDS + GRACE / 2))
+    while kill -0 "$child" 2>/dev/null && [ $SECONDS -lt $until ]; do pause 0.2; done
+  done
   kill -0 "$child" 2>/dev/null || return 0
   note "no answer in $GRACE s: ending it; the last checkpoint counts"
   sweep TERM
@@ -158,27 +161,32 @@ end() {
   shut_down "$1"
 }
 
-link_cache
-cd "$(cat "$job/cwd")" 2>/dev/null || cd "$REPO" # relative paths mean what they meant when the job was given
-tensorboard
-retries=${options[retries]} attempt=0
-while :; do
-  attempt=$((attempt + 1)) began=$SECONDS mark=$(wc -c <"$job/log")
-  set_state "$job" "running since $(date -u +%FT%TZ), attempt $attempt"
-  note "attempt $attempt: ${command[*]}"
-  run_once
-  if [ $code = 0 ]; then
-    end "done in $SECONDS s, attempt $attempt"
-    break
-  elif [ -n "$ending" ]; then
-    end "$ending after $SECONDS s; bash paperspace/run_headless.sh resume $(basename -- "$job") goes on"
-    break
-  fi
-  [ $((SECONDS - began)) -lt $LONG ] || retries=${options[retries]}
-  if ! was_killed || [ "$retries" = 0 ]; then
-    end "failed with exit status $code, attempt $attempt; the reason is in the log"
-    break
-  fi
-  retries=$((retries - 1))
-  note "was killed (exit status $code): resuming from the last checkpoint"
-done
+main() {
+  link_cache
+  cd "$(cat "$job/cwd")" 2>/dev/null || cd "$REPO" # relative paths mean what they meant when the job was given
+  tensorboard
+  local retries=${options[retries]} attempt=0
+  while :; do
+    attempt=$((attempt + 1)) began=$SECONDS mark=$(wc -c <"$job/log")
+    set_state "$job" "running since $(date -u +%FT%TZ), attempt $attempt"
+    note "attempt $attempt: ${command[*]}"
+    run_once
+    if [ $code = 0 ]; then
+      end "done in $SECONDS s, attempt $attempt"
+      break
+    elif [ -n "$ending" ]; then
+      end "$ending after $SECONDS s; bash paperspace/run_headless.sh resume $(basename -- "$job") goes on"
+      break
+    fi
+    [ $((SECONDS - began)) -lt $LONG ] || retries=${options[retries]}
+    if ! was_killed || [ "$retries" = 0 ]; then
+      end "failed with exit status $code, attempt $attempt; the reason is in the log"
+      break
+    fi
+    retries=$((retries - 1))
+    note "was killed (exit status $code): resuming from the last checkpoint"
+  done
+  exit # the file is never read on: a clone updated meanwhile does no harm
+}
+
+main "$@"
