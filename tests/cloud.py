@@ -1,8 +1,10 @@
 """Run the scripts of paperspace/ as a rented machine would: an empty home, nothing but what the test sets."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -64,6 +66,10 @@ class Machine:
         """The state that `status` shows of a job."""
         return next(line.split()[1] for line in self.headless("status").splitlines() if line.startswith(name))
 
+    def end(self) -> None:
+        """Leave no process behind, whatever became of the test."""
+        kill(f"SHUTTLE_STORE={self.store}")
+
 
 def program(path: Path, script: str) -> Path:
     """Write an executable shell script."""
@@ -73,7 +79,7 @@ def program(path: Path, script: str) -> Path:
     return path
 
 
-def until(condition: Callable[[], object], seconds: float = 120) -> None:
+def until(condition: Callable[[], object], seconds: float = 400) -> None:
     """Wait until a condition holds."""
     end, clock = monotonic() + seconds, Event()
     while not condition():
@@ -90,4 +96,13 @@ def processes(mark: str) -> dict[int, str]:
                 found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
         except OSError:
             continue
+    return found
+
+
+def kill(mark: str, words: str = "") -> list[int]:
+    """Kill the processes that carry `mark` and have `words` in their command line; their numbers."""
+    found = [pid for pid, command in processes(mark).items() if words in command]
+    for pid in found:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     return found

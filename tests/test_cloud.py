@@ -1,8 +1,8 @@
 import os
 import shutil
-import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,11 +32,12 @@ esac
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
+def machine(tmp_path: Path) -> Iterator[Machine]:
     machine = Machine(tmp_path, SHUTTLE_ENV=str(tmp_path / "env"))
     program(tmp_path / "env/bin/python", 'echo "python $*"')
     program(tmp_path / "env/bin/shuttle", SHUTTLE)
-    return machine
+    yield machine
+    machine.end()
 
 
 def start(machine: Machine, *words: str) -> str:
@@ -114,9 +115,7 @@ def test_a_job_that_does_not_listen_is_ended(machine):
 def test_a_machine_that_stops_leaves_an_interrupted_job(machine):
     machine.headless("--port", "0", "--name", "job", "shuttle", "work")
     until(lambda: "at work" in machine.log("job"))
-    supervisor = int((machine.job("job") / "owner").read_text().split()[2])
-    for pid in [supervisor, *processes(f"SHUTTLE_JOB={machine.job('job')}")]:
-        os.kill(pid, signal.SIGKILL)
+    machine.end()
     assert machine.state("job") == "interrupted"
     machine.headless("resume")
     assert machine.state("job") == "running"
@@ -156,7 +155,9 @@ def test_the_machine_stays_up_for_another_job(machine):
     machine.headless("stop", "other")
 
 
-@pytest.mark.parametrize(("repo", "said"), [("me/shuttle", "pushed "), ("refused/repo", "could not be pushed")])
+@pytest.mark.parametrize(
+    ("repo", "said"), [("me/shuttle", "pushed "), ("refused/repo", "could not be pushed")]
+)
 def test_the_best_weights_are_pushed_and_no_token_is_written(machine, repo, said):
     machine.environment |= {"HF_TOKEN": "hf_secret", "PAPERSPACE_API_KEY": "ps_secret"}
     best = machine.store / "runs/job/03_train_stage1/best"

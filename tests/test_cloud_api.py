@@ -45,7 +45,13 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PATCH = do_DELETE = answer
 
     def plausible(self, path: str) -> Any:
-        machine = {"id": "ps1", "name": "train", "machineType": "A4000", "state": "ready", "publicIp": "192.0.2.1"}
+        machine = {
+            "id": "ps1",
+            "name": "train",
+            "machineType": "A4000",
+            "state": "ready",
+            "publicIp": "192.0.2.1",
+        }
         template = {"id": "t123", "name": "ml", "operatingSystemLabel": "Ubuntu 22.04"}
         if path == "/startup-scripts":
             return {"id": "s1"}
@@ -151,7 +157,12 @@ def test_what_only_reads_is_asked_again(machine, api):
     ("changes", "words", "status", "said"),
     [
         ({"PAPERSPACE_API_KEY": ""}, ["list"], 1, "PAPERSPACE_API_KEY is not set"),
-        ({"PAPERSPACE_API": "http://127.0.0.1:9"}, ["stop", "ps1"], 1, "no answer to PATCH /machines/ps1/stop"),
+        (
+            {"PAPERSPACE_API": "http://127.0.0.1:9"},
+            ["stop", "ps1"],
+            1,
+            "no answer to PATCH /machines/ps1/stop",
+        ),
         ({"REPO_URL": ""}, ["create", "a", "b"], 2, "REPO_URL is not set"),
         ({"REPO_URL": "https://me:pw@git.example/x"}, ["script"], 2, "REPO_URL holds a password"),
         ({"DISK_GB": "much"}, ["create", "a", "b"], 2, "DISK_GB=much"),

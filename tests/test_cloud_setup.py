@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def wheel(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A machine that has been set up once."""
     root = tmp_path_factory.mktemp("machine")
     (root / "lock").write_text(f"torch @ {wheel(root).as_uri()}\n")
@@ -42,7 +43,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     assert done.returncode == 0, done.stderr
     assert "build  " in done.stdout
     assert "gpu       none" in done.stdout
-    return machine
+    yield machine
+    machine.end()
 
 
 def python(machine: Machine, code: str) -> str:
@@ -155,7 +157,10 @@ def test_what_cannot_work_is_said_before_anything_is_written(tmp_path, changes, 
 
 def test_the_storage_of_a_notebook_is_found_and_its_scratch_kept_off_it(tmp_path):
     echo = f'. "{SCRIPTS}/paths.env"; python3 -c "import json, os; print(json.dumps(dict(os.environ)))"'
-    for store, scratch in (("/storage/shuttle", "/tmp/shuttle-scratch"), (f"{tmp_path}/s", f"{tmp_path}/s/scratch")):
+    for store, scratch in (
+        ("/storage/shuttle", "/tmp/shuttle-scratch"),
+        (f"{tmp_path}/s", f"{tmp_path}/s/scratch"),
+    ):
         command = ["bash", "-c", f"set -a; SHUTTLE_STORE={store}; {echo}"]
         found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         assert (found["SHUTTLE_RUNS"], found["SHUTTLE_SCRATCH"]) == (f"{store}/runs", scratch)
