@@ -6,7 +6,10 @@ cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
 case ${1:-} in
   run)
     shift
-    case " $* " in *" --name "*) echo "error: in the container the job is named container; leave --name out" >&2 && exit 2 ;; esac
+    if [[ " $* " = *" --name "* ]]; then
+      echo "error: in the container the job is named container; leave --name out" >&2
+      exit 2
+    fi
     bash paperspace/run_headless.sh --name container "$@"
     trap 'bash paperspace/run_headless.sh stop container' TERM
     bash paperspace/run_headless.sh wait container &

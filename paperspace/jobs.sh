@@ -45,13 +45,13 @@ detail_of() {
 }
 
 set_state() {
-  printf '%s\n' "$2" >"$1/state.partial"
-  mv "$1/state.partial" "$1/state"
+  printf '%s\n' "$2" >"$1/state.partial" && mv "$1/state.partial" "$1/state"
 }
 
 last_checkpoint() {
   local newest
-  newest=$(find "$1" -maxdepth 3 -path '*/checkpoints/step_*' -prune -type d -printf '%T@ %f\n' 2>/dev/null | sort -n | tail -1 | cut -d' ' -f2)
+  newest=$(find "$1" -maxdepth 3 -path '*/checkpoints/step_*' -prune -type d -printf '%T@ %f\n' 2>/dev/null |
+    sort -n | tail -n 1 | cut -d' ' -f2)
   printf '%s\n' "${newest:-no checkpoint yet}"
 }
 
@@ -75,8 +75,9 @@ wait_until_started() {
 
 stop_tensorboard() {
   local host boot pid begun
-  if read -r host boot pid begun 2>/dev/null <"$SHUTTLE_JOBS/.tensorboard" && [ "$host $boot" = "$(hostname) $(boot_id)" ] &&
-    [ -n "$begun" ] && [ "$(start_of "$pid")" = "$begun" ]; then
+  if read -r host boot pid begun 2>/dev/null <"$SHUTTLE_JOBS/.tensorboard" &&
+    [ "$host $boot" = "$(hostname) $(boot_id)" ] && [ -n "$begun" ] &&
+    [ "$(start_of "$pid")" = "$begun" ]; then
     kill "$pid"
     say "tensorboard is stopped"
   else

@@ -23,7 +23,8 @@ TEXT
 # api METHOD PATH [JSON]: the answer on standard output. The key goes in through standard input, so that neither
 # the list of processes nor a log shows it.
 api() {
-  [ -n "${PAPERSPACE_API_KEY:-}" ] || die "PAPERSPACE_API_KEY is not set: make a key in the team settings of the Paperspace console"
+  [ -n "${PAPERSPACE_API_KEY:-}" ] ||
+    die "PAPERSPACE_API_KEY is not set: make a key in the team settings of the Paperspace console"
   local answer code body retries=()
   body=$(mktemp)
   [ "$1" = POST ] || retries=(--retry 3) # a repeated POST could rent two machines
@@ -37,7 +38,7 @@ header = \"Content-Type: application/json\""
   case $code in
     none) die "$API: no answer to $1 $2 (curl says why above); try again later" ;;
     2??) printf '%s\n' "$answer" ;;
-    401 | 403) die "$1 $2: $code, the key is refused: PAPERSPACE_API_KEY must be a key of the team that owns the machine" ;;
+    401 | 403) die "$1 $2: $code, the key is refused: PAPERSPACE_API_KEY must be one of the machine's team" ;;
     404) die "$1 $2: 404, there is no such thing: see launch.sh list" ;;
     429) die "$1 $2: 429, too many requests: wait a minute" ;;
     *) die "$1 $2: $code, $(field message <<<"$answer" || printf '%s' "$answer" | head -c 200)" ;;
@@ -79,7 +80,8 @@ script() {
     printf ')\n'
     tail -n +2 "$REPO/paperspace/startup.sh"
   )
-  [ "$(printf '%s' "$text" | wc -c)" -le "$MAX_SCRIPT" ] || die "the startup script is longer than $MAX_SCRIPT bytes; shorten the command"
+  [ "$(printf '%s' "$text" | wc -c)" -le "$MAX_SCRIPT" ] ||
+    die "the startup script is longer than $MAX_SCRIPT bytes; shorten the command"
   printf '%s\n' "$text"
 }
 

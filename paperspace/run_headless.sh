@@ -38,10 +38,14 @@ parse_options() {
   done
   words=("$@")
   [ $# -gt 0 ] || usage_error "say which notebook or shuttle command to run (see --help)"
-  case ${options[off]} in none | poweroff | api) ;; *) usage_error "--off ${options[off]}: choose poweroff, api or none" ;; esac
+  case ${options[off]} in
+    none | poweroff | api) ;;
+    *) usage_error "--off ${options[off]}: choose poweroff, api or none" ;;
+  esac
   [[ ${options[port]} =~ ^[0-9]{1,5}$ ]] || usage_error "--port ${options[port]}: not a port number"
   [[ ${options[retries]} =~ ^[0-9]+$ ]] || usage_error "--retries ${options[retries]}: not a number"
-  [ -z "${options[for]}" ] || seconds_of "${options[for]}" >/dev/null || usage_error "--for ${options[for]}: write a time as 5h30m, 90m or 3600s"
+  [ -z "${options[for]}" ] || seconds_of "${options[for]}" >/dev/null ||
+    usage_error "--for ${options[for]}: write a time as 5h30m, 90m or 3600s"
 }
 
 # The value that a notebook's parameter gets on the command line; the last one counts, as for papermill.
@@ -58,7 +62,8 @@ parse_notebook() {
   [ -f "$notebook" ] || notebook=$REPO/${words[0]}
   [ -f "$notebook" ] || usage_error "${words[0]}: no such notebook, here or in $REPO"
   for ((i = 1; i < ${#words[@]}; i += 3)); do
-    [ "${words[i]}" = -p ] && [ $((i + 2)) -lt ${#words[@]} ] || usage_error "after the notebook come -p NAME VALUE, not ${words[*]:i}"
+    [ "${words[i]}" = -p ] && [ $((i + 2)) -lt ${#words[@]} ] ||
+      usage_error "after the notebook come -p NAME VALUE, not ${words[*]:i}"
   done
   local profile
   profile=$(parameter profile quick)
@@ -128,7 +133,8 @@ launch() {
   wait_until_started "$job" $!
   say "started   ${options[name]}: results in $run_dir"
   say "log       tail -f $job/log"
-  [ "${options[port]}" = 0 ] || say "curves    ssh -L ${options[port]}:localhost:${options[port]} this machine, then http://localhost:${options[port]}"
+  local port=${options[port]}
+  [ "$port" = 0 ] || say "curves    ssh -L $port:localhost:$port this machine, then http://localhost:$port"
   say "state     bash paperspace/run_headless.sh status     (stop ${options[name]} ends it cleanly)"
 }
 
@@ -169,7 +175,8 @@ status_of_all() {
     [ -f "$job/command" ] || continue
     job=${job%/} found=1
     state=$(state_of "$job")
-    printf '%-28s %-12s %s, %s\n' "$(basename "$job")" "$state" "$(last_checkpoint "$(cat "$job/run_dir")")" "$(detail_of "$job")"
+    printf '%-28s %-12s %s, %s\n' "$(basename "$job")" "$state" \
+      "$(last_checkpoint "$(cat "$job/run_dir")")" "$(detail_of "$job")"
     printf '%-28s %-12s %s\n' '' '' "log $job/log"
   done
   [ -n "$found" ] || say "no jobs in $SHUTTLE_JOBS"

@@ -24,7 +24,7 @@ deadline=''
 [ -z "${options[for]}" ] || deadline=$((SECONDS + $(seconds_of "${options[for]}")))
 pushed=$SECONDS pusher='' ending='' code=0
 
-note() { printf '[%s] %s\n' "$(date -u +%FT%TZ)" "$*"; }
+note() { printf '[%s] %s\n' "$(date -u +%FT%TZ)" "$*" || true; }
 
 # A person's stop leaves a file; without it the machine is going down, and its next start resumes.
 on_term() { if [ -f "$job/stop" ]; then ending=stopped; else ending=paused; fi; }
@@ -116,7 +116,7 @@ push() {
       note "notice: $best could not be pushed to ${options[push]} (see above); it stays where it is"
     fi
   done
-  touch "$stamp"
+  touch "$stamp" || true
 }
 
 push_now_and_then() {
@@ -156,7 +156,7 @@ shut_down() {
 end() {
   if [ -n "$pusher" ]; then wait "$pusher" 2>/dev/null || true; fi
   push
-  set_state "$job" "$*"
+  set_state "$job" "$*" || note "notice: $job: the state could not be written (is the disk full?)"
   note "$*"
   shut_down "$1"
 }

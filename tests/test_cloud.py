@@ -15,6 +15,7 @@ SHUTTLE = """
 echo "shuttle $*"
 case $1 in
   fail) exit 3 ;;
+  fill) mkdir "$SHUTTLE_JOB/state.partial" ;;
   die) kill -9 $$ ;;
   die-once) [ -e "$2" ] || { touch "$2"; kill -9 $$; } ;;
   models) echo "token ${#HF_TOKEN} long" && [ "$3" != refused/repo ] ;;
@@ -142,10 +143,22 @@ def test_a_name_belongs_to_one_command(machine):
     assert "attempt 1" in start(machine, "shuttle", "versions"), "the same command is the same job"
 
 
-@pytest.mark.parametrize(("command", "off"), [("versions", True), ("fail", True)])
-def test_the_machine_shuts_down_at_the_end_if_asked(machine, command, off):
+@pytest.mark.parametrize("command", ["versions", "fail"])
+def test_the_machine_shuts_down_at_the_end_if_asked(machine, command):
     start(machine, "--off", "poweroff", "shuttle", command)
-    assert (machine.root / "powered-off").exists() is off
+    assert (machine.root / "powered-off").exists()
+
+
+def test_a_state_that_cannot_be_written_stops_neither_the_bill_nor_the_next_start(machine):
+    log = start(
+        machine, "--off", "poweroff", "shuttle", "fill"
+    )  # as a full disk would: no state can be written
+    assert "the state could not be written (is the disk full?)" in log
+    assert (machine.root / "powered-off").exists()
+    assert machine.state("job") == "interrupted"
+    (machine.job("job") / "state.partial").rmdir()
+    assert "started   job" in machine.headless("resume")
+    machine.run("run_headless.sh", "wait", "job")
 
 
 def test_the_machine_stays_up_for_another_job(machine):

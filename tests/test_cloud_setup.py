@@ -1,6 +1,7 @@
 """`setup.sh` in a clean home without a cache or a network: a small lock file stands in for the real one."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -21,11 +22,13 @@ class cuda: is_available = staticmethod(lambda: "TORCH_SEES_IT" in os.environ)
 
 
 def wheel(folder: Path) -> Path:
-    """A package index's worth: a stand-in for torch."""
+    """A package index's worth: a stand-in for torch, and for what a job runs."""
     path = folder / "torch-0.0-py3-none-any.whl"
     info = "torch-0.0.dist-info"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("torch.py", TORCH)
+        file.writestr("papermill/__main__.py", "print('papermill')")
+        file.writestr("tensorboard/main.py", "print('tensorboard')")
         file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: torch\nVersion: 0.0\n")
         file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         file.writestr(f"{info}/RECORD", "")
@@ -99,6 +102,26 @@ def test_a_gpu_that_torch_cannot_use_is_an_error_with_the_fix(machine):
     finally:
         tool.unlink()
         machine.environment.pop("TORCH_SEES_IT", None)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_work(machine):
+    text = (SCRIPTS / "README.md").read_text()
+    lines = [
+        line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()
+    ]
+    mine = [line for line in lines if "  # account" not in line]
+    assert len(lines) > len(mine) >= 13
+    script = "\n".join(["set -ex", *mine])
+    environment = {**machine.environment, "SHUTTLE_SCRATCH_GB": "0.1", "SHUTTLE_RUN_GB": "0.1"}
+    command = ["bash", "-c", script]
+    done = subprocess.run(
+        command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=800, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    machine.run("run_headless.sh", "wait", "kept")
+    assert "papermill" in machine.log("03_train_stage1-quick")
+    machine.end()
 
 
 @pytest.mark.slow
