@@ -2,12 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shuttlelib.cli_data import Folder, data_app
 from shuttlelib.errors import UsageError
+
+if TYPE_CHECKING:
+    from shuttlelib.apps.hub.transfer import Moved
 
 models_app = typer.Typer(
     help="Share weights on the Hugging Face Hub.", no_args_is_help=True, rich_markup_mode=None
@@ -128,7 +131,8 @@ def _ask_licence() -> str | None:
     return str(typer.prompt("Licence (cc-by-4.0, cc-by-nc-4.0, mit, other, …)"))
 
 
-def _say(moved, verb: str, prefix: str) -> None:  # type: ignore[no-untyped-def]  # its class is an add-on's
+def _say(moved: "Moved", verb: str, prefix: str) -> None:
+    """Print what went where, and the commit."""
     from shuttlelib.apps.hub import client, transfer
 
     where = f"{client.api().endpoint}/{prefix}{moved.repo}"

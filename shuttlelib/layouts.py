@@ -1,6 +1,6 @@
 """Folder layouts of the public sets: which video belongs to which label file; beside `importers` in the flow.
 
-Both layouts keep the labels of one rally in `<match>/csv/<rally>_ball.csv`. They differ in where the video is:
+Both layouts keep the labels of a rally in `<match>/csv/<rally>_ball.csv`. They differ in where the video is:
 
 - Shuttlecock Trajectory Dataset (TrackNetV2's): `<part>/<match>/video/<rally>.mp4`, the parts being
   Professional, Amateur and Test, or train and test. Source: the README of qaz812345/TrackNetV3.

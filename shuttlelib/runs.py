@@ -121,7 +121,7 @@ def data_revision(folders: object) -> str | None:
 
 
 def _unedited(folder: Path, files: Mapping[str, str]) -> bool:
-    """Whether a folder's label tables and splits (not the videos: they are large) have the recorded hashes."""
+    """Whether a folder's label tables and splits (not the videos: they are large) are as recorded."""
     known = {
         name: sha for name, sha in files.items() if "/" not in name and name.endswith((".parquet", ".csv"))
     }

@@ -1,4 +1,4 @@
-"""A small Hub on loopback: the part of its protocol that the client's calls of `apps.hub` use, with faults."""
+"""A small Hub on loopback: the part of its protocol that `apps.hub` uses, with faults."""
 
 import base64
 import hashlib
@@ -33,7 +33,9 @@ class Blob:
         return hashlib.sha1(b"blob %d\0%b" % (len(data), data)).hexdigest()
 
     def entry(self, path: str) -> dict[str, Any]:
-        large = {"lfs": {"oid": self.sha256, "size": len(self.data), "pointerSize": 130}} if self.large else {}
+        large = (
+            {"lfs": {"oid": self.sha256, "size": len(self.data), "pointerSize": 130}} if self.large else {}
+        )
         return {"type": "file", "path": path, "oid": self.oid, "size": len(self.data), **large}
 
 
@@ -65,6 +67,7 @@ class Hub(ThreadingHTTPServer):
         damaged: path in a repository to what is sent instead of its content.
         refused: part of a path to [status, headers, how many times].
         requests: "METHOD path" in order; served: how often each path was sent to a client.
+        trusted: paths that were asked for with a token.
     """
 
     daemon_threads = True
@@ -78,6 +81,7 @@ class Hub(ThreadingHTTPServer):
         self.damaged: dict[str, bytes] = {}
         self.refused: dict[str, list[Any]] = {}
         self.requests: list[str] = []
+        self.trusted: set[str] = set()
         self.uploads: Counter[str] = Counter()
         self.served: Counter[str] = Counter()
         self.lock = threading.Lock()
@@ -102,6 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
         path, query = unquote(url.path), parse_qs(url.query)
         with self.server.lock:
             self.server.requests.append(f"{self.command} {path}")
+            if "Authorization" in self.headers:
+                self.server.trusted.add(path)
         if path.startswith("/lfs/") and path.removeprefix("/lfs/") in self.server.cut:
             self.rfile.read(int(self.headers["Content-Length"]) // 2)
             self.close_connection = True
@@ -179,7 +185,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def validate(self, body: bytes, query: dict) -> None:
         head = json.loads(body)["content"].split("---")[1]
-        wrong = [] if "license: " in head and "nonsense" not in head else [{"message": '"license" is unknown'}]
+        wrong = (
+            [] if "license: " in head and "nonsense" not in head else [{"message": '"license" is unknown'}]
+        )
         self.answer({"errors": wrong, "warnings": []}, 400 if wrong else 200)
 
     def info(self, body: bytes, query: dict, kind: str, name: str, revision: str = "main") -> None:
@@ -196,8 +204,12 @@ class _Handler(BaseHTTPRequestHandler):
         inside = f"{folder.strip('/')}/" if folder and folder.strip("/") else ""
         deep = query.get("recursive", ["false"])[0].lower() in ("true", "1")
         listed = [blob.entry(path) for path, blob in commit[1].items() if path.startswith(inside)]
-        parents = {path.rsplit("/", depth)[0] for path in commit[1] for depth in range(1, path.count("/") + 1)}
-        listed += [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in sorted(parents)]
+        parents = {
+            path.rsplit("/", depth)[0] for path in commit[1] for depth in range(1, path.count("/") + 1)
+        }
+        listed += [
+            {"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in sorted(parents)
+        ]
         listed = [entry for entry in listed if entry["path"].startswith(inside) and entry["path"] != inside]
         self.answer([entry for entry in listed if deep or "/" not in entry["path"].removeprefix(inside)])
 
@@ -206,7 +218,9 @@ class _Handler(BaseHTTPRequestHandler):
         if commit:
             asked = json.loads(body)["paths"] if body[:1] == b"{" else parse_qs(body.decode())["paths"]
             found = [commit[1][path].entry(path) for path in asked if path in commit[1]]
-            folders = [p for p in asked if p not in commit[1] and any(f.startswith(f"{p}/") for f in commit[1])]
+            folders = [
+                p for p in asked if p not in commit[1] and any(f.startswith(f"{p}/") for f in commit[1])
+            ]
             self.answer(found + [{"type": "directory", "path": path, "oid": "0" * 40} for path in folders])
 
     def preupload(self, body: bytes, query: dict, kind: str, name: str, revision: str) -> None:
@@ -257,7 +271,9 @@ class _Handler(BaseHTTPRequestHandler):
         sha = self.server.repos[kind, name].commit(files)
         self.answer({"commitUrl": f"{self.server.url}/{name}/commit/{sha}", "commitOid": sha})
 
-    def resolve(self, body: bytes, query: dict, kind: str | None, name: str, revision: str, path: str) -> None:
+    def resolve(
+        self, body: bytes, query: dict, kind: str | None, name: str, revision: str, path: str
+    ) -> None:
         commit = self.repo(kind, name, revision)
         if not commit:
             return
@@ -282,7 +298,9 @@ class _Handler(BaseHTTPRequestHandler):
     def github_tree(self, body: bytes, query: dict, name: str, revision: str) -> None:
         commit = self.repo("github", name, revision)
         if commit:
-            files = [{"path": p, "type": "blob", "size": len(b.data), "sha": b.oid} for p, b in commit[1].items()]
+            files = [
+                {"path": p, "type": "blob", "size": len(b.data), "sha": b.oid} for p, b in commit[1].items()
+            ]
             self.answer({"sha": commit[0], "tree": files})
 
     def github_raw(self, body: bytes, query: dict, name: str, revision: str, path: str) -> None:

@@ -13,7 +13,7 @@ import yaml
 from hub_server import TOKEN, Blob, Hub
 
 from shuttlelib import cleanup, clips, labels, networks, runs, splits, versions
-from shuttlelib.apps.hub import client, data, layout, public, transfer, weights
+from shuttlelib.apps.hub import client, data, layout, public, weights
 from shuttlelib.apps.hub.client import HubError
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.files import WriteError
@@ -52,11 +52,13 @@ def hub(tmp_path, monkeypatch, waits):
 
 @pytest.fixture
 def folder(tmp_path, tiny_video):
-    """A data folder of three clips in two venues, one frame without a label, one label outside the picture."""
+    """A data folder of three clips in two venues, one frame unlabelled, one label outside the picture."""
     for name in ("a", "b", "c"):
         width = {"a": 64, "b": 96, "c": 128}[name]
         path = tiny_video(f"{name}.mp4", frames=4, size_hw=(64, width))
-        table = labels.make_table(name, [0, 1, 2], [1, 0, 1], [5.5, 0, 900 if name == "c" else 7], 6.0, "synthetic")
+        table = labels.make_table(
+            name, [0, 1, 2], [1, 0, 1], [5.5, 0, 900 if name == "c" else 7], 6.0, "synthetic"
+        )
         venue, part = ("Odense", "val") if name == "c" else ("Tokyo", "train")
         clips.store(clips.Clip(name, path, table, clips.probe(path), venue, part), tmp_path / "mine")
     return tmp_path / "mine"
@@ -67,7 +69,9 @@ def push(folder, **options):
 
 
 def contents(folder):
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 def test_a_data_folder_goes_up_and_comes_back_byte_for_byte(hub, folder, tmp_path):
@@ -77,9 +81,17 @@ def test_a_data_folder_goes_up_and_comes_back_byte_for_byte(hub, folder, tmp_pat
     files = hub.dataset("me/rallies").commits[-1][1]
     assert moved.revision == hub.dataset("me/rallies").commits[-1][0]
     assert {path for path in files if path != ".gitattributes"} == {
-        "README.md", "audit.csv", "splits.csv", "clips/train/metadata.parquet", "clips/val/metadata.parquet",
-        "clips/train/a.mp4", "clips/train/b.mp4", "clips/val/c.mp4",
-        "labels/train/a.parquet", "labels/train/b.parquet", "labels/val/c.parquet",
+        "README.md",
+        "audit.csv",
+        "splits.csv",
+        "clips/train/metadata.parquet",
+        "clips/val/metadata.parquet",
+        "clips/train/a.mp4",
+        "clips/train/b.mp4",
+        "clips/val/c.mp4",
+        "labels/train/a.parquet",
+        "labels/train/b.parquet",
+        "labels/val/c.parquet",
     }
     data.pull("me/rallies", tmp_path / "theirs")
     theirs = contents(tmp_path / "theirs")
@@ -122,7 +134,9 @@ def test_without_a_licence_nothing_is_pushed(hub, folder, licence):
 
 
 def test_a_licence_that_the_hub_does_not_know_is_refused_before_any_upload(hub, folder):
-    with pytest.raises(HubError, match=r"refuses the card .*\"license\" is unknown.* give a licence it knows"):
+    with pytest.raises(
+        HubError, match=r"refuses the card .*\"license\" is unknown.* give a licence it knows"
+    ):
         data.push("me/rallies", folder, "nonsense")
     assert not hub.uploads
 
@@ -154,7 +168,7 @@ def test_a_clip_taken_out_here_leaves_the_repository_but_not_its_history(hub, fo
 
 def test_a_cut_upload_goes_on_where_it_stopped(hub, folder, waits):
     hub.cut = {client.digest(folder / "b.mp4")}
-    with pytest.raises(HubError, match="cannot be reached .* same command again: it goes on"):
+    with pytest.raises(HubError, match=r"cannot be reached .* same command again: it goes on"):
         push(folder)
     whole = dict(hub.uploads)
     assert whole
@@ -179,7 +193,10 @@ def test_what_others_changed_is_never_undone_unasked(hub, folder, tmp_path):
         data.pull("me/rallies", folder)
     assert len(labels.read_table(folder / "a.parquet")[0]) == 2
     push(folder, replace=True)
-    assert hub.dataset("me/rallies").commits[-1][1]["labels/train/a.parquet"].data == (folder / "a.parquet").read_bytes()
+    assert (
+        hub.dataset("me/rallies").commits[-1][1]["labels/train/a.parquet"].data
+        == (folder / "a.parquet").read_bytes()
+    )
 
 
 def test_a_push_that_another_overtakes_is_refused(hub, folder):
@@ -236,7 +253,7 @@ def test_a_private_repository_stays_so(hub, folder, tmp_path, monkeypatch):
     push(folder, private=True)
     assert hub.dataset("me/rallies").private
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(HubError, match="not found, or private: .*hf auth login"):
+    with pytest.raises(HubError, match=r"not found, or private: .*hf auth login"):
         data.pull("me/rallies", tmp_path / "out")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub.dataset("me/rallies").private = False
@@ -254,7 +271,9 @@ def test_too_many_requests_are_waited_for_as_long_as_the_hub_asks(hub, folder, t
 
 def test_a_hub_that_goes_on_refusing_is_given_up(hub, folder, waits):
     hub.refused["repos/create"] = [429, {"Retry-After": "60"}, 99]
-    with pytest.raises(HubError, match="too many requests for the Hub; wait 60 s, then give the same command"):
+    with pytest.raises(
+        HubError, match="too many requests for the Hub; wait 60 s, then give the same command"
+    ):
         push(folder)
     assert waits == [60] * (client.TRIES - 1)
     hub.refused["repos/create"] = [429, {"Retry-After": "3600"}, 99]
@@ -296,7 +315,7 @@ def test_a_disk_that_fills_leaves_the_old_state_and_can_be_taken_up(hub, folder,
             data.pull("me/rallies", out)
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))
-        with pytest.raises(WriteError, match="0.0 MB are free: free some space"):
+        with pytest.raises(WriteError, match=r"0\.0 MB are free: free some space"):
             data.pull("me/rallies", out)
     assert {name: content for name, content in contents(out).items() if not name.startswith(".hub")} == {
         name: content for name, content in before.items() if not name.startswith(".hub")
@@ -317,7 +336,7 @@ def test_local_files_that_never_came_from_the_hub_are_not_written_over(hub, fold
 
 @pytest.mark.parametrize("name", ["rallies", "me/ra/llies", "me/ra llies"])
 def test_a_wrong_name_or_repository_is_told(hub, folder, tmp_path, name):
-    with pytest.raises((UsageError, HubError), match="give owner/name|not found|check the name"):
+    with pytest.raises((UsageError, HubError), match=r"give owner/name|not found|check the name"):
         data.pull(name, tmp_path / "out")
 
 
@@ -329,7 +348,13 @@ def test_a_repository_of_something_else_is_told(hub, folder, tmp_path):
 
 
 def test_names_from_the_hub_cannot_leave_the_folder():
-    names = ["clips/train/../../x.mp4", "labels/train/a/b.parquet", "clips/train/.x.mp4", "labels/val/x.exe", "/etc/x"]
+    names = [
+        "clips/train/../../x.mp4",
+        "labels/train/a/b.parquet",
+        "clips/train/.x.mp4",
+        "labels/val/x.exe",
+        "/etc/x",
+    ]
     assert layout.local_names(names) == {}
     with pytest.raises(ShuttleError, match="would get the same name"):
         layout.local_names(["clips/train/a.mp4", "clips/val/a.mp4"])
@@ -353,7 +378,10 @@ def model(tmp_path):
     )
     networks.save(networks.build(spec), tmp_path / "best")
     score = {"grid512_4px": 0.81234}
-    facts = {"training": {"judged on": "6 clips"}, "free_running": {"smart": {"accuracy": score, "f1": score}}}
+    facts = {
+        "training": {"judged on": "6 clips"},
+        "free_running": {"smart": {"accuracy": score, "f1": score}},
+    }
     (tmp_path / "best" / "metrics.json").write_text(json.dumps(facts))
     (tmp_path / "best" / "README.md").write_text("# stage2_v8\n\n## Limits\n")
     (tmp_path / "best" / "last.pt").write_bytes(b"optimizer state")
@@ -386,7 +414,7 @@ def test_damaged_weights_are_not_kept(hub, model, tmp_path):
 
 
 def test_a_folder_without_weights_and_a_missing_licence_are_refused(hub, model, tmp_path):
-    with pytest.raises(UsageError, match="no model.safetensors there"):
+    with pytest.raises(UsageError, match=r"no model\.safetensors there"):
         weights.push("me/shuttle", [tmp_path], "mit")
     with pytest.raises(UsageError, match="nothing is pushed without a licence"):
         weights.push("me/shuttle", [model], None)
@@ -403,7 +431,10 @@ def github(hub, monkeypatch, folder):
     repo = hub.repos["github", "alenzenx/TrackNetV3"] = Repo()
     files = {"README.md": b"x", "raw_data2/00001.csv": text.encode()}
     for name in ("00001", "00008", "99999"):
-        files |= {f"raw_data/{name}.csv": text.encode(), f"raw_data/{name}.mp4": (folder / "a.mp4").read_bytes()}
+        files |= {
+            f"raw_data/{name}.csv": text.encode(),
+            f"raw_data/{name}.mp4": (folder / "a.mp4").read_bytes(),
+        }
     return repo.commit({path: Blob(content, False) for path, content in files.items()})
 
 
@@ -418,6 +449,7 @@ def test_tracknetv3_is_fetched_verified_and_divided_by_venue(hub, github, tmp_pa
     assert splits.read(out)["00001"] == ("Kuala Lumpur", "val")
     assert splits.read(out)["99999"] == ("unknown", "train")
     assert hub.served["raw_data/00001.mp4"] == 1
+    assert not hub.trusted, "GitHub was sent a token of the Hub"
     assert clips.load_dataset(out)[0].table["x_px"][0] == 32.0
 
 
@@ -438,7 +470,9 @@ def test_racketvision_is_fetched_from_the_hub_without_the_other_sports(hub, fold
     out = tmp_path / "out"
     imported = public.fetch("racketvision", out)
     assert {clip.name: clip.split for clip in imported} == {
-        "match1_000": "test", "match1_001": "test", "match2_000": "train",
+        "match1_000": "test",
+        "match1_001": "test",
+        "match2_000": "train",
     }
     assert not [path for path in hub.served if "tennis" in path or "coco" in path]
     assert clips.load_dataset(out)[0].table["frame"].tolist() == [2]

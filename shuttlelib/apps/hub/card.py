@@ -19,11 +19,11 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 
 CONVENTION = """## Labels
 
-One row a labelled frame: `frame` (from 0), `visible`, `x_px`, `y_px`, `origin` (where the label came from), `flags`
-(what importing and cleanup noticed, joined by `;`). The point is the shuttle's head (cork) in continuous image
-coordinates at native resolution: the left and top edges are 0, the centre of the top-left pixel is (0.5, 0.5). It is
-empty where the shuttle is not visible. A frame without a row is unlabelled, which is not the same as invisible.
-Splits are by venue, never by frame: frames of one venue are near-copies."""
+One row a labelled frame: `frame` (from 0), `visible`, `x_px`, `y_px`, `origin` (where the label came from),
+`flags` (what importing and cleanup noticed, joined by `;`). The point is the shuttle's head (cork) in
+continuous image coordinates at native resolution: the left and top edges are 0, the centre of the top-left
+pixel is (0.5, 0.5). It is empty where the shuttle is not visible. A frame without a row is unlabelled, which
+is not the same as invisible. Splits are by venue, never by frame: frames of one venue are near-copies."""
 
 
 def check_licence(licence: str | None) -> str:
@@ -35,14 +35,14 @@ def check_licence(licence: str | None) -> str:
     text = (licence or "").strip().lower()
     if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", text):
         raise UsageError(
-            f"--licence {licence or '(none)'}: nothing is pushed without a licence: give one that the Hub knows, like "
-            "cc-by-4.0, cc-by-nc-4.0, mit or other; you need the right to publish the pictures"
+            f"--licence {licence or '(none)'}: nothing is pushed without a licence: give one that the Hub "
+            "knows, like cc-by-4.0, mit or other; you need the right to publish the pictures"
         )
     return text
 
 
 def dataset_card(repo: str, dataset: Sequence[Clip], data_dir: Path, licence: str) -> str:
-    """README.md of a data set: what, how many, venues, label convention, known faults, licence, how to read it."""
+    """README.md of a data set: what, how many, venues, label convention, known faults, licence, its use."""
     table = clips.stats(dataset)
     labelled = int(table["labelled"].sum())
     used = [name for name in SPLITS if name in set(table["split"])]
@@ -63,8 +63,8 @@ def dataset_card(repo: str, dataset: Sequence[Clip], data_dir: Path, licence: st
 
 # {repo.rpartition("/")[2]}
 
-Badminton rallies with the place of the shuttle in every labelled frame: {len(dataset)} clips, {labelled:,} labelled
-frames of which {seen:,} show the shuttle, {table["venue"].nunique()} venues; {sizes}.
+Badminton rallies with the place of the shuttle in every labelled frame: {len(dataset)} clips,
+{labelled:,} labelled frames of which {seen:,} show the shuttle, {table["venue"].nunique()} venues; {sizes}.
 
 | split | venue | clips | frames | labelled | visible |
 |---|---|---|---|---|---|
@@ -85,12 +85,12 @@ shuttle data pull {repo} --out data/{repo.rpartition("/")[2]}
 brings clips, canonical tables and splits, and notes the commit for the runs that use them. Or stream it:
 
 ```python
-from datasets import Video, load_dataset
+from datasets import load_dataset
 
 rallies = load_dataset("{repo}", split="{SPLITS[used[0]]}", streaming=True)
-rallies = rallies.cast_column("video", Video(decode=False))  # leave this out to decode with torchcodec
+rallies = rallies.decode(False)  # videos as addresses; without this line torchcodec decodes them
 rally = next(iter(rallies))
-print(rally["clip"], rally["venue"], len(rally["frame"]), rally["x_px"][:5])
+print(rally["video"]["path"], rally["venue"], rally["frame"][:5], rally["x_px"][:5], rally["y_px"][:5])
 ```
 
 Data hash {clips.data_hash(dataset)}.
@@ -160,7 +160,7 @@ def _results(folder: Path) -> list[EvalResult]:
             dataset_type="badminton-rallies",
             dataset_name=judged,
             metric_type=metric,
-            metric_name=f"{metric} at 4 px of a 512x288 grid, free-running, tracked with its pair ({folder.name})",
+            metric_name=f"{metric} at 4 px of a 512x288 grid, free-running with its pair ({folder.name})",
             metric_value=round(float(value), 4),
         )
         for metric, value in values.items()
@@ -193,13 +193,10 @@ def _faults(dataset: Sequence[Clip], data_dir: Path) -> str:
     if audit.empty:
         return f"{how} Nothing was found. Not looked for: labels that are plausible and wrong."
     unlabelled = sum(clip.info.frame_count - clip.table["frame"].nunique() for clip in dataset)
-    meaning = {
-        check.name: check.find.__doc__.splitlines()[0] for check in cleanup.CHECKS if check.find.__doc__
-    }
-    groups = audit.groupby(["check", "action"], sort=True)
-    lines = [
-        f"| {c} | {meaning.get(str(c), '')} | {len(rows)} | {rows['clip'].nunique()} | {a} |"
-        for (c, a), rows in groups
-    ]
+    meaning = {check.name: (check.find.__doc__ or "").partition("\n")[0] for check in cleanup.CHECKS}
+    lines = []
+    for (check, action), rows in audit.groupby(["check", "action"], sort=True):
+        what = meaning.get(str(check), "")
+        lines.append(f"| {check} | {what} | {len(rows)} | {rows['clip'].nunique()} | {action} |")
     table = "\n".join(["| check | what | rows | clips | done |", "|---|---|---|---|---|", *lines])
     return f"{how} Frames without a label: {max(unlabelled, 0):,}.\n\n{table}"

@@ -31,6 +31,7 @@ Tree = dict[str, RepoFile]  # path in the repository to its entry
 T = TypeVar("T")
 
 TRIES, LONGEST_WAIT_S = 4, 900
+NETWORK = ("httpx", "httpx2", "hf_xet")  # packages whose errors are about the way to the Hub
 LOGIN = "run `hf auth login`, or set HF_TOKEN (make a token at huggingface.co/settings/tokens)"
 AGAIN = "give the same command again: it goes on where it stopped"
 
@@ -149,7 +150,7 @@ def _explain(repo: str, error: Exception) -> str | None:
     refused = _http_error(error)
     if refused is not None:
         return _explain_status(repo, refused)
-    if any(base.__module__.partition(".")[0] in ("httpx", "httpx2") for base in _chain_types(error)):
+    if any(base.__module__.partition(".")[0] in NETWORK for base in _chain_types(error)):
         return (
             f"{repo}: {api().endpoint} cannot be reached ({_root(error)}); check the connection and {AGAIN}"
         )
@@ -159,8 +160,12 @@ def _explain(repo: str, error: Exception) -> str | None:
 def _explain_status(repo: str, error: HfHubHTTPError) -> str:
     status = error.response.status_code
     said = f" ({error.server_message})" if error.server_message else ""
+    if repo.startswith("github.com/"):
+        return f"{repo}: GitHub answers with status {status}{said}; check --revision, or wait an hour and {AGAIN}"
     if isinstance(error, GatedRepoError):
-        return f"{repo}: its owner asks you to accept terms first: open its page on the Hub, then log in ({LOGIN})"
+        return (
+            f"{repo}: its owner asks you to accept terms first, on its page on the Hub; then log in: {LOGIN}"
+        )
     if isinstance(error, RevisionNotFoundError):
         return f"{repo}: has no such revision; give a branch, a tag or a commit hash"
     if status == 429:

@@ -39,7 +39,6 @@ def push(
         )
         moved = transfer.upload(repo, "dataset", stage, layout.OWN, private, replace, base)
         files = {path.relative_to(data_dir).as_posix(): client.digest(path) for path in used}
-        files["splits.csv"] = client.digest(stage / "splits.csv")
     if (data_dir / "splits.csv").is_file():
         files["splits.csv"] = client.digest(data_dir / "splits.csv")
     transfer.write_record(data_dir, repo, moved.revision, files)
@@ -64,8 +63,8 @@ def pull(repo: str, out: str | Path, revision: str | None = None) -> Moved:
     tables = [name for name in wanted if name.endswith(".parquet")]
     if not tables:
         raise HubError(
-            f"{repo}@{commit[:12]}: holds no labels/<split>/<clip>.parquet, so `shuttle data push` did not make it; "
-            "download it and run `shuttle data import`"
+            f"{repo}@{commit[:12]}: no labels/<split>/*.parquet there, so `shuttle data push` did not make "
+            "it: download it and run `shuttle data import`"
         )
     stems = {Path(name).stem for name in wanted if not name.endswith((".parquet", ".csv"))}
     bare = [name for name in tables if Path(name).stem not in stems]

@@ -2,7 +2,7 @@
 
     README.md                        the card, with the splits for `datasets`
     clips/<split>/<clip>.mp4         the videos, and beside them
-    clips/<split>/metadata.parquet   a row a clip: its facts and its labels as lists (a VideoFolder: it streams)
+    clips/<split>/metadata.parquet   a row a clip: its facts, its labels as lists (a VideoFolder: it streams)
     labels/<split>/<clip>.parquet    the canonical tables, byte for byte
     splits.csv, audit.csv            venues, and what cleanup found
 

@@ -1,12 +1,13 @@
 """Public data sets by name: licence first, then download, verify, import; behind `shuttle data fetch`.
 
-Facts of each set with their source stand in `SETS`. Files are pinned by commit, and compared with the hash that
-the host promises.
+Facts of each set with their source stand in `SETS`. Files are pinned by commit, and compared with the hash
+that the host promises.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from huggingface_hub.utils import get_session, hf_raise_for_status
@@ -18,8 +19,8 @@ from shuttlelib.apps.hub.client import HubError
 from shuttlelib.clips import Clip
 from shuttlelib.errors import UsageError
 from shuttlelib.files import atomic_write, writing
-from shuttlelib.labels import LabelError
 
+INFO = tuple(f"info/{name}.json" for name in splits.NAMES)  # of RacketVision
 GITHUB_API, GITHUB_RAW = "https://api.github.com", "https://raw.githubusercontent.com"
 
 
@@ -72,14 +73,13 @@ def fetch(name: str, out: str | Path, source: Path | None = None, revision: str 
         LabelError: the files are not laid out as expected.
     """
     chosen, out = _get(name), Path(out)
-    if source is None and chosen.fetch is None:
-        raise UsageError(
-            f"{name}: its host lets only a person with a browser download it: open {chosen.page}, unpack the set, then "
-            f"shuttle data fetch {name} --source FOLDER --out {out}"
-        )
-    if source is None and chosen.fetch is not None:
+    if source is None:
+        if chosen.fetch is None:
+            raise UsageError(
+                f"{name}: its host wants a person with a browser: open {chosen.page}, unpack the set, then "
+                f"shuttle data fetch {name} --source FOLDER --out {out}"
+            )
         source = chosen.fetch(revision or chosen.revision, out / "source")
-    assert source is not None
     imported = clips.import_folder(source, out)
     if name == "tracknetv3":
         imported = _name_venues(out)
@@ -122,8 +122,10 @@ def _from_github(repo: str, folder: str) -> Callable[[str, Path], Path]:
     return fetch_folder
 
 
-def _get_url(url: str):  # type: ignore[no-untyped-def]  # the client's response, whose package changes its name
-    def get():  # type: ignore[no-untyped-def]
+def _get_url(url: str) -> Any:
+    """The response of the client's HTTP library, whose name changes with its release."""
+
+    def get() -> Any:
         response = get_session().get(url)
         hf_raise_for_status(response)
         return response
@@ -158,8 +160,6 @@ def _badminton(path: str) -> bool:
     return part != path and (part.startswith("videos/") or ball or part in INFO)
 
 
-INFO = tuple(f"info/{name}.json" for name in splits.NAMES)
-
 # Where each rally was played, by looking at it: the source does not say. Splits are this project's, by venue.
 TRACKNETV3_VENUES = {
     "Kuala Lumpur": "00001 00029",
@@ -183,10 +183,7 @@ def _name_venues(out: Path) -> list[Clip]:
     }
     places = splits.read(out)
     splits.write(out, {clip: known.get(clip, place) for clip, place in places.items()})
-    dataset = clips.load_dataset(out, raw=True)
-    if not dataset:
-        raise LabelError(f"{out}: nothing was imported")
-    return dataset
+    return clips.load_dataset(out, raw=True)
 
 
 SETS = {
@@ -205,7 +202,7 @@ SETS = {
         credit="Sun et al., TrackNetV2: Efficient Shuttlecock Tracking Network, 2020",
     ),
     "racketvision": PublicSet(
-        title="RacketVision, badminton part: 1920x1080 clips, a fifth of the frames labelled, splits by match",
+        title="RacketVision, badminton part: 1920x1080 clips, a fifth of the frames labelled",
         licence="mit (the card of the data set)",
         page="https://huggingface.co/datasets/linfeng302/RacketVision",
         credit="Dong et al., RacketVision, AAAI 2026 (arXiv 2511.17045)",

@@ -166,8 +166,8 @@ def download(repo: str, kind: Kind, revision: str, wanted: Mapping[str, str], tr
         edited = [n for n in [*needed, *gone] if (out / n).is_file() and client.digest(out / n) != old.get(n)]
         if edited:
             raise HubError(
-                f"{out}: {_some(edited)} changed here since the last pull, and {repo}@{revision[:12]} holds something "
-                "else: push first, or pull into another folder"
+                f"{out}: {_some(edited)} changed here since the last pull, and {repo}@{revision[:12]} holds "
+                "something else: push first, or pull into another folder"
             )
         stage = out / ".hub" / revision
         fetch(repo, kind, revision, {path: tree[path] for path in needed.values()}, stage)
@@ -236,8 +236,8 @@ def _refuse_to_undo(repo: str, start: str, known: Tree, there: Tree, touched: se
     undone = sorted(name for name in touched if blob(there, name) != blob(known, name))
     if undone:
         raise HubError(
-            f"{repo}: {_some(undone)} changed there (now at {start[:12]}) and this folder never pulled that: pull "
-            "into another folder and compare, or give --replace (the history of the repository keeps the old state)"
+            f"{repo}: {_some(undone)} changed there (now at {start[:12]}), which this folder never pulled: "
+            "pull into another folder and compare, or give --replace (its history keeps the old state)"
         )
 
 

@@ -1,4 +1,4 @@
-"""`shuttle models push` and `shuttle models pull`: weights to a repository of the Hub and back, by safetensors."""
+"""`shuttle models push` and `shuttle models pull`: weights to the Hub and back, as safetensors."""
 
 import json
 import re
