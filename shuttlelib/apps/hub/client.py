@@ -161,7 +161,7 @@ def _explain_status(repo: str, error: HfHubHTTPError) -> str:
     status = error.response.status_code
     said = f" ({error.server_message})" if error.server_message else ""
     if repo.startswith("github.com/"):
-        return f"{repo}: GitHub answers with status {status}{said}; check --revision, or wait an hour and {AGAIN}"
+        return f"{repo}: GitHub answers with status {status}{said}; check --revision, or wait an hour"
     if isinstance(error, GatedRepoError):
         return (
             f"{repo}: its owner asks you to accept terms first, on its page on the Hub; then log in: {LOGIN}"
