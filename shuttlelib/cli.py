@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shuttlelib import cli_mine, cli_train
+from shuttlelib import cli_hub, cli_mine, cli_train
 from shuttlelib.cli_data import Folder, data_app, parse_size
 from shuttlelib.errors import ShuttleError, UsageError
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(cli_train.versions_app, name="versions")
+app.add_typer(cli_hub.models_app, name="models")
 app.command(epilog="Example: shuttle run --profile quick --out runs/first")(cli_train.run)
 app.command(
     epilog="Example: shuttle train --version stage2_v8 --data data/rallies --data data/rendered --out runs/s2"

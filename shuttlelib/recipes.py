@@ -27,6 +27,7 @@ from shuttlelib import (
     networks,
     paths,
     profiles,
+    runs,
     runtime,
     splits,
     synth,
@@ -142,7 +143,7 @@ def train_version(
         config: fields of `TrainConfig` that differ from the version's own schedule.
 
     Returns:
-        What `train.fit` returns, with version and data hash.
+        What `train.fit` returns, with version, data hash and, where known, the data's revision on the Hub.
     """
     spec = resolve(name, **(spec_overrides or {}))
     dataset = load_data(data_dirs)
@@ -156,7 +157,9 @@ def train_version(
         samples.weights,
         init,
     )
-    return {"version": name, "data_hash": clips.data_hash(dataset), **result}
+    revision = runs.data_revision(data_dirs)
+    data = {"data_hash": clips.data_hash(dataset), **({"data_revision": revision} if revision else {})}
+    return {"version": name, **data, **result}
 
 
 def mine_round(
