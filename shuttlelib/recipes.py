@@ -31,6 +31,7 @@ from shuttlelib import (
     synth,
     tracking,
     train,
+    video,
 )
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
@@ -112,11 +113,23 @@ def open_samples(
     }
     false = None
     if spec.stage == 2 and stage1 is not None:
-        finder = networks.load(stage1, device())
-        wholes = cache.open_caches(clips.split(dataset, "train"), cache_dir, finder.net.spec.input_hw)
-        false = mining.distractors(finder, wholes, device=device())
+        false = _false_places(stage1, clips.split(dataset, "train"), cache_dir)
     augmented = Samples(caches["train"], spec, train.augmentation(spec), seed, distractors=false)
     return Splits(augmented, Samples(caches["val"], spec), mixing_weights(augmented, spec.rendered_share))
+
+
+def _false_places(stage1: Path, dataset: list[Clip], cache_dir: Path) -> dict[str, np.ndarray]:
+    """`mining.distractors` of a stage-1 version, kept beside the decoded frames: many rows ask for the same."""
+    weights = video.sha256(stage1 / "model.safetensors")
+    path = cache_dir / f"false-{weights[:16]}-{clips.data_hash(dataset)}.npz"
+    if not path.is_file():
+        finder = networks.load(stage1, device())
+        wholes = cache.open_caches(dataset, cache_dir, finder.net.spec.input_hw)
+        found = mining.distractors(finder, wholes, device=device())
+        with atomic_write(path) as temp, temp.open("wb") as file:
+            np.savez(file, **found)
+    with np.load(path) as stored:
+        return dict(stored)
 
 
 def train_version(
@@ -134,16 +147,37 @@ def train_version(
 
     Args:
         data_dirs: real and rendered folders alike; their splits are joined.
+        spec_overrides: e.g. {"pretrained": False} where the Hub cannot be reached.
+        init, stage1, config: see `train_on`.
+
+    Returns:
+        What `train_on` returns.
+    """
+    spec = resolve(name, **(spec_overrides or {}))
+    return train_on(spec, load_data(data_dirs), run_dir, cache_dir, seed, init, stage1, **config)
+
+
+def train_on(
+    spec: Spec,
+    dataset: list[Clip],
+    run_dir: Path,
+    cache_dir: Path,
+    seed: int = 0,
+    init: Path | None = None,
+    stage1: Path | None = None,
+    **config: Any,
+) -> dict[str, Any]:
+    """Train a version on clips; `run_dir/best` holds the result.
+
+    Args:
+        dataset: clips of both splits.
         init: model folder to start from.
         stage1: see `open_samples`.
-        spec_overrides: e.g. {"pretrained": False} where the Hub cannot be reached.
         config: fields of `TrainConfig` that differ from the version's own schedule.
 
     Returns:
         What `train.fit` returns, with version and data hash.
     """
-    spec = resolve(name, **(spec_overrides or {}))
-    dataset = load_data(data_dirs)
     samples = open_samples(spec, dataset, Path(cache_dir), seed, stage1)
     result = train.fit(
         spec,
@@ -154,7 +188,7 @@ def train_version(
         samples.weights,
         init,
     )
-    return {"version": name, "data_hash": clips.data_hash(dataset), **result}
+    return {"version": spec.name, "data_hash": clips.data_hash(dataset), **result}
 
 
 def mine_round(
