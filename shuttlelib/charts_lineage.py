@@ -124,7 +124,7 @@ def accuracy_over_time(histories: Mapping[str, pd.DataFrame], hardware: str = ""
 def accuracy_against_latency(
     rows: Mapping[str, Mapping[str, Any]], measure: str = "accuracy", hardware: str = ""
 ) -> Figure:
-    """Accuracy against the time of one look: up and to the left is better; rows that nothing beats are ringed.
+    """Accuracy against the time of one look: up and to the left is better, what nothing beats is ringed.
 
     Args:
         rows: by name, with `latency_ms` and `measure`; those without either are left out.
@@ -155,6 +155,32 @@ def accuracy_against_latency(
     _plain(axis, "ringed: no row of its kind is both faster and better")
     if present:
         axis.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def loss_against_noise(sweeps: Mapping[str, pd.DataFrame]) -> Figure:
+    """Validation loss over the noise put on the frames, one line a row, as multiples of its loss without any.
+
+    Args:
+        sweeps: `measures.noise_sweep` by name: level and loss.
+    """
+    figure, axes = new_figure(1, 1, (6.4, 3.8))
+    axis = axes[0, 0]
+    for i, (name, table) in enumerate(sweeps.items()):
+        losses = table.groupby("level")["loss"].mean()
+        axis.plot(
+            losses.index,
+            losses / losses.loc[0.0],
+            color=CYCLE[i % len(CYCLE)],
+            marker="o",
+            lw=1.8,
+            label=name,
+        )
+    axis.axhline(1, color=GREY, lw=1, ls=":")
+    axis.set(ylim=(0, None), xlabel="noise on the frames (standard deviation, share of the range)")
+    axis.set_ylabel("val loss, times that without noise")
+    _plain(axis, "")
+    axis.legend(frameon=False, fontsize=9)
     return figure
 
 
@@ -214,7 +240,13 @@ def _names(axis: Axes, points: Mapping[str, tuple[float, float]]) -> None:
             lift += 0.05 * (span or 1)
         placed.append((x, y + lift))
         axis.annotate(
-            name, (x, y + lift), xytext=(8, 0), textcoords="offset points", va="center", fontsize=8, color=BLACK
+            name,
+            (x, y + lift),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=BLACK,
         )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from shuttlelib import clips, networks, recipes, runs, timebox
+from shuttlelib import clips, networks, recipes, timebox
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.files import atomic_write
@@ -129,14 +129,6 @@ def time_to_accuracy(
     return {f"{level:g}": float(s.iloc[0]) if len(s) else None for level, s in first.items()}
 
 
-def hardware() -> str:
-    """What trains here, by name."""
-    if recipes.device() == "cuda":
-        return torch.cuda.get_device_name()
-    threads = torch.get_num_threads()
-    return f"{runs.environment()['cpu']}, {threads} thread{'s'[: threads != 1]}"
-
-
 def starting_weights(spec: Spec, wanted: bool) -> str:
     """Which weights a row can start from here: "ImageNet", or "scratch" and why."""
     if not (spec.pretrained and wanted):
@@ -196,7 +188,7 @@ def _attempt(
     rmtree(folder / "checkpoints")  # gigabytes over all rows, and `row.json` says that it is done
     parameters = sum(weight.numel() for weight in networks.load(folder / "best").net.parameters())
     facts = {"parameters": parameters, "start": planned["start"], "batch": budget.batch}
-    return {**result, **facts, "hardware": hardware()}
+    return {**result, **facts}
 
 
 def _lean(spec: Spec, start: str, budget: Budget) -> Spec:
@@ -212,10 +204,13 @@ def _lean(spec: Spec, start: str, budget: Budget) -> Spec:
 
 def _claim(path: Path, mine: dict[str, Any]) -> None:
     held = timebox.once(path, lambda: mine)
-    other = [f"{key} {held.get(key)!r} (now {value!r})" for key, value in mine.items() if held.get(key) != value]
+    other = [
+        f"{key} {held.get(key)!r} (now {value!r})" for key, value in mine.items() if held.get(key) != value
+    ]
     if other:
         raise ShuttleError(
-            f"{path.parent}: holds a lineage of another {', '.join(other)}; choose another folder or delete it"
+            f"{path.parent}: holds a lineage of another {', '.join(other)}; "
+            "choose another folder or delete it"
         )
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Subset
 
 from shuttlelib.geometry import CANONICAL_HW, GRID512_HW
 from shuttlelib.losses import training_loss
-from shuttlelib.networks import Prediction, ShuttleNet
+from shuttlelib.prediction import Prediction, ShuttleNet, places
 from shuttlelib.samples import Samples
 from shuttlelib.versions import Spec
 
@@ -43,9 +43,10 @@ def judge(
         noise: standard deviation of further Gaussian noise on every frame, fraction of the range.
 
     Returns:
-        One row a sample: clip, frame, visible (in the input), said (visible), error_px (best place to the
-        head, px of the 512x288 grid, nan where there is none), spread_px (mean distance between the places
-        of a row with several, else nan), loss, right (placed within 4 px and said, or neither).
+        One row a sample: clip, frame, visible (in the input), said (visible), true_x, true_y and error_px (of
+        the best place; px of the 512x288 grid, nan where there is no head), spread_px (mean distance
+        between the places of a row with several, else nan), loss, right (placed within 4 px and said, or
+        neither).
     """
     picks = np.linspace(0, len(samples) - 1, min(at_most, len(samples))).round().astype(int)
     generator = torch.Generator().manual_seed(0)
@@ -55,9 +56,9 @@ def judge(
         prediction = net(frames.to(device), item["history"].to(device))
         parts.append(_judged(net, prediction, {k: v.to(device) for k, v in item.items()}))
     table = pd.concat(parts, ignore_index=True)
-    places = [samples.index[int(n)] for n in table.pop("index")]
-    table.insert(0, "clip", [samples.caches[c].clip.name for c, _ in places])
-    table.insert(1, "frame", [frame for _, frame in places])
+    origins = [samples.index[int(n)] for n in table.pop("index")]
+    table.insert(0, "clip", [samples.caches[c].clip.name for c, _ in origins])
+    table.insert(1, "frame", [frame for _, frame in origins])
     return table
 
 
@@ -84,18 +85,18 @@ def interval(
     """
     rng = np.random.default_rng(seed)
     names = sorted(set().union(*(set(table["clip"]) for table in tables)))
-    groups = [{name: part for name, part in table.groupby("clip")} for table in tables]
+    where = [table.reset_index(drop=True).groupby("clip").indices for table in tables]
     drawn = []
-    for _ in range(RESAMPLES if len(tables[0]) else 0):
+    for _ in range(RESAMPLES if all(map(len, tables)) else 0):
         if len(names) < FEW_CLIPS:
-            again = [table.iloc[rng.integers(len(table), size=len(table))] for table in tables]
+            picks = [rng.integers(len(table), size=len(table)) for table in tables]
         else:
             chosen = [names[i] for i in rng.integers(len(names), size=len(names))]
-            parts = [[group[name] for name in chosen if name in group] for group in groups]
+            parts = [[at[name] for name in chosen if name in at] for at in where]
             if not all(parts):
                 continue
-            again = [pd.concat(part) for part in parts]
-        drawn.append(statistic(*again))
+            picks = [np.concatenate(part) for part in parts]
+        drawn.append(statistic(*(table.take(pick) for table, pick in zip(tables, picks))))
     finite = np.array([v for v in drawn if np.isfinite(v)])
     low, high = np.percentile(finite, [2.5, 97.5]) if len(finite) else (np.nan, np.nan)
     return float(statistic(*tables)), float(low), float(high)
@@ -109,6 +110,13 @@ def median_error(table: pd.DataFrame) -> float:
 def accuracy(table: pd.DataFrame) -> float:
     """Share of samples that are right."""
     return float(table["right"].mean())
+
+
+def has_learned(table: pd.DataFrame, share: float = 0.8) -> bool:
+    """Whether a row places the head clearly better than one fixed answer, the median place, would."""
+    seen = table[table["visible"]]
+    fixed = np.hypot(seen["true_x"] - seen["true_x"].median(), seen["true_y"] - seen["true_y"].median())
+    return bool(median_error(seen) < share * fixed.median())
 
 
 def placed_share(table: pd.DataFrame) -> float:
@@ -138,7 +146,8 @@ def _judged(net: ShuttleNet, prediction: Prediction, item: dict[str, Tensor]) ->
     unit = to_grid512(net.spec)
     xy = net.decode(prediction, 1)[0][:, 0].float()
     error = (xy - item["xy"]).norm(dim=1).cpu().numpy() * unit
-    visible = torch.isfinite(item["xy"]).all(1).cpu().numpy()
+    truth = item["xy"].cpu().numpy() * unit
+    visible = np.isfinite(truth).all(1)
     said = (prediction.visible_logit.float() >= 0).cpu().numpy()
     losses = [float(_loss_of(net, prediction, item, i)) for i in range(len(xy))]
     return pd.DataFrame(
@@ -147,6 +156,8 @@ def _judged(net: ShuttleNet, prediction: Prediction, item: dict[str, Tensor]) ->
             "visible": visible,
             "said": said,
             "error_px": error,
+            "true_x": truth[:, 0],
+            "true_y": truth[:, 1],
             "spread_px": _spread(net, prediction, len(xy)) * unit,
             "loss": losses,
             "right": np.where(visible, said & (np.nan_to_num(error, nan=np.inf) <= TOLERANCE_PX), ~said),
@@ -155,16 +166,14 @@ def _judged(net: ShuttleNet, prediction: Prediction, item: dict[str, Tensor]) ->
 
 
 def _loss_of(net: ShuttleNet, prediction: Prediction, item: dict[str, Tensor], i: int) -> Tensor:
-    alone = Prediction(*(None if part is None else part[i : i + 1] for part in prediction))
-    return training_loss(net.spec, alone, item["xy"][i : i + 1])["loss"]
+    alone = Prediction(*(part[i : i + 1] for part in prediction))
+    return training_loss(net.spec, alone, item["xy"][i : i + 1], item["history"][i : i + 1])["loss"]
 
 
 def _spread(net: ShuttleNet, prediction: Prediction, count: int) -> np.ndarray:
     """Mean distance between the places of a row that gives several, input px."""
-    points = getattr(prediction, "points", None)
-    if points is None or points.shape[1] < 2:
+    n = net.spec.points
+    if n < 2:
         return np.full(count, np.nan)
-    h, w = net.spec.input_hw
-    places = points.float() * points.new_tensor((w, h), dtype=torch.float32)
-    n = places.shape[1]
-    return (torch.cdist(places, places).sum((1, 2)) / (n * (n - 1))).cpu().numpy()
+    found = places(net.spec, prediction).float()
+    return (torch.cdist(found, found).sum((1, 2)) / (n * (n - 1))).cpu().numpy()

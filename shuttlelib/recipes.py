@@ -26,6 +26,7 @@ from shuttlelib import (
     networks,
     paths,
     profiles,
+    runs,
     runtime,
     splits,
     synth,
@@ -99,6 +100,14 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def hardware() -> str:
+    """What trains here, by name."""
+    if device() == "cuda":
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"{runs.environment()['cpu']}, {threads} thread{'s'[: threads != 1]}"
+
+
 def open_samples(
     spec: Spec, dataset: list[Clip], cache_dir: Path, seed: int = 0, stage1: Path | None = None
 ) -> Splits:
@@ -119,7 +128,7 @@ def open_samples(
 
 
 def _false_places(stage1: Path, dataset: list[Clip], cache_dir: Path) -> dict[str, np.ndarray]:
-    """`mining.distractors` of a stage-1 version, kept beside the decoded frames: many rows ask for the same."""
+    """`mining.distractors` of a stage-1 version, kept beside the decoded frames: many rows ask for it."""
     weights = video.sha256(stage1 / "model.safetensors")
     path = cache_dir / f"false-{weights[:16]}-{clips.data_hash(dataset)}.npz"
     if not path.is_file():
@@ -176,7 +185,7 @@ def train_on(
         config: fields of `TrainConfig` that differ from the version's own schedule.
 
     Returns:
-        What `train.fit` returns, with version and data hash.
+        What `train.fit` returns, with version, data hash and hardware.
     """
     samples = open_samples(spec, dataset, Path(cache_dir), seed, stage1)
     result = train.fit(
@@ -188,7 +197,12 @@ def train_on(
         samples.weights,
         init,
     )
-    return {"version": spec.name, "data_hash": clips.data_hash(dataset), **result}
+    return {
+        "version": spec.name,
+        "data_hash": clips.data_hash(dataset),
+        "hardware": hardware(),
+        **result,
+    }
 
 
 def mine_round(
