@@ -10,7 +10,6 @@ from shuttlelib.cli_data import Folder
 from shuttlelib.cli_train import named_data, resumable
 from shuttlelib.errors import UsageError
 
-
 Version = Annotated[str, typer.Option(help="Version to ship; the shipped one's if left out.")]
 Data = Annotated[list[Path], typer.Option(**Folder, help="Data folder, real or rendered; repeat for more.")]
 Also = Annotated[list[str] | None, typer.Option(help="NAME=FOLDER: judge the pair on this val split too.")]
