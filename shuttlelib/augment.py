@@ -133,6 +133,8 @@ class Augmentation:
         noise_std, noise: see `FrameNoise`.
         scale: zoom range of the frames; (1, 1) leaves the scale to the crop (stage 2).
         colour: see `SharedColour`.
+        jitter_past: move the past points a little, for versions that look at them; for others they may
+            be targets.
     """
 
     def __init__(
@@ -141,13 +143,15 @@ class Augmentation:
         noise: str = "uniform",
         scale: tuple[float, float] = (1.0, 1.0),
         colour: float = 0.3,
+        jitter_past: bool = True,
     ):
         steps: list[v2.Transform] = [Flip(0.5)]
         if scale != (1.0, 1.0):
             bilinear = v2.InterpolationMode.BILINEAR
             affine = v2.RandomAffine(0, translate=(0.08, 0.08), scale=scale, interpolation=bilinear)
             steps.append(v2.RandomApply([affine], 0.5))
-        steps += [v2.RandomApply([SharedColour(colour)], 0.8), FrameNoise(noise_std, noise), PastJitter()]
+        steps += [v2.RandomApply([SharedColour(colour)], 0.8), FrameNoise(noise_std, noise)]
+        steps += [PastJitter()] if jitter_past else []
         self.pipeline = v2.Compose(steps)
 
     def __call__(self, frames: Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:

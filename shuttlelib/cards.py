@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shuttlelib.files import atomic_write
-from shuttlelib.versions import Spec
+from shuttlelib.spec import Spec
 
 LIMITS = """## Limits
 

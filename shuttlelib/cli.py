@@ -50,7 +50,7 @@ def _shuttle() -> None:
 def track(
     videos: Annotated[list[Path], typer.Argument(help="Video files, any format FFmpeg reads.")],
     out: Annotated[Path, typer.Option(help="Folder for <stem>.csv, <stem>.json and <stem>.mp4.")],
-    mode: Annotated[str, typer.Option(help="smart, fast or calibration.")] = "smart",
+    mode: Annotated[str, typer.Option(help="smart, fast, calibration, or whole: stage 1 alone.")] = "smart",
     backend: Annotated[str, typer.Option(help="auto, onnx, torch or tensorrt.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overlay: Annotated[
@@ -65,7 +65,7 @@ def track(
     from shuttlelib import runtime, tracking
 
     for name, value, known in (
-        ("--mode", mode, tracking.MODES),
+        ("--mode", mode, (*tracking.MODES, tracking.WHOLE)),
         ("--backend", backend, runtime.BACKENDS),
         ("--device", device, runtime.DEVICES),
     ):
@@ -74,7 +74,7 @@ def track(
     tracking.check_stems(videos)
     for video in videos:
         tracking.check_outputs(video, out, overlay)
-    networks = tracking.load_networks(backend, device, threads, models)
+    networks = tracking.load_networks(backend, device, threads, models, mode=mode)
     done: list[dict[str, Any]] = []
     failed = False
     for video in videos:

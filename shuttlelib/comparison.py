@@ -27,7 +27,7 @@ from shuttlelib import (
 )
 from shuttlelib.claims import Row
 from shuttlelib.clips import Clip
-from shuttlelib.versions import Spec
+from shuttlelib.spec import Spec
 
 SWEPT = ("stage2_v4", "stage2_v5")  # rows whose loss is asked for at several noise levels
 ALONE = ("stage1_v4", "stage2_v7")  # late-fused rows whose fusion alone is priced
@@ -133,16 +133,15 @@ def free_running(name: str, model: Path, dataset: list[Clip], out: Path, looks: 
     chosen = _spread(clips.split(dataset, "val"), looks.clips)
     if not chosen:
         return {}
-    backend = runtime.load(model, "torch", recipes.device())
-    card = runtime.read_card(model)
+    backend, mode = runtime.load(model, "torch", recipes.device()), "smart"
     first, second = looks.pair or runtime.default_pair()
     if name in versions.baselines():
-        pair = tracking.Networks(backend, None)
-    elif card["stage"] == 1:
+        pair, mode = tracking.Networks(backend, None), tracking.WHOLE
+    elif runtime.read_card(model)["stage"] == 1:
         pair = tracking.Networks(backend, runtime.load(second))
     else:
         pair = tracking.Networks(runtime.load(first), backend)
-    report = recipes.evaluate_pair(pair, chosen, out)
+    report = recipes.evaluate_pair(pair, chosen, out, mode)
     return {
         "free_accuracy": report["accuracy"]["grid512_4px"],
         "free_accuracy_interval": (report["interval95"]["accuracy"] or {}).get("grid512_4px"),

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import default_collate
 from torchvision.transforms import v2
 
-from shuttlelib import blocks, geometry, labels, networks, paths, runtime, tracking, train, video
+from shuttlelib import geometry, labels, networks, paths, runtime, tracking, train, video
 from shuttlelib.augment import Augmentation
 from shuttlelib.clips import Clip
 from shuttlelib.labels import ClipInfo
@@ -49,7 +49,7 @@ def look(model: networks.Deployed, samples: Samples, draws: Sequence[int | tuple
     p_visible = torch.sigmoid(prediction.visible_logit.float()).cpu().numpy()
     return Looked(
         batch["frames"][:, -1].permute(0, 2, 3, 1).numpy(),
-        blocks.cell_probabilities(prediction.heatmap.float()).cpu().numpy(),
+        model.net.probabilities(prediction).float().cpu().numpy(),
         xy,
         np.where(p_visible[:, None] >= 0.5, xy, np.nan),
         batch["xy"].numpy(),

@@ -21,7 +21,8 @@ from shuttlelib import clips, networks, recipes, timebox
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.files import atomic_write
-from shuttlelib.versions import Spec, resolve
+from shuttlelib.spec import Spec
+from shuttlelib.versions import resolve
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9)
 

@@ -16,7 +16,7 @@ from shuttlelib.geometry import CANONICAL_HW, GRID512_HW
 from shuttlelib.losses import training_loss
 from shuttlelib.prediction import Prediction, ShuttleNet, places
 from shuttlelib.samples import Samples
-from shuttlelib.versions import Spec
+from shuttlelib.spec import Spec
 
 TOLERANCE_PX = 4.0  # on the 512x288 grid
 NOISE_LEVELS = (0.0, 0.005, 0.01, 0.02, 0.04)  # standard deviation, fractions of the range

@@ -38,8 +38,9 @@ from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write
 from shuttlelib.samples import Samples, mixing_weights
+from shuttlelib.spec import Spec
 from shuttlelib.train import TrainConfig
-from shuttlelib.versions import Spec, resolve
+from shuttlelib.versions import resolve
 
 
 @dataclass(frozen=True)

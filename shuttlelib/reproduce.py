@@ -21,7 +21,8 @@ from shuttlelib.comparison import Looks
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.files import atomic_write
 from shuttlelib.lineage_run import Budget, starting_weights
-from shuttlelib.versions import Spec, resolve
+from shuttlelib.spec import Spec
+from shuttlelib.versions import resolve
 
 SHARES = {"stage1": 0.25, "stage2": 0.3, "publish": 0.1, "rows": 0.35}
 FIRST_RENDERED = 0.25  # of a stage's time: rendered rallies alone, where there are others too

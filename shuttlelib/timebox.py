@@ -15,7 +15,7 @@ import pandas as pd
 from shuttlelib import networks, recipes, train
 from shuttlelib.clips import Clip
 from shuttlelib.files import atomic_write
-from shuttlelib.versions import Spec
+from shuttlelib.spec import Spec
 
 SPARE = 0.92  # share of the box that is planned: checkpoints, and a machine that is slower later
 CHECKPOINT_S = 60.0

@@ -19,7 +19,8 @@ from shuttlelib.frames import BASE_FPS, Frame, history_stride
 from shuttlelib.geometry import SizeHW, Window, crop_window, frame_to_window, full_window, window_to_frame
 from shuttlelib.runtime import Backend
 
-MODES = ("smart", "fast", "calibration")
+MODES = ("smart", "fast", "calibration")  # of a pair
+WHOLE = "whole"  # the mode of a stage-1 version alone
 PAST = 30  # rows of history a network may ask for
 _DOUBTS = ("lost", "jump", "turn")  # triggers of a track that was seen until now: many of them mean noise
 
@@ -89,7 +90,7 @@ class Row:
 
 
 class _Found(NamedTuple):
-    """Stage 2's answer at its best crop."""
+    """Stage 2's answer at its best crop, or stage 1's of the whole frame."""
 
     xy_px: np.ndarray  # (2,) native px, a guess when not visible
     probability: float
@@ -100,10 +101,10 @@ class Tracker:
 
     Args:
         stage1: finds the region in the letterboxed whole frame.
-        stage2: places the head in a crop at the canonical scale.
+        stage2: places the head in a crop at the canonical scale; None where `mode` is whole.
         size_hw: of the frames, px.
         fps: of the video.
-        mode: smart, fast or calibration.
+        mode: smart, fast, calibration, or whole: stage 1 alone, on every frame.
         params: thresholds.
         calibration: `{"visible": [a, b], "invisible": [a, b]}`: confidence = sigmoid(a * logit(p) + b) of
             the raw probability p that a row is right; None leaves p as it is.
@@ -113,21 +114,23 @@ class Tracker:
             many rows were withdrawn, and how many inputs each network saw.
 
     Raises:
-        UsageError: no such mode.
+        UsageError: no such mode, or it needs a stage 2.
     """
 
     def __init__(
         self,
         stage1: Backend,
-        stage2: Backend,
+        stage2: Backend | None,
         size_hw: SizeHW,
         fps: float,
         mode: str = "smart",
         params: TrackParams | None = None,
         calibration: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
-        if mode not in MODES:
-            raise UsageError(f"--mode {mode}: choose one of {', '.join(MODES)}")
+        if mode not in (*MODES, WHOLE):
+            raise UsageError(f"--mode {mode}: choose one of {', '.join((*MODES, WHOLE))}")
+        if stage2 is None and mode != WHOLE:
+            raise UsageError(f"--mode {mode}: needs a stage-2 version; give one, or use --mode {WHOLE}")
         self.stage1, self.stage2, self.size_hw, self.fps, self.mode = stage1, stage2, size_hw, fps, mode
         self.params = params or TrackParams()
         self.calibration = dict(calibration or {})
@@ -135,7 +138,8 @@ class Tracker:
         self._stride = history_stride(fps)
         self._per_base = fps / BASE_FPS / self._stride  # steps of one stride to thirtieths of a second
         self._whole = full_window(size_hw, stage1.input_hw)
-        self._frames: deque[Frame] = deque(maxlen=3 * self._stride + 1)
+        past = max(stage1.frames, stage2.frames if stage2 else 0) - 1
+        self._frames: deque[Frame] = deque(maxlen=past * self._stride + 1)
         self._rows: deque[Row] = deque(maxlen=PAST * self._stride)
         self._last_seen: np.ndarray | None = None  # native px
         self._hint: np.ndarray | None = None  # best place of the last calibration, visible or not
@@ -171,7 +175,9 @@ class Tracker:
         """The row of the next frame; a later step may still withdraw it (change it to not visible)."""
         self._frames.append(frame)
         trigger, found = "", None
-        if self.mode == "calibration":
+        if self.mode == WHOLE:
+            found = self._look_at_all()[0]
+        elif self.mode == "calibration":
             trigger = "always"
         elif self._hint is None:
             trigger = "start"
@@ -203,35 +209,44 @@ class Tracker:
 
     def _calibrate(self) -> _Found:
         """Stage 1 on the whole frame, stage 2 on crops around its places; the most visible one wins."""
-        result = self.stage1.run(self._input([self._whole]), self._history([self._whole], self.stage1))
-        self.counts["stage1_inputs"] += 1
-        places = window_to_frame(result.xy[0].astype(np.float64), self._whole)
+        _, places, scores = self._look_at_all()
         radius = self.params.triangle_radius_heights * self.size_hw[0]
         angles = np.deg2rad([-90, 30, 150])
         centers = [places[0] + radius * np.array([math.cos(a), math.sin(a)]) for a in angles]
-        for place, score in zip(places[1:], result.score[0, 1:]):
+        for place, score in zip(places[1:], scores[1:]):
             if len(centers) < self.params.stage1_candidates + 2 and score >= self.params.candidate_min_score:
                 centers.append(place)
         return self._look(centers)
 
+    def _look_at_all(self) -> tuple[_Found, np.ndarray, np.ndarray]:
+        """Stage 1 on the whole frame: its answer, its places (K, 2) native px and their scores (K,)."""
+        windows = [self._whole]
+        result = self.stage1.run(self._input(windows, self.stage1), self._history(windows, self.stage1))
+        self.counts["stage1_inputs"] += 1
+        places = window_to_frame(result.xy[0].astype(np.float64), self._whole)
+        inside = np.clip(places[0], 0, (self.size_hw[1], self.size_hw[0]))
+        return _Found(inside, float(result.visible[0])), places, result.score[0]
+
     def _look(self, centers: list[np.ndarray]) -> _Found:
         """Stage 2 on a crop at each centre, in one batch; the most visible one."""
+        assert self.stage2 is not None  # the modes that come here need one
         side = self.stage2.input_hw[0]
         limit = np.array([self.size_hw[1], self.size_hw[0]], dtype=np.float64)
         windows = [crop_window(np.clip(center, 0, limit), self.size_hw, side) for center in centers]
-        result = self.stage2.run(self._input(windows), self._history(windows, self.stage2))
+        result = self.stage2.run(self._input(windows, self.stage2), self._history(windows, self.stage2))
         self.counts["stage2_inputs"] += len(windows)
         best = int(np.argmax(result.visible))
         xy_px = window_to_frame(result.xy[best, 0].astype(np.float64), windows[best])
         return _Found(np.clip(xy_px, 0, limit), float(result.visible[best]))
 
-    def _input(self, windows: list[Window]) -> np.ndarray:
-        """(B, 4, h, w, 3): the current frame and three past ones through each window, oldest first."""
-        batch = np.empty((len(windows), 4, windows[0].out_h, windows[0].out_w, 3), np.uint8)
-        for back in range(4):
+    def _input(self, windows: list[Window], network: Backend) -> np.ndarray:
+        """(B, T, h, w, 3): the current frame and past ones through each window, oldest first."""
+        count = network.frames
+        batch = np.empty((len(windows), count, windows[0].out_h, windows[0].out_w, 3), np.uint8)
+        for back in range(count):
             frame = self._frames[max(0, len(self._frames) - 1 - self._stride * back)]
             for images, window in zip(batch, windows):
-                images[3 - back] = frame.window(window)
+                images[count - 1 - back] = frame.window(window)
         return batch
 
     def _history(self, windows: list[Window], network: Backend) -> np.ndarray | None:

@@ -120,7 +120,7 @@ class Average(nn.Module):
 def augmentation(spec: Spec) -> Augmentation:
     """The training augmentation of a version; stage 2 gets its scale from the crop itself."""
     scale = STAGE1_SCALE if spec.stage == 1 else (1.0, 1.0)
-    return Augmentation(spec.noise_std, spec.noise, scale)
+    return Augmentation(spec.noise_std, spec.noise, scale, jitter_past=networks.uses_history(spec))
 
 
 def fit(
@@ -216,7 +216,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
         prediction = self.net(batch["frames"], batch["history"])
-        losses = training_loss(self.spec, prediction, batch["xy"])
+        losses = training_loss(self.spec, prediction, batch["xy"], batch["history"])
         if not torch.isfinite(losses["loss"]):
             raise TrainError(
                 f"{self.dir}: the loss is {losses['loss']} at step {self.progress.step}; lower lr"
@@ -340,8 +340,9 @@ def validate(
     loader = DataLoader(torch.utils.data.Subset(val, picks.tolist()), batch)
     rows, losses = [], []
     for item in loader:
-        prediction = net(item["frames"].to(device), item["history"].to(device))
-        losses.append(float(training_loss(spec, prediction, item["xy"].to(device))["loss"]))
+        history = item["history"].to(device)
+        prediction = net(item["frames"].to(device), history)
+        losses.append(float(training_loss(spec, prediction, item["xy"].to(device), history)["loss"]))
         xy = net.decode(prediction, 1)[0][:, 0].float().cpu()
         rows.append(torch.cat([xy, prediction.visible_logit.float().cpu()[:, None], item["xy"]], 1))
     table = torch.cat(rows).double().numpy()
@@ -364,11 +365,11 @@ def validate(
 
 
 def _optimizer(net: ShuttleNet, spec: Spec, lr: float) -> torch.optim.Optimizer:
-    """AdamW; a lower rate for a pretrained backbone; no weight decay on norms and biases."""
+    """AdamW; a lower rate for a pretrained backbone; norms and biases decay only where the spec says so."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         scale = spec.backbone_lr_scale if name.startswith("backbone") and spec.pretrained else 1.0
-        decay = spec.weight_decay if parameter.ndim > 1 else 0.0
+        decay = spec.weight_decay if parameter.ndim > 1 or spec.decay_norms else 0.0
         groups.setdefault((scale, decay), []).append(parameter)
     return torch.optim.AdamW(
         [{"params": p, "lr": lr, "lr_scale": s, "weight_decay": d} for (s, d), p in groups.items()], lr=lr

@@ -8,105 +8,13 @@ Source: the report and scripts of BillTheTsar/Shuttle-Detection (2025), for the 
 deviate: letterboxed frames, batch norm in the heads, visibility from probabilities, learned prior gains.
 """
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from typing import Any
 
 from shuttlelib.errors import UsageError
+from shuttlelib.spec import Spec
 
-
-@dataclass(frozen=True)
-class Spec:
-    """Everything that makes a version, as flat values.
-
-    Attributes:
-        name, parent, stage, notes: who it is; stage is 1 (whole frame) or 2 (crop).
-        network: "pyramid" (backbone, neck, heatmap), "pooled" (backbone, global average pooling, MLP) or
-            "unet" (a U-Net of our own, one heatmap at input resolution for every frame it sees).
-        backbone: timm model name, or "unet"; taps: strides of the feature maps taken from it (pyramid).
-        pretrained: start from timm's ImageNet weights (needs the Hub once).
-        input_hw: network input, px; frames are letterboxed onto it, crops are square.
-        frames: how many it sees: the current one and past ones, a thirtieth of a second apart.
-        normalization: of the pixels: "imagenet" (its mean and deviation) or "unit" (0 to 1).
-        fusion: "late" passes each frame through the backbone and joins the features; "early" passes the
-            current frame and its signed grey differences to the past once; "stack" passes the colours of
-            all frames as channels once.
-        neck: "fpn", "bifpn" or "none"; neck_channels (of a U-Net: at full resolution); neck_rounds (BiFPN
-            repeats).
-        head_maps: pyramid maps that the head sees: the one at the heatmap's stride and coarser ones.
-        hidden: widths between features and output: linear layers (pooled) or 3x3 convolutions (pyramid;
-            none is one as wide as the neck).
-        heatmap_stride: input px per heatmap cell.
-        points: places that a pooled head gives; more than one are kept apart by a diversity loss.
-        decode: "soft_argmax" (expected position at temperature tau), "offset" (peak cell + offset),
-            "centroid" (centre of mass around the peak) or "points" (as the pooled head gives them).
-        trajectory: what a pooled head knows of the track: "none", "conv" (1-D convolutions over 30
-            triplets) or "recent" (the last 6 triplets and 5 deltas).
-        prior: second heatmap added to the logits: "none", "last" (peak at the last position) or
-            "quadratic" (peak at the extrapolated position), prior_sigma_cells wide.
-        film: modulate features by the last 6 triplets and 5 deltas.
-        visibility: "none"; of a heatmap "max_mean" (of the cell probabilities), "attended" (heatmap
-            statistics and the features the heatmap attends to) or "peak" (the peak's height); of a pooled
-            head "joint" (from the layer that gives the place) or "split" (a branch of its own).
-        loss: of the place: "relaxed_l2" (distance beyond margin_norm), "relaxed_l2_squared",
-            "cross_entropy" (over cells) or "weighted_bce" (over cells of every frame's heatmap).
-        visible_loss: "bce", or "mse" between the probability and 0.1 or 0.9.
-        noise: frame noise level: "constant" or "uniform" (drawn per frame from U(0, noise_std)).
-        decay_norms: weight decay on norms and biases too.
-        lr, backbone_lr_scale, weight_decay, batch, steps: training at the full profile.
-        rendered_share: share of training samples drawn from rendered rallies.
-    """
-
-    name: str
-    stage: int
-    parent: str = ""
-    notes: str = ""
-    network: str = "pyramid"
-    backbone: str = "mobilenetv4_conv_small"
-    taps: tuple[int, ...] = (4, 8, 16, 32)
-    pretrained: bool = False
-    input_hw: tuple[int, int] = (288, 512)
-    frames: int = 4
-    normalization: str = "imagenet"
-    fusion: str = "early"
-    neck: str = "fpn"
-    neck_channels: int = 48
-    neck_rounds: int = 1
-    head_maps: int = 1
-    hidden: tuple[int, ...] = ()
-    heatmap_stride: int = 4
-    points: int = 1
-    decode: str = "offset"
-    tau: float = 1.0
-    trajectory: str = "none"
-    prior: str = "none"
-    prior_sigma_cells: float = 0.5
-    film: bool = False
-    visibility: str = "attended"
-    loss: str = "cross_entropy"
-    visible_loss: str = "bce"
-    margin_norm: float = 0.0
-    noise: str = "uniform"
-    noise_std: float = 0.02
-    decay_norms: bool = False
-    lr: float = 2e-3
-    backbone_lr_scale: float = 1.0
-    weight_decay: float = 0.02
-    batch: int = 16
-    steps: int = 12000
-    rendered_share: float = 0.3
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; tuples become lists there and come back through `from_dict`."""
-        return asdict(self)
-
-    @staticmethod
-    def from_dict(values: dict[str, Any]) -> "Spec":
-        """The inverse of `as_dict`, ignoring keys this release does not know."""
-        known = {f.name for f in fields(Spec)}
-        kept: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known
-        }
-        return Spec(**kept)
+__all__ = ["ROWS", "Spec", "baselines", "diff", "lineage", "names", "resolve"]
 
 
 # One schedule for all historic rows: under a common budget the design is compared, not the tuning. The

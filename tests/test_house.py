@@ -36,9 +36,9 @@ FLOW = [
     {"clips", "splits", "synth"},
     {"anomalies", "cleanup"},
     {"metrics", "evaluation", "calibration"},  # before training: validation is measured by the one evaluator
-    {"versions"},  # rows of data, which say what samples a network wants
+    {"spec", "versions"},  # rows of data, which say what samples a network wants
     {"augment", "cache", "samples"},
-    {"blocks", "networks", "losses"},
+    {"blocks", "prediction", "pooled", "unet", "networks", "losses"},
     {"train"},
     {"mining"},
     {"runtime", "runtime_tensorrt", "tracker", "overlay", "tracking"},
