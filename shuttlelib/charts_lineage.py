@@ -31,24 +31,15 @@ def family_tree(rows: Mapping[str, Mapping[str, Any]], measure: str = "accuracy"
             None; a row with `error` is drawn as failed.
         measure: the number written at each row, with its change against the parent.
     """
-    depth: dict[str, int] = {}
-    for name, row in rows.items():
-        depth[name] = depth.get(row["parent"], -1) + 1 if row["parent"] in rows else 0
     column = {name: _column(name, rows) for name in rows}
-    wide, tall = max(column.values(), default=0) + 1, _places(rows, column, depth)
+    wide, tall = max(column.values(), default=0) + 1, _places(column)
     height = 1 + max(tall.values(), default=0)
     figure, axes = new_figure(1, 1, (4.6 * wide, 0.95 * height + 0.3))
     axis = axes[0, 0]
     for name, row in rows.items():
         x, y = column[name], tall[name]
         if row["parent"] in rows:
-            start = column[row["parent"]] + 0.06, tall[row["parent"]] + 0.36
-            axis.annotate(
-                "",
-                (x + 0.06, y - 0.36),
-                start,
-                arrowprops={"arrowstyle": "-|>", "color": GREY, "lw": 1.2, "shrinkA": 0, "shrinkB": 0},
-            )
+            _descent(axis, x, tall[row["parent"]], y)
         _box(axis, x, y, name, row, _bought(rows, name, measure))
     axis.set(xlim=(-0.05, wide), ylim=(height - 0.45, -0.55))
     axis.set_axis_off()
@@ -58,7 +49,7 @@ def family_tree(rows: Mapping[str, Mapping[str, Any]], measure: str = "accuracy"
 def bars(
     rows: Mapping[str, Mapping[str, Any]], measure: str, unit: str = "", title: str = "", lower: bool = False
 ) -> Figure:
-    """One bar a row with its interval; rows that were not measured say so.
+    """One bar a row with its interval, the best of each kind in full colour; what is missing says so.
 
     Args:
         rows: by name; `measure` is a number or None, `<measure>_interval` [low, high] or None.
@@ -66,16 +57,23 @@ def bars(
     """
     figure, axes = new_figure(1, 1, (8, 1.1 + 0.32 * len(rows)))
     axis = axes[0, 0]
-    values = [row.get(measure) for row in rows.values()]
-    known = [v for v in values if v is not None]
-    best = (min if lower else max)(known) if known else None
-    ends = list(known)
-    for i, (row, value) in enumerate(zip(rows.values(), values)):
-        limits = row.get(f"{measure}_interval")
+    best: dict[int, float] = {}
+    for row in rows.values():
+        if row.get(measure) is not None:
+            best[kind(row)] = (min if lower else max)(best.get(kind(row), row[measure]), row[measure])
+    ends = [1e-9]
+    for i, row in enumerate(rows.values()):
+        value, limits = row.get(measure), row.get(f"{measure}_interval")
         if value is None:
             axis.annotate(" failed" if row.get("error") else " not measured", (0, i), va="center", color=GREY)
             continue
-        axis.barh(i, value, color=STAGE_COLOR[kind(row)], alpha=1.0 if value == best else 0.45, height=0.7)
+        axis.barh(
+            i,
+            value,
+            color=STAGE_COLOR[kind(row)],
+            alpha=1.0 if value == best[kind(row)] else 0.45,
+            height=0.7,
+        )
         end = value
         if limits and None not in limits:
             axis.plot(limits, (i, i), color=BLACK, lw=1.4, solid_capstyle="butt")
@@ -83,7 +81,7 @@ def bars(
         ends.append(end)
         axis.annotate(f" {value:.3g}", (end, i), va="center", fontsize=9)
     axis.set_yticks(range(len(rows)), list(rows))
-    axis.set(xlim=(0, 1.12 * max(ends, default=1.0) or 1.0), ylim=(len(rows) - 0.5, -0.5))
+    axis.set(xlim=(0, 1.12 * max(ends)), ylim=(len(rows) - 0.5, -0.5))
     axis.set_xlabel(f"{unit} ({'lower' if lower else 'higher'} is better)".strip())
     _plain(axis, title)
     axis.tick_params(axis="y", length=0)
@@ -144,6 +142,8 @@ def accuracy_against_latency(
             axis.plot(x, y, marker="o", ms=13, mfc="none", mec=color, ls="")
     _names(axis, shown)
     axis.set_xscale("log")
+    for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+        ticks("{x:g}")
     low, high = (f([p[1] for p in shown.values()] or [0.0, 1.0]) for f in (min, max))
     pad = max(0.02, 0.12 * (high - low))
     axis.set(ylim=(low - pad, high + pad))
@@ -190,16 +190,24 @@ def _column(name: str, rows: Mapping[str, Mapping[str, Any]]) -> int:
     return kinds.index(kind(rows[name]))
 
 
-def _places(
-    rows: Mapping[str, Mapping[str, Any]], column: Mapping[str, int], depth: Mapping[str, int]
-) -> dict[str, int]:
-    """Each row's height in its column: below its parent, one a line, in the order of the lineage."""
+def _places(column: Mapping[str, int]) -> dict[str, int]:
+    """Each row's height in its column, in the order of the lineage."""
     used: dict[int, int] = {}
     places = {}
-    for name in rows:
-        places[name] = used.get(column[name], -1) + 1
-        used[column[name]] = places[name]
+    for name, c in column.items():
+        places[name] = used[c] = used.get(c, -1) + 1
     return places
+
+
+def _descent(axis: Axes, x: float, parent: float, child: float) -> None:
+    """An arrow from a box down to the next, or around those between."""
+    if child - parent == 1:
+        path = [(x + 0.06, parent + 0.36), (x + 0.06, child - 0.36)]
+    else:
+        path = [(x, parent), (x - 0.025, parent), (x - 0.025, child), (x, child)]
+    axis.plot(*zip(*path[:-1]), color=GREY, lw=1.2)
+    style = {"arrowstyle": "-|>", "color": GREY, "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
+    axis.annotate("", path[-1], path[-2], arrowprops=style)
 
 
 def _bought(rows: Mapping[str, Mapping[str, Any]], name: str, measure: str) -> tuple[str, str]:

@@ -186,7 +186,9 @@ def _attempt(
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    rmtree(folder / "checkpoints")  # gigabytes over all rows, and `row.json` says that it is done
+    rmtree(
+        folder / "checkpoints", ignore_errors=True
+    )  # gigabytes over all rows, and `row.json` says that it is done
     parameters = sum(weight.numel() for weight in networks.load(folder / "best").net.parameters())
     facts = {"parameters": parameters, "start": planned["start"], "batch": budget.batch}
     return {**result, **facts}

@@ -148,10 +148,16 @@ class _Run:
         return {name: step for name, step in found.items() if step[0] > 0}
 
     def decode(self, box: float) -> dict[str, Any]:
-        """Decode every clip once, as both stages want it."""
-        cache.open_caches(self.dataset, self.plan.cache, self.specs[0].input_hw)
-        cache.open_caches(self.dataset, self.plan.cache, None)
+        """Decode every clip once in each way that a row wants it."""
+        for layout in (None, *sorted(self.whole_sizes())):
+            cache.open_caches(self.dataset, self.plan.cache, layout)
         return {"clips": len(self.dataset)}
+
+    def whole_sizes(self) -> set[tuple[int, int]]:
+        """Inputs of the stage-1 rows that the plan trains."""
+        names = [self.names[0], *self.rows["lineage"], *self.rows["baselines"]]
+        specs = [resolve(name, **self.plan.overrides) for name in names]
+        return {spec.input_hw for spec in specs if spec.stage == 1}
 
     def train(self, stage: int, box: float, rendered: bool) -> dict[str, Any]:
         """Train a shipped row in its box; weights, history and metrics lie in its folder as it goes."""
@@ -272,8 +278,7 @@ def dry_run(plan: Plan) -> str:
         lines.append(f"  {name:<16} {what}  {', '.join(rows) if rows else ''}".rstrip())
     frames = sum(clip.info.frame_count for clip in sitting.dataset)
     planes = sum(c.info.frame_count * PLANE_BYTES * c.info.width * c.info.height for c in sitting.dataset)
-    shapes = {resolve(name, **plan.overrides).input_hw for name in _stage1_rows(sitting)}
-    whole = frames * 3 * sum(h * w for h, w in shapes)
+    whole = frames * 3 * sum(h * w for h, w in sitting.whole_sizes())
     lines += [
         f"ships {sitting.names[0]} and {sitting.names[1]} to {plan.models}",
         f"{len(sitting.real)} real and {len(sitting.rendered)} rendered clips, {frames} frames",
@@ -300,11 +305,6 @@ def _check(plan: Plan) -> None:
         raise UsageError(f"--minutes {plan.minutes:g}: give some time")
     if not plan.data:
         raise ShuttleError("no data folder given")
-
-
-def _stage1_rows(sitting: _Run) -> list[str]:
-    names = [sitting.names[0], *sitting.rows["lineage"], *sitting.rows["baselines"]]
-    return [name for name in names if resolve(name).stage == 1]
 
 
 def _by_origin(dataset: list[Clip]) -> tuple[list[Clip], list[Clip]]:
