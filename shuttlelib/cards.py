@@ -12,7 +12,7 @@ LIMITS = """## Limits
 
 - Trained on broadcast footage (a camera behind the baseline) and rendered rallies. Amateur halls, very
   low cameras and fisheye lenses are where it breaks first.
-- The labels' own noise is about 2.8 px at 1920x1080; an error near that is a floor, not a merit.
+- The labels' own noise{noise}; an error near that is a floor, not a merit.
 - A shuttle in a hand, under a racket or behind a player is where visibility is wrong most often.
 - Not trained for anything but badminton; says nothing about who hit the shuttle or whether it was in.
 """
@@ -66,10 +66,16 @@ this split, so a new venue will do somewhat worse.{_elsewhere(also or {})}
 
 False alarms are the share of frames without a shuttle in which one was reported.
 
-{LIMITS}"""
+{LIMITS.replace("{noise}", _noise(smart))}"""
     with atomic_write(model_dir / "README.md") as temp:
         temp.write_text(text)
     return model_dir / "README.md"
+
+
+def _noise(smart: Mapping[str, Any]) -> str:
+    """What the evaluator says of the labels, where it says it."""
+    measured = smart.get("label_noise_px", {}).get("1920x1080")
+    return f" is {measured:.1f} px at 1920x1080" if measured else " is about 2.8 px at 1920x1080"
 
 
 def _elsewhere(also: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """The commands `shuttle run`, `shuttle train` and `shuttle versions`; thin, over pipeline and recipes."""
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from shuttlelib.errors import UsageError
 
 if TYPE_CHECKING:
     from shuttlelib.clips import Clip
+
+_SHOWN = 5  # changes that the list of versions names
 
 versions_app = typer.Typer(help="The lineage of model versions.", invoke_without_command=True)
 
@@ -207,24 +210,57 @@ def named_data(pairs: list[str]) -> "dict[str, list[Clip]]":
     return found
 
 
-@versions_app.callback(epilog="Example: shuttle versions")
-def list_versions(context: typer.Context) -> None:
-    """List the versions with their parents and what they taught."""
+Json = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+@versions_app.callback(epilog="Example: shuttle versions diff stage2_v5 stage2_v8")
+def list_versions(context: typer.Context, as_json: Json = False) -> None:
+    """List the versions with their parents, what changed and what it taught."""
     if context.invoked_subcommand:
         return
     from shuttlelib import versions
 
+    if as_json:
+        rows = [{**versions.resolve(n).as_dict(), "changed": versions.changes(n)} for n in versions.names()]
+        print(json.dumps(rows, indent=2))
+        return
+    print(f"{'name':<11} {'parent':<10} {'stage':<5} backbone")
     for name in versions.names():
         spec = versions.resolve(name)
-        print(f"{name:<12} parent {spec.parent or '-':<10} {spec.backbone:<28} {spec.notes}")
+        print(f"{name:<11} {spec.parent or '-':<10} {spec.stage:<5} {spec.backbone}")
+        changes = versions.changes(name).items()
+        changed = [f"{field} {_plain(new)}" for field, (_, new) in changes if field != "backbone"]
+        more = f", and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        lines = [f"changed: {', '.join(changed[:_SHOWN])}{more}"] if changed else []
+        print(*(f"{'':<11} {line}" for line in (*lines, spec.notes)), sep="\n")
 
 
 @versions_app.command("diff", epilog="Example: shuttle versions diff stage2_v5 stage2_v8")
 def diff_versions(
-    a: Annotated[str, typer.Argument(help="A version.")], b: Annotated[str, typer.Argument(help="Another.")]
+    a: Annotated[str, typer.Argument(help="A version.")],
+    b: Annotated[str, typer.Argument(help="Another.")],
+    as_json: Json = False,
 ) -> None:
     """Show the fields in which two versions differ."""
     from shuttlelib import versions
 
-    for field, (left, right) in versions.diff(a, b).items():
-        print(f"{field:<20} {left!s:<32} {right}")
+    changed = versions.diff(a, b)
+    if as_json:
+        print(json.dumps(changed, indent=2))
+        return
+    rows = [
+        ("field", a, b),
+        *((field, _plain(left), _plain(right)) for field, (left, right) in changed.items()),
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
+    for row in rows if changed else []:
+        print(f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}")
+    if not changed:
+        print(f"{a} and {b} differ in no field")
+
+
+def _plain(value: object) -> str:
+    """A field's value as a person writes it."""
+    if isinstance(value, tuple):
+        return "-".join(map(str, value)) or "none"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

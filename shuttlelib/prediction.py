@@ -89,4 +89,4 @@ def places(spec: Spec, prediction: Prediction) -> Tensor:
 
 def no_track(frames: Tensor, history: Tensor | None) -> Tensor:
     """The history given, or that of a track that has not begun: (B, 30, 3)."""
-    return torch.zeros(len(frames), HISTORY, 3, device=frames.device) if history is None else history
+    return torch.zeros(frames.shape[0], HISTORY, 3, device=frames.device) if history is None else history

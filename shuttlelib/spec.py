@@ -184,9 +184,7 @@ def _check_pyramid(spec: Spec) -> None:
     if spec.neck == "fpn" and level:
         raise _unfit(spec, "taps", f"finer ones than an FPN's heatmap are idle: use {spec.taps[level:]}")
     if not 1 <= spec.head_maps <= len(spec.taps) - level:
-        raise _unfit(
-            spec, "head_maps", f"from stride {spec.heatmap_stride} on there are {len(spec.taps) - level}"
-        )
+        raise _unfit(spec, "head_maps", f"use 1 to {len(spec.taps) - level} with these taps and stride")
     if not spec.tau > 0:
         raise _unfit(spec, "tau", "use more than 0")
 

@@ -83,7 +83,7 @@ def load_networks(
 
     Args:
         backend, device, threads: see `runtime.load`.
-        models_dir: folder of models; None is the repository's.
+        models_dir: folder of models, or in mode "whole" a model folder; None is the repository's.
         versions: names of the two, or of stage 1 alone; empty takes the default pair.
         mode: of tracking; "whole" needs no stage 2.
 
@@ -91,8 +91,11 @@ def load_networks(
         ShuttleError: see `runtime.load`.
     """
     root = Path(models_dir or runtime.paths.MODELS)
-    dirs = [root / version for version in versions] or list(runtime.default_pair(root))
-    dirs = dirs[:1] if mode == WHOLE else dirs
+    if mode == WHOLE and (root / "version.json").is_file():
+        dirs = [root]
+    else:
+        dirs = [root / version for version in versions] or list(runtime.default_pair(root))
+        dirs = dirs[:1] if mode == WHOLE else dirs
     name, where, why = runtime.choose(dirs[-1], backend, device)
     loaded = [runtime.load(folder, name, where, threads) for folder in dirs]
     calibration = runtime.read_card(dirs[-1]).get("calibration")

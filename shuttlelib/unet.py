@@ -42,7 +42,7 @@ class UNet(ShuttleNet):
             x = layer(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skips.pop()], 1))
         maps = self.out(x).float()
         heatmap = maps[:, -1]
-        none = maps.new_empty(len(maps), 2, 0, 0)
+        none = maps.new_empty(maps.shape[0], 2, 0, 0)
         return Prediction(heatmap, none, heatmap.flatten(1).amax(1), past=maps[:, :-1])
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from shuttlelib.errors import UsageError
 from shuttlelib.spec import Spec
 
-__all__ = ["ROWS", "Spec", "baselines", "diff", "lineage", "names", "resolve"]
+__all__ = ["ROWS", "Spec", "baselines", "changes", "diff", "lineage", "names", "resolve"]
 
 
 # One schedule for all historic rows: under a common budget the design is compared, not the tuning. The
@@ -223,6 +223,12 @@ def resolve(name: str, **overrides: Any) -> Spec:
     inherited = {} if not parent or name in FRESH else _without_lineage(resolve(parent).as_dict())
     spec = Spec(**{**inherited, **row, "name": name})
     return replace(spec, **overrides)
+
+
+def changes(name: str) -> dict[str, tuple[Any, Any]]:
+    """What a version does unlike its parent: {field: (parent's value, own value)}; empty without one."""
+    parent = resolve(name).parent
+    return diff(parent, name) if parent else {}
 
 
 def diff(a: str, b: str) -> dict[str, tuple[Any, Any]]:

@@ -105,6 +105,15 @@ def test_past_jitter_leaves_the_head_alone():
     assert 0.5 < (moved[1:] - points[1:]).std() / (0.01 * W) < 1.5
 
 
+def test_past_points_that_are_targets_stay_where_they_are():
+    frames, xy = blob(40, 30), torch.rand(31, 2) * 60
+    plain = augment.Augmentation(jitter_past=False)
+    plain.pipeline.transforms = [
+        step for step in plain.pipeline.transforms if not isinstance(step, augment.Flip)
+    ]
+    assert torch.equal(plain(frames, xy)[1], xy)
+
+
 def test_the_same_draw_repeats():
     results = []
     for _ in range(2):

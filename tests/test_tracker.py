@@ -169,6 +169,35 @@ def test_networks_see_the_past_oldest_first_a_thirtieth_of_a_second_apart():
     assert levels[-1] == pytest.approx([ladder[2], ladder[4], ladder[6], ladder[8]], abs=2)
 
 
+def test_each_network_sees_as_many_frames_as_it_asks_for():
+    few, many = BrightBackend((180, 320), 60, frames=3), BrightBackend((160, 160), frames=8)
+    tracker = Tracker(few, many, SIZE_HW, 60.0, "calibration", NEVER_NOISE)
+    for index in range(16):
+        planes = np.full((540, 640), 128, np.uint8)
+        planes[:360] = 16 + 10 * index
+        tracker.step(Frame.from_planes(index, index / 60, planes))
+    ladder = [(10 * index) * 255 / 219 for index in range(16)]
+    seen = many.batches[-1][0, :, 150, 150, 0].astype(int)
+    assert seen == pytest.approx(ladder[1::2], abs=2)
+    assert few.batches[-1][0, :, 90, 160, 0].astype(int) == pytest.approx(ladder[11::2], abs=2)
+
+
+def test_one_network_alone_is_asked_once_a_frame():
+    stage1 = BrightBackend((180, 320), 60, uses_history=True)
+    tracker = Tracker(stage1, None, SIZE_HW, 30.0, "whole")
+    rows = follow(tracker, [*STRAIGHT[:6], None])
+    for row, place in zip(rows[:6], STRAIGHT):
+        assert (row.x_px, row.y_px) == pytest.approx(place, abs=2)
+    assert [row.visible for row in rows] == [True] * 6 + [False]
+    assert dict(tracker.counts) == {"stage1_inputs": 7}
+    assert stage1.histories[-1][0, -7:, 2].tolist() == [0, 1, 1, 1, 1, 1, 1]
+
+
+def test_other_modes_need_a_second_stage():
+    with pytest.raises(UsageError, match=r"--mode smart: needs a stage-2 version.*--mode whole"):
+        Tracker(BrightBackend((180, 320)), None, SIZE_HW, 30.0, "smart")
+
+
 def test_history_is_what_the_tracker_itself_said():
     tracker = Tracker(
         BrightBackend((180, 320), 60),
