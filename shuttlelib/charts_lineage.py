@@ -158,32 +158,6 @@ def accuracy_against_latency(
     return figure
 
 
-def loss_against_noise(sweeps: Mapping[str, pd.DataFrame]) -> Figure:
-    """Validation loss over the noise put on the frames, one line a row, as multiples of its loss without any.
-
-    Args:
-        sweeps: `measures.noise_sweep` by name: level and loss.
-    """
-    figure, axes = new_figure(1, 1, (6.4, 3.8))
-    axis = axes[0, 0]
-    for i, (name, table) in enumerate(sweeps.items()):
-        losses = table.groupby("level")["loss"].mean()
-        axis.plot(
-            losses.index,
-            losses / losses.loc[0.0],
-            color=CYCLE[i % len(CYCLE)],
-            marker="o",
-            lw=1.8,
-            label=name,
-        )
-    axis.axhline(1, color=GREY, lw=1, ls=":")
-    axis.set(ylim=(0, None), xlabel="noise on the frames (standard deviation, share of the range)")
-    axis.set_ylabel("val loss, times that without noise")
-    _plain(axis, "")
-    axis.legend(frameon=False, fontsize=9)
-    return figure
-
-
 def _column(name: str, rows: Mapping[str, Mapping[str, Any]]) -> int:
     """Stages and baselines side by side."""
     kinds = sorted({kind(row) for row in rows.values()}, key=lambda k: k or 3)

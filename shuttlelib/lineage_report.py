@@ -14,6 +14,7 @@ from shuttlelib.clips import Clip
 from shuttlelib.comparison import Looks
 from shuttlelib.files import atomic_write
 from shuttlelib.lineage_run import LEVELS, Budget
+from shuttlelib.plots import CYCLE, GREY, new_figure
 
 UNITS = """\
 Accuracy is the share of samples that are right at 4 px of the 512x288 grid: placed within it and
@@ -115,8 +116,35 @@ def figures(report: Mapping[str, Any], rows: Mapping[str, Row]) -> dict[str, Fig
     }
     noisy = {name: row.noise for name, row in rows.items() if not row.noise.empty}
     if noisy:
-        made["noise"] = drawn.loss_against_noise(noisy)
+        made["noise"] = loss_against_noise(noisy)
     return made
+
+
+def loss_against_noise(sweeps: Mapping[str, pd.DataFrame]) -> Figure:
+    """Validation loss over the noise put on the frames, one line a row, as multiples of its loss without any.
+
+    Args:
+        sweeps: `measures.noise_sweep` by name: level and loss.
+    """
+    figure, axes = new_figure(1, 1, (6.4, 3.8))
+    axis = axes[0, 0]
+    for i, (name, table) in enumerate(sweeps.items()):
+        losses = table.groupby("level")["loss"].mean()
+        axis.plot(
+            losses.index,
+            losses / losses.loc[0.0],
+            color=CYCLE[i % len(CYCLE)],
+            marker="o",
+            lw=1.8,
+            label=name,
+        )
+    axis.axhline(1, color=GREY, lw=1, ls=":")
+    axis.set(ylim=(0, None), xlabel="noise on the frames (standard deviation, share of the range)")
+    axis.set_ylabel("val loss, times that without noise")
+    axis.grid(visible=True, color="#E3E3E3", lw=0.8)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=9)
+    return figure
 
 
 def markdown(report: Mapping[str, Any]) -> str:

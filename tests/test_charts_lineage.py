@@ -58,12 +58,6 @@ def test_rows_that_nothing_of_their_kind_beats_are_ringed():
     assert ringed == {(1.0, 0.95), (2.0, 0.9), (50.0, 0.6)}
 
 
-def test_noise_is_shown_against_the_loss_without():
-    sweep = pd.DataFrame({"level": [0.0, 0.0, 0.02], "loss": [0.1, 0.3, 0.4]})
-    line = charts_lineage.loss_against_noise({"a": sweep}).axes[0].lines[0]
-    assert line.get_ydata().tolist() == [1.0, 2.0]
-
-
 def test_nothing_to_show_is_an_empty_figure():
     for draw in (charts_lineage.family_tree, charts_lineage.accuracy_against_latency):
         assert draw({}).axes
