@@ -2,12 +2,18 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from shuttlelib.cli_data import Folder
+from shuttlelib.errors import UsageError
+
+if TYPE_CHECKING:
+    from shuttlelib.clips import Clip
 
 _SHOWN = 5  # changes that the list of versions names
 
@@ -36,11 +42,14 @@ def run(
 
 
 def train(
-    version: Annotated[str, typer.Option(help="A row of `shuttle versions`.")],
     data: Annotated[
         list[Path], typer.Option(**Folder, help="Data folder; give it again to add rendered rallies.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted one resumes.")],
+    version: Annotated[str, typer.Option(help="A row of `shuttle versions`.")] = "",
+    lineage: Annotated[
+        bool, typer.Option("--lineage", help="Train all rows under one budget and compare them.")
+    ] = False,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of decoded frames; OUT/cache if left out.")
     ] = None,
@@ -52,6 +61,15 @@ def train(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimizer steps; the version's own if left out.")
     ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="With --lineage: of training a row, instead of --steps.")
+    ] = None,
+    rows: Annotated[
+        str, typer.Option(help="With --lineage: versions, separated by commas; all if left out.")
+    ] = "",
+    val_clips: Annotated[
+        int, typer.Option(min=0, help="With --lineage: val clips tracked free-running for each row.")
+    ] = 3,
     batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
     seed: Annotated[int, typer.Option(help="Of weights and draws.")] = 0,
@@ -59,27 +77,88 @@ def train(
         bool, typer.Option(help="Start historic rows from ImageNet weights (needs the Hub once).")
     ] = True,
 ) -> None:
-    """Train a version; OUT/best is a model folder with its ONNX graph."""
-    from shuttlelib import export, recipes, versions
-    from shuttlelib.evaluation import write_json
-
+    """Train a version, or with --lineage all of them; OUT/best is a model folder with its ONNX graph."""
+    if lineage == bool(version):
+        raise UsageError(f"--version {version or '(none)'}: give a version, or --lineage, not both")
     wanted = {"steps": steps, "batch": batch}
+    options = {"workers": workers, **{key: value for key, value in wanted.items() if value is not None}}
+    with resumable():
+        if lineage:
+            _lineage(data, out, cache, seed, stage1, pretrained, minutes, rows, val_clips, options)
+        else:
+            _version(version, data, out, cache, seed, init, stage1, pretrained, options)
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Ctrl-C ends with one line that says how to go on."""
     try:
-        result = recipes.train_version(
-            version,
-            data,
-            out,
-            cache or out / "cache",
-            seed,
-            init,
-            stage1,
-            {"pretrained": pretrained and versions.resolve(version).pretrained},
-            workers=workers,
-            **{key: value for key, value in wanted.items() if value is not None},
-        )
+        yield
     except KeyboardInterrupt:
         print("interrupted; give the same command again to resume", file=sys.stderr)
         raise typer.Exit(1) from None
+
+
+def _lineage(
+    data: list[Path],
+    out: Path,
+    cache: Path | None,
+    seed: int,
+    stage1: Path | None,
+    pretrained: bool,
+    minutes: float | None,
+    rows: str,
+    val_clips: int,
+    options: dict[str, Any],
+) -> None:
+    from shuttlelib import lineage_report, recipes, versions
+    from shuttlelib.comparison import Looks
+    from shuttlelib.lineage_run import Budget
+
+    names = [name.strip() for name in rows.split(",") if name.strip()] or versions.names()
+    steps = options.pop("steps", None)
+    if steps is None and minutes is None:
+        raise UsageError("--lineage: give every row the same --steps or the same --minutes")
+    budget = Budget(options.pop("batch", 16), steps, minutes)
+    report = lineage_report.compare(
+        names,
+        recipes.load_data(data),
+        out,
+        cache or out / "cache",
+        budget,
+        seed,
+        stage1,
+        pretrained,
+        Looks(clips=val_clips),
+        **options,
+    )
+    for claim in report["claims"]:
+        print(f"{claim['verdict']}: {claim['claim']}: {claim['numbers']}")
+    failed = [name for name, row in report["rows"].items() if "error" in row]
+    print(f"{len(names) - len(failed)} of {len(names)} rows compared; see {out / 'lineage.md'}")
+    if failed:
+        print(f"failed: {', '.join(failed)}; see error.txt in their folders", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _version(
+    version: str,
+    data: list[Path],
+    out: Path,
+    cache: Path | None,
+    seed: int,
+    init: Path | None,
+    stage1: Path | None,
+    pretrained: bool,
+    options: dict[str, Any],
+) -> None:
+    from shuttlelib import export, recipes, versions
+    from shuttlelib.evaluation import write_json
+
+    overrides = {"pretrained": pretrained and versions.resolve(version).pretrained}
+    result = recipes.train_version(
+        version, data, out, cache or out / "cache", seed, init, stage1, overrides, **options
+    )
     write_json(out / "metrics.json", result)
     export.export_onnx(out / "best")
     print(
@@ -98,17 +177,37 @@ def publish(
     models: Annotated[
         Path | None, typer.Option(help="Folder of models; the shipped ones if left out.")
     ] = None,
+    also: Annotated[
+        list[str] | None, typer.Option(help="NAME=FOLDER: judge on the val split of another folder too.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Ship it even if the shipped pair is better.")
+    ] = False,
 ) -> None:
     """Make two trained versions the default pair: export, calibrate, judge, write cards."""
     from shuttlelib import clips, paths, shipping
-    from shuttlelib.evaluation import format_summary, write_json
+    from shuttlelib.evaluation import format_summary
 
     dataset = clips.split(clips.load_dataset(data), "val")
     facts = {"trained on": trained_on, "judged on": f"{len(dataset)} clips, hash {clips.data_hash(dataset)}"}
-    results = shipping.publish(stage1, stage2, dataset, models or paths.MODELS, out, facts)
-    write_json(out / "metrics.json", results)
+    results = shipping.publish(
+        stage1, stage2, dataset, models or paths.MODELS, out, facts, named_data(also or []), force
+    )
     for mode, result in results.items():
         print(f"\n{mode}: {result['speed_fps']:.0f} fps\n{format_summary(result)}")
+
+
+def named_data(pairs: list[str]) -> "dict[str, list[Clip]]":
+    """The val split of each NAME=FOLDER."""
+    from shuttlelib import clips
+
+    found = {}
+    for pair in pairs:
+        name, _, folder = pair.partition("=")
+        if not (name and folder and Path(folder).is_dir()):
+            raise UsageError(f"--also {pair}: give NAME=FOLDER with a data folder, like side=data/side")
+        found[name] = clips.split(clips.load_dataset(folder), "val")
+    return found
 
 
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]

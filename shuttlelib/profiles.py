@@ -26,6 +26,7 @@ class Profile:
     val_samples: int  # validation samples a measurement during training looks at, at most
     steps_compare: int  # optimizer steps for every row of the version comparison
     batch_compare: int
+    rows_compare: str  # versions compared, separated by commas, or "all"
     mining_passes: int  # looks at each frame that mining scores
     mining_every: int  # of so many labelled frames mining scores one
     hard_examples: int  # samples kept by one round
@@ -50,6 +51,7 @@ PROFILES = {
             val_samples=64,
             steps_compare=3,
             batch_compare=4,
+            rows_compare="stage1_v4,stage1_v5,stage2_v5,stage2_v8",
             mining_passes=1,
             mining_every=4,
             hard_examples=64,
@@ -70,6 +72,7 @@ PROFILES = {
             val_samples=2_000,
             steps_compare=6_000,
             batch_compare=16,
+            rows_compare="all",
             mining_passes=2,
             mining_every=1,
             hard_examples=6_000,

@@ -39,8 +39,9 @@ from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write
 from shuttlelib.samples import Samples, mixing_weights
+from shuttlelib.spec import Spec
 from shuttlelib.train import TrainConfig
-from shuttlelib.versions import Spec, resolve
+from shuttlelib.versions import resolve
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,14 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def hardware() -> str:
+    """What trains here, by name."""
+    if device() == "cuda":
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"{runs.environment()['cpu']}, {threads} thread{'s'[: threads != 1]}"
+
+
 def open_samples(
     spec: Spec, dataset: list[Clip], cache_dir: Path, seed: int = 0, stage1: Path | None = None
 ) -> Splits:
@@ -115,11 +124,23 @@ def open_samples(
     }
     false = None
     if spec.stage == 2 and stage1 is not None:
-        finder = networks.load(stage1, device())
-        wholes = cache.open_caches(clips.split(dataset, "train"), cache_dir, finder.net.spec.input_hw)
-        false = mining.distractors(finder, wholes)
+        false = _false_places(stage1, clips.split(dataset, "train"), cache_dir)
     augmented = Samples(caches["train"], spec, train.augmentation(spec), seed, distractors=false)
     return Splits(augmented, Samples(caches["val"], spec), mixing_weights(augmented, spec.rendered_share))
+
+
+def _false_places(stage1: Path, dataset: list[Clip], cache_dir: Path) -> dict[str, np.ndarray]:
+    """`mining.distractors` of a stage-1 version, kept beside the decoded frames: many rows ask for it."""
+    weights = video.sha256(stage1 / "model.safetensors")
+    path = cache_dir / f"false-{weights[:16]}-{clips.data_hash(dataset)}.npz"
+    if not path.is_file():
+        finder = networks.load(stage1, device())
+        wholes = cache.open_caches(dataset, cache_dir, finder.net.spec.input_hw)
+        found = mining.distractors(finder, wholes)
+        with atomic_write(path) as temp, temp.open("wb") as file:
+            np.savez(file, **found)
+    with np.load(path) as stored:
+        return dict(stored)
 
 
 def train_version(
@@ -137,16 +158,39 @@ def train_version(
 
     Args:
         data_dirs: real and rendered folders alike; their splits are joined.
+        spec_overrides: e.g. {"pretrained": False} where the Hub cannot be reached.
+        init, stage1, config: see `train_on`.
+
+    Returns:
+        What `train_on` returns and, where known, the data's revision on the Hub.
+    """
+    spec = resolve(name, **(spec_overrides or {}))
+    result = train_on(spec, load_data(data_dirs), run_dir, cache_dir, seed, init, stage1, **config)
+    revision = runs.data_revision(data_dirs)
+    return {**result, **({"data_revision": revision} if revision else {})}
+
+
+def train_on(
+    spec: Spec,
+    dataset: list[Clip],
+    run_dir: Path,
+    cache_dir: Path,
+    seed: int = 0,
+    init: Path | None = None,
+    stage1: Path | None = None,
+    **config: Any,
+) -> dict[str, Any]:
+    """Train a version on clips; `run_dir/best` holds the result.
+
+    Args:
+        dataset: clips of both splits.
         init: model folder to start from.
         stage1: see `open_samples`.
-        spec_overrides: e.g. {"pretrained": False} where the Hub cannot be reached.
         config: fields of `TrainConfig` that differ from the version's own schedule.
 
     Returns:
-        What `train.fit` returns, with version, data hash and, where known, the data's revision on the Hub.
+        What `train.fit` returns, with version, data hash and hardware.
     """
-    spec = resolve(name, **(spec_overrides or {}))
-    dataset = load_data(data_dirs)
     samples = open_samples(spec, dataset, Path(cache_dir), seed, stage1)
     result = train.fit(
         spec,
@@ -157,9 +201,12 @@ def train_version(
         samples.weights,
         init,
     )
-    revision = runs.data_revision(data_dirs)
-    data = {"data_hash": clips.data_hash(dataset), **({"data_revision": revision} if revision else {})}
-    return {"version": name, **data, **result}
+    return {
+        "version": spec.name,
+        "data_hash": clips.data_hash(dataset),
+        "hardware": hardware(),
+        **result,
+    }
 
 
 def mine_round(

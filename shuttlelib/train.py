@@ -31,6 +31,7 @@ from shuttlelib import clips, metrics, networks
 from shuttlelib.augment import Augmentation
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write
+from shuttlelib.geometry import CANONICAL_HW, GRID512_HW
 from shuttlelib.losses import training_loss
 from shuttlelib.networks import ShuttleNet
 from shuttlelib.samples import RandomAccessSampler, Samples
@@ -330,7 +331,9 @@ def validate(
 
     Returns:
         accuracy, f1, error_px (mean over hits, px of the 512 grid for stage 1, canonical px for
-        stage 2), fp2_share (false alarms among samples without a shuttle) and loss.
+        stage 2), fp2_share (false alarms among samples without a shuttle) and loss; for comparisons
+        across rows accuracy_512 (4 px of the 512 grid for both stages) and median_px (of the best place's
+        error, px of that grid, over all samples with a shuttle, whether it was believed or not).
     """
     spec = net.spec
     picks = np.linspace(0, len(val) - 1, min(at_most, len(val))).round().astype(int)
@@ -348,12 +351,16 @@ def validate(
     counts = metrics.hit_counts(table[:, :2] * unit, pred_seen, table[:, 3:] * unit, truth_seen, 4.0)
     error = np.hypot(*(table[:, :2] - table[:, 3:]).T) * unit
     hits = pred_seen & truth_seen & (np.nan_to_num(error, nan=np.inf) <= 4.0)
+    grid = 1.0 if spec.stage == 1 else GRID512_HW[1] / CANONICAL_HW[1]  # from the unit above to the 512 grid
+    right = np.where(truth_seen, pred_seen & (np.nan_to_num(error, nan=np.inf) * grid <= 4.0), ~pred_seen)
     return {
         "accuracy": float(np.nan_to_num(counts.accuracy)),
         "f1": float(np.nan_to_num(counts.f1)),
         "error_px": float(error[hits].mean()) if hits.any() else 4.0,
         "fp2_share": float(np.nan_to_num(counts.fp2_share)),
         "loss": float(np.mean(losses)),
+        "accuracy_512": float(right.mean()),
+        "median_px": float(np.median(error[truth_seen]) * grid) if truth_seen.any() else float(GRID512_HW[1]),
     }
 
 
