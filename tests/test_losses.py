@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from shuttlelib import blocks, losses, versions
+from shuttlelib import blocks, losses, networks, versions
 from shuttlelib.networks import Prediction
 
 SPEC = versions.resolve("stage2_v8", input_hw=(64, 64))
@@ -98,3 +98,38 @@ def test_every_frame_of_a_u_net_is_judged_by_its_own_place():
     assert loss(maps, torch.zeros_like(history)) > 1
     two_missed = loss(torch.full_like(maps, -12.0))
     assert two_missed == pytest.approx(2 / 3 * 12, rel=0.01)  # discs of three frames, at 12 nats a cell
+
+
+def dots(generator, n=8):
+    """Three noisy frames of 32x48 with a dot that jumps, and where it is; a fifth of the frames have none."""
+    heads = torch.rand(n, 3, 2, generator=generator) * torch.tensor([40.0, 24.0]) + 4
+    seen = torch.rand(n, 3, generator=generator) > 0.2
+    x, y = blocks.cell_centers(32, 48, heads)
+    light = torch.exp(-((x - heads[..., :1, None]) ** 2 + (y - heads[..., 1:, None]) ** 2) / 4)
+    grey = 60 * torch.rand(n, 3, 32, 48, generator=generator) + 150 * light * seen[..., None, None]
+    history = torch.zeros(n, 30, 3)
+    history[:, -2:] = torch.cat([heads[:, :2] / torch.tensor([48.0, 32.0]), seen[:, :2, None]], 2)
+    return (
+        grey[:, :, None].expand(-1, -1, 3, -1, -1),
+        history,
+        torch.where(seen[:, 2:], heads[:, 2], torch.nan),
+    )
+
+
+@pytest.mark.slow
+def test_a_u_net_learns_where_and_whether():
+    torch.manual_seed(0)
+    net = networks.build(versions.resolve("unet_3in3", input_hw=(32, 48), neck_channels=8))
+    optimizer, generator = torch.optim.AdamW(net.parameters(), 3e-3), torch.Generator().manual_seed(0)
+    for _ in range(80):
+        frames, history, xy = dots(generator)
+        optimizer.zero_grad()
+        losses.training_loss(net.spec, net(frames, history), xy, history)["loss"].backward()
+        optimizer.step()
+    frames, _, xy = dots(generator, 32)
+    with torch.no_grad():
+        prediction = net.eval()(frames)
+    visible = torch.isfinite(xy[:, 0])
+    error = torch.linalg.norm(net.decode(prediction, 1)[0][visible, 0] - xy[visible], dim=1)
+    assert error.median() < 0.5
+    assert ((prediction.visible_logit > 0) == visible).float().mean() > 0.9
