@@ -96,7 +96,7 @@ def train_rows(
     mine = {"budget": asdict(budget), "seed": seed, "data": clips.data_hash(dataset)}
     mine |= {"overrides": dict(overrides or {}), "stage1": str(stage1 or "")}
     _claim(out / "budget.json", json.loads(json.dumps(mine)))
-    results = {}
+    results: dict[str, dict[str, Any]] = {}
     for i, (name, spec) in enumerate(specs.items(), 1):
         path = out / name / "row.json"
         done = json.loads(path.read_text()) if path.is_file() else {}
@@ -104,7 +104,12 @@ def train_rows(
             say(f"[{i}/{len(specs)}] {name}: done before")
         else:
             say(f"[{i}/{len(specs)}] {name}: {budget}")
-            done = _attempt(spec, dataset, out / name, cache_dir, budget, seed, stage1, pretrained, config)
+            starts = (done.get("start", "") for done in results.values())
+            refused = next((start for start in starts if start.startswith("scratch (")), "")
+            start = "" if pretrained and spec.pretrained else "scratch"
+            done = _attempt(
+                spec, dataset, out / name, cache_dir, budget, seed, stage1, start or refused, config
+            )
             with atomic_write(path) as temp:
                 temp.write_text(json.dumps(done, indent=1) + "\n")
             say(f"    {_line(done)}")
@@ -149,23 +154,24 @@ def _attempt(
     budget: Budget,
     seed: int,
     stage1: Path | None,
-    pretrained: bool,
+    start: str,
     config: dict[str, Any],
 ) -> dict[str, Any]:
+    """Train one row; `start` is known where the Hub is not wanted, or has kept an earlier row waiting."""
     folder.mkdir(parents=True, exist_ok=True)
     fixed = {"seed": seed, "batch": budget.batch, **config}
 
     def plan() -> dict[str, Any]:
-        start = starting_weights(spec, pretrained)
+        found = start or starting_weights(spec, True)
         if budget.steps:
             every = max(1, round(budget.steps / budget.validations))
-            return {"start": start, "steps": budget.steps, "val_every": every, "checkpoint_every": every}
-        lean = _lean(spec, start, budget)
+            return {"start": found, "steps": budget.steps, "val_every": every, "checkpoint_every": every}
+        lean = _lean(spec, found, budget)
         timing = timebox.trial(
             lean, dataset, folder / "trial", cache_dir, stage1, val_samples=budget.val_samples, **fixed
         )
         assert budget.minutes is not None  # a budget is one of the two
-        return {"start": start, **timebox.schedule(budget.minutes * 60, timing, budget.validations)}
+        return {"start": found, **timebox.schedule(budget.minutes * 60, timing, budget.validations)}
 
     try:
         planned = timebox.once(folder / "plan.json", plan)
