@@ -15,7 +15,9 @@ CORE = [path for path in MODULES if "apps" not in path.relative_to(PACKAGE).part
 MAX_FUNCTION, MAX_FILE = 60, 400  # lines
 # Lines that hold code. The road is what the notebooks import, directly or not; the renderer and what stands
 # behind commands only (command line, pipeline, publishing) are programs beside it.
-MAX_ROAD, MAX_SYNTH = 5_000, 1_800
+MAX_ROAD, MAX_SYNTH = 5_500, 1_800
+DRAWING = {"charts", "charts_lineage", "failure_charts", "plots"}  # arrays in, figure out: looked at, not read
+MAX_DRAWING = 700
 
 # The one way for the data to flow. A module imports from its own row or from rows above it, never below.
 FLOW = [
@@ -135,8 +137,10 @@ def test_what_the_notebooks_need_is_readable_in_an_afternoon():
     print("\n".join(f"{count:6d} {name}" for name, count in sorted(lines.items(), key=lambda item: -item[1])))
     assert {"train", "tracking"} <= needed
     synth = sum(count for name, count in lines.items() if name.startswith("synth"))
+    drawing = sum(count for name, count in lines.items() if name.removesuffix(".py") in DRAWING)
     assert synth <= MAX_SYNTH
-    assert sum(lines.values()) - synth <= MAX_ROAD
+    assert drawing <= MAX_DRAWING
+    assert sum(lines.values()) - synth - drawing <= MAX_ROAD
 
 
 def test_nothing_is_left_for_later():
