@@ -61,6 +61,14 @@ for item in json.load(sys.stdin)["items"]:
     print(*(item.get(name) for name in sys.argv[1:]), sep="\t")' "$@"
 }
 
+# card: what matters of a machine.
+card() {
+  python3 -Ic 'import json, sys
+machine = json.load(sys.stdin)
+for name in ("id", "name", "state", "machineType", "region", "publicIp", "usageRate", "storageRate"):
+    print(f"{name:<12} {machine.get(name)}")'
+}
+
 # object NAME VALUE… as JSON; the value of a NAME that ends in a colon is JSON already.
 object() {
   python3 -Ic 'import json, sys
@@ -124,10 +132,7 @@ main() {
     show | start | stop | delete)
       [ $# = 1 ] || usage_error "$verb which machine? (see launch.sh list)"
       case $verb in
-        show) api GET "/machines/$1" | python3 -Ic 'import json, sys
-  machine = json.load(sys.stdin)
-  for name in ("id", "name", "state", "machineType", "region", "publicIp", "usageRate", "storageRate"):
-      print(f"{name:<12} {machine.get(name)}")' ;;
+        show) api GET "/machines/$1" | card ;;
         delete) api DELETE "/machines/$1" >/dev/null && say "deleted   $1, its disk with it" ;;
         *) api PATCH "/machines/$1/$verb" >/dev/null && say "asked     $1 to $verb" ;;
       esac

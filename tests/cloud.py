@@ -45,7 +45,7 @@ class Machine:
         """Run a script of paperspace/ by name."""
         command = ["bash", str(SCRIPTS / words[0]), *map(str, words[1:])]
         return subprocess.run(
-            command, cwd=cwd, env=self.environment, capture_output=True, text=True, timeout=600, check=False
+            command, cwd=cwd, env=self.environment, capture_output=True, text=True, timeout=1500, check=False
         )
 
     def headless(self, *words: str | Path) -> str:
@@ -79,7 +79,7 @@ def program(path: Path, script: str) -> Path:
     return path
 
 
-def until(condition: Callable[[], object], seconds: float = 400) -> None:
+def until(condition: Callable[[], object], seconds: float = 800) -> None:
     """Wait until a condition holds."""
     end, clock = monotonic() + seconds, Event()
     while not condition():

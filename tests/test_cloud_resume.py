@@ -35,6 +35,7 @@ def untimed(values: dict[str, object]) -> dict[str, object]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)  # starts three kernels
 def test_a_run_that_loses_its_machine_and_then_its_kernel_measures_what_an_undisturbed_one_does(
     machine, rallies
 ):
