@@ -26,9 +26,9 @@ FLOW = [
     {"anomalies", "cleanup"},
     {"metrics", "evaluation", "calibration"},  # before training: validation is measured by the one evaluator
     {"versions"},  # rows of data, which say what samples a network wants
-    {"augment", "cache", "samples"},
+    {"augment", "overlays", "cache", "samples", "batches"},
     {"blocks", "networks", "losses"},
-    {"train"},
+    {"validation", "train_log", "checkpoints", "troubles", "train"},
     {"mining"},
     {"runtime", "runtime_tensorrt", "tracker", "overlay", "tracking"},
     {"export"},

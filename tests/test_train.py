@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from shuttlelib import cache, clips, mining, networks, recipes, samples, synth, train, versions
+from shuttlelib import cache, checkpoints, clips, mining, networks, recipes, samples, synth, train, versions
 from shuttlelib.errors import ShuttleError
 from shuttlelib.train import TrainConfig, TrainError
 
@@ -34,7 +34,7 @@ def test_training_repeats_and_leaves_a_model_and_curves(data, tmp_path):
     assert networks.load(tmp_path / "a" / "best").net.spec == SPEC
     assert (tmp_path / "a" / "history.csv").read_text().count("\n") == 3
     assert list((tmp_path / "a").rglob("events.out.tfevents.*"))
-    assert len(list((tmp_path / "a" / "checkpoints").iterdir())) == train.KEPT_CHECKPOINTS
+    assert len(list((tmp_path / "a" / "checkpoints").iterdir())) == checkpoints.KEPT_CHECKPOINTS
 
 
 def test_a_killed_training_resumes_to_the_same_result(data, tmp_path, monkeypatch):
@@ -94,7 +94,7 @@ def test_pretrained_backbones_learn_slower_and_norms_do_not_decay():
 
 def test_average_follows_the_network():
     net = networks.build(SPEC)
-    average = train.Average(net, 0.9)
+    average = checkpoints.Average(net, 0.9)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(1.0)
@@ -183,16 +183,17 @@ def test_a_folder_that_holds_another_training_is_refused(data, tmp_path):
         fit(data, tmp_path, TrainConfig(**{**vars(QUICK), "seed": 9}))
 
 
-def test_ctrl_c_finishes_the_step_even_within_a_validation(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_a_stop_finishes_the_step_even_within_a_validation(data, tmp_path, monkeypatch, kind):
     whole = fit(data, tmp_path / "whole")
-    validate, presses = train.validate, []
+    judge, presses = train.judge, []
 
     def pressed(*args):
         if not presses:
-            presses.append(signal.raise_signal(signal.SIGINT))
-        return validate(*args)
+            presses.append(signal.raise_signal(kind))
+        return judge(*args)
 
-    monkeypatch.setattr(train, "validate", pressed)
+    monkeypatch.setattr(train, "judge", pressed)
     with pytest.raises(KeyboardInterrupt):
         fit(data, tmp_path / "cut")
     resumed = fit(data, tmp_path / "cut")
