@@ -25,6 +25,7 @@ from shuttlelib.overlays import Paste
 from shuttlelib.samples import Item, Plan, Samples
 
 FREE_SHARE = 0.6  # of the device's free memory that decoded frames may take
+PATHS = ("auto", "cpu", "device")
 AHEAD = 3  # batches planned in advance
 Batch = dict[str, Tensor]
 

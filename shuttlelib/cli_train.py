@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,7 +50,22 @@ def train(
         int | None, typer.Option(min=1, help="Optimizer steps; the version's own if left out.")
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
+    accumulate: Annotated[
+        int, typer.Option(min=1, help="Cut a batch into so many parts, one after the other, to save memory.")
+    ] = 1,
+    precision: Annotated[
+        str, typer.Option(help="bf16, fp16 or no; auto is bf16 where the hardware has it.")
+    ] = "auto",
+    data_path: Annotated[
+        str,
+        typer.Option(
+            help="Where samples are cut and augmented: cpu, device, or auto: a GPU that holds the frames."
+        ),
+    ] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Loader processes of the data path cpu.")] = 0,
+    measure_data: Annotated[
+        bool, typer.Option("--measure-data", help="Only measure data and training steps, alone and together.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of weights and draws.")] = 0,
     pretrained: Annotated[
         bool, typer.Option(help="Start historic rows from ImageNet weights (needs the Hub once).")
@@ -60,7 +75,14 @@ def train(
     from shuttlelib import export, recipes, versions
     from shuttlelib.evaluation import write_json
 
-    wanted = {"steps": steps, "batch": batch}
+    wanted: dict[str, Any] = {"steps": steps, "batch": batch, "precision": precision, "data_path": data_path}
+    wanted = {key: value for key, value in wanted.items() if value is not None}
+    wanted |= {"accumulate": accumulate, "workers": workers}
+    if measure_data:
+        from shuttlelib import throughput
+
+        print(throughput.report(version, data, cache or out / "cache", out, seed, wanted))
+        return
     try:
         result = recipes.train_version(
             version,
@@ -71,8 +93,7 @@ def train(
             init,
             stage1,
             {"pretrained": pretrained and versions.resolve(version).pretrained},
-            workers=workers,
-            **{key: value for key, value in wanted.items() if value is not None},
+            **wanted,
         )
     except KeyboardInterrupt:
         print("interrupted; give the same command again to resume", file=sys.stderr)

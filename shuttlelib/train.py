@@ -9,7 +9,7 @@ events and `history.csv`.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from shuttlelib import clips, networks
 from shuttlelib.augment import Augmentation
-from shuttlelib.batches import Batch, Source
+from shuttlelib.batches import PATHS, Batch, Source
 from shuttlelib.checkpoints import Average, Checkpoints, Progress, claim
 from shuttlelib.files import atomic_write
 from shuttlelib.losses import training_loss
@@ -39,6 +39,7 @@ from shuttlelib.versions import Spec
 __all__ = ["TrainConfig", "TrainError", "augmentation", "fit", "validate"]
 
 STAGE1_SCALE = (0.7, 1.4)
+PRECISIONS = ("auto", "bf16", "fp16", "no")
 LOG_EVERY = 20  # steps
 AGREE_EVERY = 10  # steps after which several processes ask each other whether to stop
 MAX_SKIPPED = 25  # steps in a row that fp16 may leave out while it looks for its scale
@@ -147,6 +148,10 @@ class _Run:
         self, spec: Spec, train: Samples, val: Samples, run_dir: Path, config: TrainConfig, init: Path | None
     ):
         self.spec, self.config, self.dir = spec, config, run_dir
+        for name, known in (("precision", PRECISIONS), ("data_path", PATHS)):
+            if getattr(config, name) not in known:
+                value = getattr(config, name)
+                raise TrainError(f"{run_dir}: {name} {value!r} is unknown; choose one of {', '.join(known)}")
         self.accelerator = Accelerator(mixed_precision=_precision(config.precision))
         self.main, self.world = self.accelerator.is_main_process, self.accelerator.num_processes
         parts = config.accumulate * self.world
@@ -175,7 +180,7 @@ class _Run:
         self.unchecked: tuple[int, list[Batch], Tensor] | None = None
         self.skipped = 0
 
-    def steps(self, weights: np.ndarray) -> Iterator[list[Batch]]:
+    def steps(self, weights: np.ndarray) -> Generator[list[Batch], None, None]:
         """This process's parts of the batch of each step that is still to come.
 
         The draws of a step are the same however many processes and parts share them.

@@ -1,15 +1,12 @@
+import threading
 from dataclasses import replace
-from types import SimpleNamespace
 
-import cv2
-import numpy as np
-import pandas as pd
 import pytest
 import torch
+from dots import moving_dot
 
-from shuttlelib import batches, geometry, versions
+from shuttlelib import batches, versions
 from shuttlelib.augment import Augmentation
-from shuttlelib.cache import FrameCache
 from shuttlelib.samples import CropPolicy, Samples
 
 CPU = torch.device("cpu")
@@ -17,32 +14,6 @@ STAGE1 = versions.resolve("stage1_v5", input_hw=(72, 128))
 STAGE2 = versions.resolve("stage2_v8", input_hw=(48, 48))
 PLAIN = {1: Augmentation(scale=(0.7, 1.4)), 2: Augmentation()}
 EXTRAS = {"mix": 0.5, "repeat": 0.5, "reverse": 0.3, "paste": 0.7}
-
-
-def moving_dot(size_hw, whole_hw, frames=40, fps=30.0, seed=0, name="clip"):
-    """A cached clip without a file: a smooth still picture and a bright dot that crosses it."""
-    rng, (h, w) = np.random.default_rng(seed), size_hw
-    still = cv2.resize(rng.uniform(30, 170, (6, 10, 3)), (w, h), interpolation=cv2.INTER_CUBIC)
-    xy = np.stack([np.linspace(0.004, 0.97, frames) * w, (0.5 + 0.4 * np.sin(np.arange(frames) / 5)) * h], 1)
-    y, x = np.mgrid[:h, :w] + 0.5
-    pictures = []
-    for px, py in xy:
-        dot = np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * (h / 120) ** 2))[..., None]
-        picture = (still + (250 - still) * dot).clip(0, 255).astype(np.uint8)
-        planes = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
-        whole = None if whole_hw is None else geometry.full_window(size_hw, whole_hw)
-        view = SimpleNamespace(
-            frames=[planes], whole_hw=None, clip=SimpleNamespace(info=SimpleNamespace(fps=fps))
-        )
-        pictures.append(planes if whole is None else FrameCache.window(view, 0, whole))
-    visible = np.arange(frames) % 9 != 4
-    table = pd.DataFrame({"frame": range(frames), "visible": visible, "x_px": xy[:, 0], "y_px": xy[:, 1]})
-    table.loc[~visible, ["x_px", "y_px"]] = np.nan
-    made = FrameCache.__new__(FrameCache)
-    info = SimpleNamespace(even_hw=size_hw, fps=fps, frame_count=frames)
-    made.clip = SimpleNamespace(name=name, info=info, table=table)
-    made.whole_hw, made.frames = whole_hw, np.stack(pictures)
-    return made
 
 
 def some(spec, augmentation, **kwargs):
@@ -140,8 +111,6 @@ def test_what_goes_wrong_ahead_is_raised_and_leaving_early_ends_the_thread():
 
     with pytest.raises(ValueError, match="of item 2"):
         list(batches.ahead(make, range(5)))
-    import threading
-
     endless = batches.ahead(lambda n: n, iter(int, 1))
     assert next(endless) == 0
     endless.close()

@@ -32,7 +32,7 @@ FLOW = [
     {"mining"},
     {"runtime", "runtime_tensorrt", "tracker", "overlay", "tracking"},
     {"export"},
-    {"recipes", "evidence", "html_report", "pipeline", "cards", "shipping"},
+    {"recipes", "evidence", "html_report", "pipeline", "cards", "shipping", "throughput"},
     {"cli", "cli_data", "cli_train"},
 ]
 LAYER = {name: level for level, names in enumerate(FLOW) for name in names}
