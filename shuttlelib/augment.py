@@ -18,7 +18,7 @@ from torch import Tensor
 from shuttlelib.geometry import SizeHW
 
 PAST = 30  # past positions that a network may look at
-TILE_SIZE = 1 << 22
+TILE_SIZE = 1 << 23  # half of it must hold a frame
 TILE_STD = 32  # grey levels
 _GREY = np.tile(np.array([0.299, 0.587, 0.114]), (3, 1))
 
@@ -209,7 +209,8 @@ def change(images: np.ndarray, changes: Changes, i: int) -> np.ndarray:
             image = cv2.transform(image, colour)
         if level[t]:
             gain, start = level[t] / TILE_STD, changes.start[i, t]
-            image = cv2.addWeighted(image, 1.0, noise(start, image.shape), gain, -128 * gain)
+            noise = noise_tile()[start : start + image.size].reshape(image.shape)
+            image = cv2.addWeighted(image, 1.0, noise, gain, -128 * gain)
         out[t] = image
     return out
 
@@ -219,12 +220,6 @@ def noise_tile() -> np.ndarray:
     """Normal noise around 128, uint8 (TILE_SIZE,): drawing it afresh costs 3 ms a frame."""
     tile = np.random.default_rng(0).normal(128, TILE_STD, TILE_SIZE)
     return tile.round().clip(0, 255).astype(np.uint8)
-
-
-def noise(start: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Noise of any shape from a place in the first half of the tile; beyond its end it repeats."""
-    piece = noise_tile()[start : start + int(np.prod(shape))]
-    return piece.reshape(shape) if piece.size == np.prod(shape) else np.resize(piece, shape)
 
 
 def is_flip(matrix: np.ndarray, width: int) -> np.ndarray:

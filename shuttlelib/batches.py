@@ -6,10 +6,10 @@ stay there where they fit, else the pieces that a batch needs are read from the 
 and sent over. Neither draws from torch's generators.
 """
 
-import queue
 import signal
-import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from shuttlelib import augment, overlays
+from shuttlelib import augment
 from shuttlelib.augment import TILE_SIZE, TILE_STD, Changes
 from shuttlelib.geometry import SizeHW
-from shuttlelib.overlays import Paste
 from shuttlelib.samples import Item, Plan, Samples
 
 FREE_SHARE = 0.6  # of the device's free memory that decoded frames may take
@@ -57,7 +56,7 @@ class Source:
     def _loaded(self, lists: Iterable[Sequence[Item]]) -> Iterator[Batch]:
         loader = DataLoader(
             self.samples,
-            batch_sampler=list(lists) if not self.workers else lists,  # type: ignore[arg-type]
+            batch_sampler=lists,  # type: ignore[arg-type]
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_leave_signals_to_the_parent,
@@ -85,7 +84,7 @@ class Pixels:
     """
 
     def __init__(self, samples: Samples, device: torch.device, resident: bool):
-        self.caches, self.device, self.spec = samples.caches, device, samples.spec
+        self.samples, self.caches, self.device, self.spec = samples, samples.caches, device, samples.spec
         sizes = [cache.frames[0].size for cache in self.caches]
         self.frame_size = np.array(sizes, int)
         self.size_hw = np.array([cache.clip.info.even_hw for cache in self.caches], int).reshape(-1, 2)
@@ -99,29 +98,21 @@ class Pixels:
         self.tile = torch.from_numpy(augment.noise_tile()).to(device)
 
     def read(self, plan: Plan) -> list[Tensor]:
-        """What of a plan can be done ahead, on the host: pieces of frames, or where they begin."""
-        looks = [(plan.clip, plan.looks, plan.window)]
-        if plan.paste is not None:
-            donors = np.where(plan.paste.donors < 0, plan.looks, plan.paste.donors)
-            looks.append((plan.clip, donors, plan.window))
-        if plan.mix is not None:
-            clip = np.where(plan.mix.clip < 0, plan.clip, plan.mix.clip)
-            looks.append((clip, plan.mix.looks, plan.mix.window))
-        return [self._pinned(self._read(*look)) for look in looks]
+        """What can be done ahead, on the host: pieces of frames or where they begin; what overlays make."""
+        rare = [i for i in range(len(plan.number)) if plan.overlaid(i)]
+        laid = [self.samples.look(plan, i) for i in rare]  # few, so these are cut on the CPU
+        found = [self._read(plan.clip, plan.looks, plan.window)]
+        if rare:
+            found += [torch.tensor(rare), torch.from_numpy(np.stack(laid))]
+        return [self._pinned(x) for x in found]
 
     @torch.no_grad()
     def batch(self, plan: Plan, read: list[Tensor]) -> Batch:
         """The batch of a plan and what `read` made of it."""
-        pieces = iter(read)
-        frames = self._look(next(pieces), plan.clip, plan.looks, plan.window)
-        if plan.paste is not None:
-            donors = self._look(next(pieces), plan.clip, plan.looks, plan.window)
-            frames = self._paste(frames, donors, plan.paste)
-        if plan.mix is not None:
-            m = plan.mix
-            other = self._look(next(pieces), np.where(m.clip < 0, plan.clip, m.clip), m.looks, m.window)
-            weight = self._on(np.where(m.clip < 0, 1.0, m.weight))[:, None, None, None, None]
-            frames = (frames * weight + other * (1 - weight)).round()
+        first, *rare = (x.to(self.device, non_blocking=True) for x in read)
+        frames = self._look(first, plan.clip, plan.window)
+        if rare:
+            frames[rare[0]] = rare[1].permute(0, 1, 4, 2, 3).float()
         if plan.changes is not None:
             frames = self._change(frames, plan.changes)
         rest = {"xy": plan.xy, "history": plan.history, "index": plan.number}
@@ -142,14 +133,13 @@ class Pixels:
                 _cut(self.caches[c].frames[f], self.size_hw[c], corner[i], pieces[i, t])
         return torch.from_numpy(pieces)
 
-    def _look(self, read: Tensor, clip: np.ndarray, looks: np.ndarray, window: np.ndarray) -> Tensor:
+    def _look(self, read: Tensor, clip: np.ndarray, window: np.ndarray) -> Tensor:
         """(B, T, 3, H, W) float grey levels, whole numbers, of every sample's window."""
-        read = read.to(self.device, non_blocking=True)
         h, w = self.spec.input_hw
         if self.spec.stage == 1:
             if self.resident:
                 read = self.flat.view(-1, h * w * 3)[read // (h * w * 3)]
-            return read.view(*looks.shape, h, w, 3).permute(0, 1, 4, 2, 3).float()
+            return read.view(*read.shape[:2], h, w, 3).permute(0, 1, 4, 2, 3).float()
         corner, side = _patches(window)
         size_hw = self.size_hw[clip]
         if self.resident:
@@ -190,34 +180,11 @@ class Pixels:
         )
         frames = frames.round_().clamp_(0, 255)
         gain = self._on(changes.level)[:, :, None, None, None] / TILE_STD
-        noise = self._noise(changes.start, (h, w, 3)).permute(0, 1, 4, 2, 3).float() - 128
-        return frames.add_(noise * gain).round_().clamp_(0, 255)
-
-    def _noise(self, start: np.ndarray, shape: tuple[int, ...]) -> Tensor:
-        count = int(np.prod(shape))
-        if count > TILE_SIZE // 2:
-            noise = np.stack([augment.noise(int(s), shape) for s in start.flat])
-            return torch.from_numpy(noise).to(self.device).view(*start.shape, *shape)
+        count = h * w * 3
         runs = self.tile.as_strided((TILE_SIZE - count + 1, count), (1, 1))
-        return runs[torch.from_numpy(start).to(self.device)].view(*start.shape, *shape)
-
-    def _paste(self, frames: Tensor, donors: Tensor, paste: Paste) -> Tensor:
-        """As `overlays.paste`, of a batch."""
-        h, w = frames.shape[-2:]
-        y, x = (torch.arange(n, device=self.device) + 0.5 for n in (h, w))
-        spot, radius = self._on(paste.spot), self._on(paste.radius)[..., None, None]
-        gap = torch.hypot(x - spot[..., :1, None], (y[:, None] - spot[..., 1:, None]))
-        taken = self._on(paste.donors >= 0)[..., None, None]
-        mask = ((radius - gap) / (overlays.SOFT * radius)).clamp(0, 1) * taken
-        gone = mask[:, :, None] * (frames - donors)
-        frames = (frames - gone).round_().clamp_(0, 255)
-        put = np.flatnonzero(np.isfinite(paste.step).all(1))
-        for i in put.tolist():  # a slice each: whole pixels
-            dx, dy = paste.step[i].astype(int).tolist()
-            here = np.s_[..., max(0, -dy) : max(0, h - max(0, dy)), max(0, -dx) : max(0, w - max(0, dx))]
-            there = np.s_[..., max(0, dy) : max(0, h + min(0, dy)), max(0, dx) : max(0, w + min(0, dx))]
-            frames[i][there] = (frames[i][there] + gone[i][here]).round().clamp(0, 255)
-        return frames
+        start = torch.from_numpy(changes.start).to(self.device)
+        noise = runs[start].view(*start.shape, h, w, 3).permute(0, 1, 4, 2, 3).float() - 128
+        return frames.add_(noise * gain).round_().clamp_(0, 255)
 
     def _on(self, values: np.ndarray) -> Tensor:
         sent = self._pinned(torch.from_numpy(np.ascontiguousarray(values, np.float32)))
@@ -228,40 +195,15 @@ class Pixels:
 
 
 def ahead(make: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """`make` of each item, in order, computed by a background thread a few items in advance.
-
-    An exception in the thread is raised here; leaving the loop early ends the thread.
-    """
-    made: queue.Queue[tuple[str, Any]] = queue.Queue(AHEAD)
-    stop = threading.Event()
-
-    def put(kind: str, value: Any) -> None:
-        while not stop.is_set():
-            try:
-                return made.put((kind, value), timeout=0.2)
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for item in items:
-                if stop.is_set():
-                    return
-                put("item", make(item))
-            put("end", None)
-        except BaseException as error:
-            put("error", error)
-
-    thread = threading.Thread(target=work, name="batches", daemon=True)
-    thread.start()
-    try:
-        while (found := made.get())[0] == "item":
-            yield found[1]
-        if found[0] == "error":
-            raise found[1]
-    finally:
-        stop.set()
-        thread.join()
+    """`make` of each item, in order, computed by a background thread a few items in advance."""
+    with ThreadPoolExecutor(1, "batches") as pool:
+        made: deque[Future] = deque()
+        for item in items:
+            made.append(pool.submit(make, item))
+            if len(made) > AHEAD:
+                yield made.popleft().result()
+        while made:
+            yield made.popleft().result()
 
 
 def _fits(samples: Samples, device: torch.device) -> bool:

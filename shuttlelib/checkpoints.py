@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +90,11 @@ class Checkpoints:
         self.accelerator.wait_for_everyone()
 
 
-def claim(run_dir: Path, facts: dict[str, Any], kinds: dict[str, type]) -> None:
+def claim(run_dir: Path, facts: dict[str, Any]) -> None:
     """Note in `run.json` what is trained here, and refuse to resume anything else.
 
     Args:
-        facts: plain values that decide the result.
-        kinds: dataclasses by the prefix of their fields in `facts`: a run that is older than a field had
-            its default.
+        facts: plain values that decide the result; those that an older release did not write are not asked.
 
     Raises:
         TrainError: the folder holds a training of something else.
@@ -105,14 +102,8 @@ def claim(run_dir: Path, facts: dict[str, Any], kinds: dict[str, type]) -> None:
     wanted = json.loads(json.dumps(facts))
     path = run_dir / "run.json"
     if path.is_file() and any((run_dir / "checkpoints").glob("step_*")):
-        defaults = {
-            prefix + f.name: f.default
-            for prefix, kind in kinds.items()
-            for f in fields(kind)
-            if f.default is not MISSING
-        }
-        held = {**json.loads(json.dumps(defaults)), **json.loads(path.read_text())}
-        other = [f"{k} {held.get(k)!r} (now {v!r})" for k, v in wanted.items() if held.get(k) != v]
+        held = json.loads(path.read_text())
+        other = [f"{k} {held[k]!r} (now {v!r})" for k, v in wanted.items() if held.get(k, v) != v]
         if other:
             raise TrainError(
                 f"{run_dir}: holds another training: {', '.join(other)}; choose another folder or delete it"

@@ -96,7 +96,8 @@ def plan_paste(
     clear = (gap > 2.5 * radius[:, None, None]) & (times >= 0)[:, None]
     pick = (clear * draws.uniform(0.01, 1.0, (1, clear.shape[2]))).argmax(2)
     found = np.take_along_axis(clear, pick[..., None], 2)[..., 0]
-    chosen = draws.chance(share) & seen[:, -1] & (found | ~seen).all(1)
+    within = ((spot >= room[:, None, :2]) & (spot < room[:, None, 2:])).all(2)
+    chosen = draws.chance(share) & seen[:, -1] & (found & within | ~seen).all(1)
     active = chosen[:, None] & seen
     donors = np.where(active, np.take_along_axis(times, pick, 1), -1)
     target = draws.uniform(room[:, :2], room[:, 2:], (2,))

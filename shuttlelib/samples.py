@@ -70,6 +70,11 @@ class Plan(NamedTuple):
     mix: Mix | None = None
     paste: Paste | None = None
 
+    def overlaid(self, i: int) -> bool:
+        """Whether something is laid over sample `i`."""
+        pasted = self.paste is not None and (self.paste.donors[i] >= 0).any()
+        return bool(pasted or (self.mix is not None and self.mix.clip[i] >= 0))
+
 
 class Samples(Dataset):
     """Labelled frames of cached clips.
@@ -134,7 +139,10 @@ class Samples(Dataset):
         numbers, xy, history = (torch.from_numpy(x) for x in (plan.number, plan.xy, plan.history))
         result = []
         for i in range(len(items)):
-            frames = torch.from_numpy(self._pictures(plan, i)).permute(0, 3, 1, 2).contiguous()
+            images = self.look(plan, i)
+            if plan.changes is not None:
+                images = augment.change(images, plan.changes, i)
+            frames = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
             result.append({"frames": frames, "xy": xy[i], "history": history[i], "index": numbers[i]})
         return result
 
@@ -167,8 +175,8 @@ class Samples(Dataset):
         values = self._windows(clip, frame, Draws(self.seed, np.array([draw]), CONTENT))[0]
         return self._view(values)
 
-    def _pictures(self, plan: Plan, i: int) -> np.ndarray:
-        """uint8 (T, H, W, 3) of one sample of a plan."""
+    def look(self, plan: Plan, i: int) -> np.ndarray:
+        """uint8 (T, H, W, 3) of one sample of a plan, before its changes."""
         images = self._look(plan.clip[i], plan.looks[i], plan.window[i])
         p, m = plan.paste, plan.mix
         if p is not None:
@@ -178,7 +186,7 @@ class Samples(Dataset):
         if m is not None and m.clip[i] >= 0:
             other = self._look(m.clip[i], m.looks[i], m.window[i])
             images = cv2.addWeighted(images, m.weight[i], other, 1 - m.weight[i], 0)
-        return images if plan.changes is None else augment.change(images, plan.changes, i)
+        return images
 
     def _look(self, clip: int, frames: np.ndarray, window: np.ndarray) -> np.ndarray:
         view = self._view(window)

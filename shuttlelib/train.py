@@ -313,8 +313,7 @@ class _Run:
     def _claim(self, train: Samples, val: Samples, init: Path | None) -> None:
         facts = {k: v for k, v in self._facts().items() if k.removeprefix("config.") not in FREE_FIELDS}
         data = clips.data_hash([cache.clip for part in (train, val) for cache in part.caches])
-        kinds = {"": Spec, "config.": TrainConfig}
-        claim(self.dir, {**facts, "data": data, "init": str(init or "")}, kinds)
+        claim(self.dir, {**facts, "data": data, "init": str(init or "")})
 
 
 def _optimizer(net: ShuttleNet, spec: Spec, lr: float) -> torch.optim.Optimizer:

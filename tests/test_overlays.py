@@ -56,9 +56,9 @@ def test_the_dot_lies_under_its_label_and_is_nowhere_else(shown, name):
                 assert under(image, xy) > bright, f"draw {draw}: {xy}"
         if not torch.isfinite(item["xy"]).all() and name != "mix":
             hidden += 1
-            assert item["frames"][-1].float().mean(0).max() < 160, f"draw {draw}"
+            assert item["frames"][-1, :, 3:-3, 3:-3].float().mean(0).max() < 160, f"draw {draw}"
     samples.augmentation = None
-    assert placed > 60
+    assert placed > 30
     assert hidden > 3 or name == "mix"
 
 
