@@ -1,5 +1,6 @@
 """The commands `shuttle run`, `shuttle train` and `shuttle versions`; thin, over pipeline and recipes."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,7 +72,10 @@ def train(
         bool, typer.Option(help="Start historic rows from ImageNet weights (needs the Hub once).")
     ] = True,
 ) -> None:
-    """Train a version; OUT/best is a model folder with its ONNX graph."""
+    """Train a version; OUT/best is a model folder with its ONNX graph.
+
+    On several GPUs: torchrun --nproc-per-node 2 --no-python shuttle train …; the batch is shared among them.
+    """
     from shuttlelib import export, recipes, versions
     from shuttlelib.evaluation import write_json
 
@@ -98,6 +102,8 @@ def train(
     except KeyboardInterrupt:
         print("interrupted; give the same command again to resume", file=sys.stderr)
         raise typer.Exit(1) from None
+    if int(os.environ.get("RANK", "0")):  # under torchrun the first process writes for all
+        return
     write_json(out / "metrics.json", result)
     export.export_onnx(out / "best")
     print(

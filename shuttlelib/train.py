@@ -8,6 +8,7 @@ events and `history.csv`.
 """
 
 import math
+import os
 import time
 from collections.abc import Generator
 from contextlib import closing, nullcontext
@@ -152,7 +153,9 @@ class _Run:
             if getattr(config, name) not in known:
                 value = getattr(config, name)
                 raise TrainError(f"{run_dir}: {name} {value!r} is unknown; choose one of {', '.join(known)}")
-        self.accelerator = Accelerator(mixed_precision=_precision(config.precision))
+        # without being told, Accelerate takes each of several CPU processes for the only one
+        several_cpus = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+        self.accelerator = Accelerator(cpu=several_cpus, mixed_precision=_precision(config.precision))
         self.main, self.world = self.accelerator.is_main_process, self.accelerator.num_processes
         parts = config.accumulate * self.world
         if config.batch % parts:
@@ -285,6 +288,7 @@ class _Run:
         rate = p.step * self.config.batch / max(1e-9, p.seconds)
         result = {**best, "steps": p.step, "seconds": p.seconds, "samples_per_s": rate}
         self.log.result(self._facts(), result)
+        self.accelerator.end_training()
         return result
 
     def _validate(self, losses: dict[str, float]) -> None:

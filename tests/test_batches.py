@@ -13,7 +13,6 @@ CPU = torch.device("cpu")
 STAGE1 = versions.resolve("stage1_v5", input_hw=(72, 128))
 STAGE2 = versions.resolve("stage2_v8", input_hw=(48, 48))
 PLAIN = {1: Augmentation(scale=(0.7, 1.4)), 2: Augmentation()}
-EXTRAS = {"mix": 0.5, "repeat": 0.5, "reverse": 0.3, "paste": 0.7}
 
 
 def some(spec, augmentation, **kwargs):
@@ -58,16 +57,17 @@ def test_the_device_path_makes_the_pictures_of_the_cpu_path(data, stage, residen
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-def test_so_it_does_with_every_extra(data, stage):
-    turned = {"roll_deg": 8.0, "perspective": 0.1} if stage == 1 else {}
-    samples = data[stage]
-    plain, samples.augmentation = samples.augmentation, replace(PLAIN[stage], **EXTRAS, **turned)
+def test_so_it_does_with_every_extra(data):
+    """Only of stage 1: the dot is too fast for such small crops to hold its last four places."""
+    samples = data[1]
+    extras = {"mix": 0.5, "repeat": 0.5, "reverse": 0.3, "paste": 0.9, "roll_deg": 8.0, "perspective": 0.1}
+    plain, samples.augmentation = samples.augmentation, replace(PLAIN[1], **extras)
     plan = samples.plan(draws(samples, 24))
     gaps = compare(samples, draws(samples, 24), True)
     samples.augmentation = plain
     assert (plan.mix.clip >= 0).sum() > 5
     assert (plan.paste.donors >= 0).any(1).sum() > 3
-    assert gaps.mean() < 1.2
+    assert gaps.mean() < 1.0
     assert gaps.max() < 3.0
 
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 def start():
     """Starts `training_child.run` in a new process, forked from one that has everything imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["training_child"])
+    context.set_forkserver_preload(["shuttlelib.recipes", "shuttlelib.train"])
 
     def start(*args):
         process = context.Process(target=training_child.run, args=args)

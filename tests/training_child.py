@@ -5,10 +5,8 @@ import signal
 
 import torch
 
-from shuttlelib import cache, clips, recipes, samples, synth, train, versions
+from shuttlelib import clips, recipes, train, versions
 from shuttlelib.train import TrainConfig
-
-__all__ = ["cache", "samples", "synth"]  # imported once, by the server the children are forked from
 
 SPEC = versions.resolve(
     "stage2_v8", input_hw=(64, 64), backbone="mobilenetv4_conv_small_050", neck_channels=16
