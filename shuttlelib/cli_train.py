@@ -9,6 +9,17 @@ import typer
 
 from shuttlelib.cli_data import Folder
 
+Parts = Annotated[
+    int, typer.Option(min=1, help="Cut a batch into so many parts, one after the other, to save memory.")
+]
+Precision = Annotated[str, typer.Option(help="bf16, fp16 or no; auto is bf16 where the hardware has it.")]
+DataPath = Annotated[
+    str,
+    typer.Option(help="Where samples are cut and augmented: cpu, device; auto: on a GPU that holds them."),
+]
+MeasureData = Annotated[
+    bool, typer.Option("--measure-data", help="Only measure data and training steps, alone and together.")
+]
 versions_app = typer.Typer(help="The lineage of model versions.", invoke_without_command=True)
 
 
@@ -51,42 +62,24 @@ def train(
         int | None, typer.Option(min=1, help="Optimizer steps; the version's own if left out.")
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
-    accumulate: Annotated[
-        int, typer.Option(min=1, help="Cut a batch into so many parts, one after the other, to save memory.")
-    ] = 1,
-    precision: Annotated[
-        str, typer.Option(help="bf16, fp16 or no; auto is bf16 where the hardware has it.")
-    ] = "auto",
-    data_path: Annotated[
-        str,
-        typer.Option(
-            help="Where samples are cut and augmented: cpu, device, or auto: a GPU that holds the frames."
-        ),
-    ] = "auto",
+    accumulate: Parts = 1,
+    precision: Precision = "auto",
+    data_path: DataPath = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Loader processes of the data path cpu.")] = 0,
-    measure_data: Annotated[
-        bool, typer.Option("--measure-data", help="Only measure data and training steps, alone and together.")
-    ] = False,
+    measure_data: MeasureData = False,
     seed: Annotated[int, typer.Option(help="Of weights and draws.")] = 0,
     pretrained: Annotated[
         bool, typer.Option(help="Start historic rows from ImageNet weights (needs the Hub once).")
     ] = True,
 ) -> None:
-    """Train a version; OUT/best is a model folder with its ONNX graph.
+    """Train a version; OUT/best is a model folder. Several GPUs: torchrun --no-python shuttle train …"""
+    from shuttlelib import recipes, versions
 
-    On several GPUs: torchrun --nproc-per-node 2 --no-python shuttle train …; the batch is shared among them.
-    """
-    from shuttlelib import export, recipes, versions
-    from shuttlelib.evaluation import write_json
-
-    wanted: dict[str, Any] = {"steps": steps, "batch": batch, "precision": precision, "data_path": data_path}
-    wanted = {key: value for key, value in wanted.items() if value is not None}
-    wanted |= {"accumulate": accumulate, "workers": workers}
+    given = {"steps": steps, "batch": batch, "accumulate": accumulate, "workers": workers}
+    given |= {"precision": precision, "data_path": data_path}
+    wanted = {key: value for key, value in given.items() if value is not None}
     if measure_data:
-        from shuttlelib import throughput
-
-        print(throughput.report(version, data, cache or out / "cache", out, seed, wanted))
-        return
+        return _measure(version, data, cache or out / "cache", out, seed, wanted)
     try:
         result = recipes.train_version(
             version,
@@ -102,8 +95,14 @@ def train(
     except KeyboardInterrupt:
         print("interrupted; give the same command again to resume", file=sys.stderr)
         raise typer.Exit(1) from None
-    if int(os.environ.get("RANK", "0")):  # under torchrun the first process writes for all
-        return
+    if not int(os.environ.get("RANK", "0")):  # under torchrun the first process writes for all
+        _finish(version, out, result)
+
+
+def _finish(version: str, out: Path, result: dict[str, Any]) -> None:
+    from shuttlelib import export
+    from shuttlelib.evaluation import write_json
+
     write_json(out / "metrics.json", result)
     export.export_onnx(out / "best")
     print(
@@ -111,6 +110,12 @@ def train(
         f"error {result['error_px']:.2f} px on validation samples after {result['steps']} steps; "
         f"weights in {out / 'best'}"
     )
+
+
+def _measure(*arguments: Any) -> None:
+    from shuttlelib import throughput
+
+    print(throughput.report(*arguments))
 
 
 def publish(

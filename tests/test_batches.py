@@ -56,7 +56,6 @@ def test_the_device_path_makes_the_pictures_of_the_cpu_path(data, stage, residen
     assert gaps.max() < 3.0
 
 
-@pytest.mark.parametrize("stage", [1, 2])
 def test_so_it_does_with_every_extra(data):
     """Only of stage 1: the dot is too fast for such small crops to hold its last four places."""
     samples = data[1]
