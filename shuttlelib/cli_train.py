@@ -75,7 +75,7 @@ def train(
     """Train a version; OUT/best is a model folder. Several GPUs: torchrun --no-python shuttle train …"""
     from shuttlelib import recipes, versions
 
-    given = {"steps": steps, "batch": batch, "accumulate": accumulate, "workers": workers}
+    given: dict[str, Any] = {"steps": steps, "batch": batch, "accumulate": accumulate, "workers": workers}
     given |= {"precision": precision, "data_path": data_path}
     wanted = {key: value for key, value in given.items() if value is not None}
     if measure_data:
