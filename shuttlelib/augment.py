@@ -151,7 +151,9 @@ class Augmentation:
             alone["RandomAffine"] = replace(off, affine=1.0)
         alone["SharedColour"] = replace(off, colour_share=1.0)
         alone["FrameNoise"] = replace(off, noise_std=self.noise_std)
-        return {**alone, "PastJitter": replace(off, jitter_norm=self.jitter_norm)}
+        if self.jitter_norm:
+            alone["PastJitter"] = replace(off, jitter_norm=self.jitter_norm)
+        return alone
 
     def __call__(self, frames: Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:
         """Apply one draw of torch's generator, for a look at single samples.

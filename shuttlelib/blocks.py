@@ -1,42 +1,69 @@
-"""The parts networks are built from: fusion, necks, priors, visibility heads, decoding.
+"""The parts networks are built from: backbones, fusion, necks, priors, visibility heads, decoding.
 
-Stands before `networks` in the flow. Modules take flat values; shapes use B batch, T = 4 frames,
-C channels, (H, W) input px, (h, w) heatmap cells. Heatmap coordinates follow `geometry`: the centre of
-the first cell is 0.5.
+Stands before `networks` in the flow. Modules take flat values; shapes use B batch, T frames, C channels,
+(H, W) input px, (h, w) heatmap cells. Heatmap coordinates follow `geometry`: the centre of the first cell
+is 0.5.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from shuttlelib.errors import ShuttleError
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+DISC_RADIUS_CELLS = 2.5  # of the target that a U-Net learns, as in TrackNetV2's training code
+DISC_CELLS = 21  # centres within that radius of a cell's centre
 LUMA = (0.299, 0.587, 0.114)
+RECENT = 6 * 3 + 5 * 2  # values of `recent_track`
 DIFFERENCE_GAIN = 4.0  # a shuttle changes the grey level by about a quarter of the range at most
 
 
-def normalize(frames: Tensor) -> Tensor:
-    """RGB (..., 3, H, W) in 0..255, uint8 or float, to ImageNet-standardized float values."""
+def backbone(name: str, pretrained: bool, **options: Any) -> Any:
+    """A timm model, with fresh or with ImageNet weights.
+
+    Raises:
+        ShuttleError: the ImageNet weights cannot be fetched.
+    """
+    try:
+        return timm.create_model(name, pretrained=pretrained, **options)
+    except Exception as error:
+        if not pretrained:
+            raise
+        raise ShuttleError(
+            f"ImageNet weights of {name} could not be fetched ({type(error).__name__}); connect to the Hub "
+            "once, or train without (--no-pretrained)"
+        ) from error
+
+
+def normalize(frames: Tensor, kind: str = "imagenet") -> Tensor:
+    """RGB (..., 3, H, W) in 0..255, uint8 or float, to floats: ImageNet-standardized, or in 0..1 ("unit")."""
+    if kind == "unit":
+        return frames / 255
     mean = torch.tensor(IMAGENET_MEAN, device=frames.device).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=frames.device).view(3, 1, 1)
     return (frames - 255 * mean) / (255 * std)
 
 
-def fuse_early(frames: Tensor) -> Tensor:
-    """Four frames as one image: colour of the current one and its signed grey changes.
+def fuse_early(frames: Tensor, normalization: str = "imagenet") -> Tensor:
+    """Frames as one image: colour of the current one and its signed grey changes.
 
     Args:
-        frames: (B, 4, 3, H, W) in 0..255, uint8 or float, oldest first.
+        frames: (B, T, 3, H, W) in 0..255, uint8 or float, oldest first.
+        normalization: see `normalize`.
 
     Returns:
-        (B, 6, H, W): standardized RGB of the current frame, then current minus past grey (oldest first).
+        (B, 2 + T, H, W): normalized RGB of the current frame, then current minus past grey (oldest first).
     """
     r, g, b = LUMA
     grey = frames[:, :, 0] * r + frames[:, :, 1] * g + frames[:, :, 2] * b
     motion = (grey[:, -1:] - grey[:, :-1]) * (DIFFERENCE_GAIN / 255)
-    return torch.cat([normalize(frames[:, -1]), motion], 1)
+    return torch.cat([normalize(frames[:, -1], normalization), motion], 1)
 
 
 def conv(c_in: int, c_out: int, kernel: int = 3) -> nn.Sequential:
@@ -70,17 +97,18 @@ class FPN(nn.Module):
 
 
 class BiFPN(nn.Module):
-    """Repeated top-down and bottom-up rounds over all taps; shapes as `FPN`.
+    """Repeated top-down and bottom-up rounds over all taps; as `FPN`, but gives `maps` from `level` on.
 
     Source: Tan et al. 2020, arXiv:1911.09070; plain sums in place of learned fusion weights.
     """
 
-    def __init__(self, in_channels: list[int], channels: int, rounds: int):
+    def __init__(self, in_channels: list[int], channels: int, rounds: int, level: int = 0, maps: int = 1):
         super().__init__()
+        self.level = level
         self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
-        # of the last round only the finest map is asked for
+        # of the last round only the maps that are asked for
         self.outputs = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, padding=1) for _ in range((rounds - 1) * len(in_channels) + 1)
+            nn.Conv2d(channels, channels, 3, padding=1) for _ in range((rounds - 1) * len(in_channels) + maps)
         )
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
@@ -93,8 +121,24 @@ class BiFPN(nn.Module):
             for i in range(1, len(maps)):
                 down = F.max_pool2d(maps[i - 1], 3, 2, 1)
                 maps[i] = maps[i] + F.interpolate(down, size=maps[i].shape[-2:], mode="nearest")
-            maps = [layer(m) for layer, m in zip(self.outputs[first:], maps)]
+            layers = self.outputs[first : first + len(maps)]
+            if len(layers) < len(maps):
+                maps = maps[self.level : self.level + len(layers)]
+            maps = [layer(m) for layer, m in zip(layers, maps, strict=True)]
         return maps
+
+
+def recent_track(history: Tensor) -> Tensor:
+    """The last six triplets, then their five deltas: (B, 30, 3) x, y in [0, 1], visible, to (B, 28).
+
+    Zero where one that is needed was not visible.
+    """
+    last = history[:, -6:]
+    seen = last[..., 2:] > 0.5
+    both = seen[:, 1:] & seen[:, :-1]
+    deltas = torch.where(both, last[:, 1:, :2] - last[:, :-1, :2], 0.0)
+    raw = torch.where(seen, last, torch.zeros_like(last))
+    return torch.cat([raw.flatten(1), deltas.flatten(1)], 1)
 
 
 class Film(nn.Module):
@@ -105,21 +149,14 @@ class Film(nn.Module):
 
     def __init__(self, channels: int, hidden: int = 64):
         super().__init__()
-        self.project = nn.Sequential(nn.Linear(6 * 3 + 5 * 2, hidden), nn.ReLU(inplace=True))
+        self.project = nn.Sequential(nn.Linear(RECENT, hidden), nn.ReLU(inplace=True))
         self.modulate = nn.Linear(hidden, 2 * channels)
         nn.init.zeros_(self.modulate.weight)
         nn.init.zeros_(self.modulate.bias)
 
     def forward(self, features: Tensor, history: Tensor) -> Tensor:
         """(B, C, h, w) and (B, 30, 3) x, y in [0, 1], visible, to (B, C, h, w)."""
-        last = history[:, -6:]
-        seen = last[..., 2:] > 0.5
-        both = seen[:, 1:] & seen[:, :-1]
-        deltas = torch.where(both, last[:, 1:, :2] - last[:, :-1, :2], 0.0)
-        raw = torch.where(seen, last, torch.zeros_like(last))
-        gain, shift = self.modulate(self.project(torch.cat([raw.flatten(1), deltas.flatten(1)], 1))).chunk(
-            2, 1
-        )
+        gain, shift = self.modulate(self.project(recent_track(history))).chunk(2, 1)
         return features * (1 + gain[..., None, None]) + shift[..., None, None]
 
 
@@ -201,6 +238,31 @@ def local_peaks(logits: Tensor, offset: Tensor, k: int) -> tuple[Tensor, Tensor]
     mean = F.avg_pool2d(p * place, 3, 1, 1, count_include_pad=True) * 9 / mass.clamp(min=1e-30)
     is_peak = (F.max_pool2d(p, 3, 1, 1) == p).to(mass.dtype)
     score, where = (mass * is_peak).flatten(1).topk(k, 1)
+    xy = mean.flatten(2).gather(2, where[:, None].expand(b, 2, k)).transpose(1, 2)
+    return xy, score.clamp(0, 1)
+
+
+def disc_peaks(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best discs of a heatmap whose cells are independent of each other.
+
+    A disc is where a 5x5 neighbourhood is fullest; its place is the centre of mass of 7x7 cells, its score
+    how full it is, so that of two equally high peaks the larger wins, as in the field's decoding.
+
+    Args:
+        logits: (B, h, w).
+        k: how many.
+
+    Returns:
+        xy (B, k, 2) in cells and score (B, k) in [0, 1], best first.
+    """
+    b, h, w = logits.shape
+    p = torch.sigmoid(logits)[:, None]
+    x, y = cell_centers(h, w, logits)
+    place = torch.cat([x.expand(b, h, w)[:, None], y.expand(b, h, w)[:, None]], 1)
+    fill = F.avg_pool2d(p, 5, 1, 2, count_include_pad=True) * (25 / DISC_CELLS)
+    mean = F.avg_pool2d(p * place, 7, 1, 3) / F.avg_pool2d(p, 7, 1, 3).clamp(min=1e-30)
+    is_peak = (F.max_pool2d(fill, 5, 1, 2) == fill).to(fill.dtype)
+    score, where = (fill * is_peak).flatten(1).topk(k, 1)
     xy = mean.flatten(2).gather(2, where[:, None].expand(b, 2, k)).transpose(1, 2)
     return xy, score.clamp(0, 1)
 

@@ -6,33 +6,42 @@ from pathlib import Path
 from typing import Any
 
 from shuttlelib.files import atomic_write
-from shuttlelib.versions import Spec
+from shuttlelib.spec import Spec
 
 LIMITS = """## Limits
 
 - Trained on broadcast footage (a camera behind the baseline) and rendered rallies. Amateur halls, very
   low cameras and fisheye lenses are where it breaks first.
-- The labels' own noise is about 2.8 px at 1920x1080; an error near that is a floor, not a merit.
+- The labels' own noise{noise}; an error near that is a floor, not a merit.
 - A shuttle in a hand, under a racket or behind a player is where visibility is wrong most often.
 - Not trained for anything but badminton; says nothing about who hit the shuttle or whether it was in.
 """
 
 
-def write_card(model_dir: Path, metrics: Mapping[str, Any], training: Mapping[str, Any]) -> Path:
+def write_card(
+    model_dir: Path,
+    metrics: Mapping[str, Any],
+    training: Mapping[str, Any],
+    also: Mapping[str, Any] | None = None,
+    judged_on: Mapping[str, Any] | None = None,
+) -> Path:
     """Write README.md and metrics.json of a shipped version.
 
     Args:
         metrics: of `recipes.evaluate_pair` with the pair this version ships in, by tracking mode.
         training: what the card says of data and schedule, as label: text.
+        also: the same of further clips in smart mode, by name.
+        judged_on: data_hash and clips of `metrics`, by which a later pair is compared.
     """
     spec = Spec.from_dict(json.loads((model_dir / "version.json").read_text()))
     with atomic_write(model_dir / "metrics.json") as temp:
-        temp.write_text(
-            json.dumps({"training": dict(training), "free_running": dict(metrics)}, indent=1) + "\n"
-        )
+        facts = {"training": dict(training), "judged_on": dict(judged_on or {})}
+        results = {"free_running": dict(metrics), "also": dict(also or {})}
+        temp.write_text(json.dumps({**facts, **results}, indent=1) + "\n")
     rows = [_row(f"{mode}, in all", result) for mode, result in metrics.items()]
     smart = metrics["smart"]
     rows += [_row(f"smart, {venue}", part) for venue, part in smart["per_venue"].items()]
+    rows += [_row(f"smart, {name}", part) for name, part in (also or {}).items()]
     kind = "region in the whole frame" if spec.stage == 1 else "head in a crop"
     h, w = spec.input_hw
     text = f"""# {spec.name}
@@ -49,7 +58,7 @@ Stage {spec.stage}, {kind}: {spec.backbone}, {spec.fusion} fusion of four frames
 
 Whole tracker with the default pair, its history its own predictions, venues never trained on; TP within
 4 px on the 512x288 grid (10 px at 1280x720). Weights, thresholds and the confidence curve were chosen on
-this split, so a new venue will do somewhat worse.
+this split, so a new venue will do somewhat worse.{_elsewhere(also or {})}
 
 | | frames | accuracy | F1 | false alarms | median error, px at 1920x1080 | mean of hits | calibration error |
 |---|---|---|---|---|---|---|---|
@@ -57,10 +66,22 @@ this split, so a new venue will do somewhat worse.
 
 False alarms are the share of frames without a shuttle in which one was reported.
 
-{LIMITS}"""
+{LIMITS.replace("{noise}", _noise(smart))}"""
     with atomic_write(model_dir / "README.md") as temp:
         temp.write_text(text)
     return model_dir / "README.md"
+
+
+def _noise(smart: Mapping[str, Any]) -> str:
+    """What the evaluator says of the labels, where it says it."""
+    measured = smart.get("label_noise_px", {}).get("1920x1080")
+    return f" is {measured:.1f} px at 1920x1080" if measured else " is about 2.8 px at 1920x1080"
+
+
+def _elsewhere(also: Mapping[str, Any]) -> str:
+    if not also:
+        return ""
+    return f" {', '.join(also)}: other clips, on which nothing was chosen."
 
 
 def _row(name: str, part: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ UNITS = ("px", "ms", "s", "fps", "mb")
 LOWER_IS_BETTER = ("_px", "_ms", "_s", "_mb", "_share", "_error", "loss", "parameters")
 
 
+LINES, MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D")  # colour alone is not enough for everyone
 FEW = 4  # so many lines are named at their end; more get a legend
 
 
@@ -112,28 +113,31 @@ def training_curves(history: pd.DataFrame) -> Figure:
     return figure
 
 
-def calibration(bins: Sequence[Mapping[str, Any]]) -> Figure:
+def calibration(bins: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Share of rows that are right over their confidence, and how many rows there are.
 
     Args:
-        bins: `calibration["bins"]` of `metrics.summarize`: low, high, frames, confidence, right.
+        bins: `calibration["bins"]` of `metrics.summarize`: low, high, frames, confidence, right; or several
+            such by name (a legend then says which is which).
     """
-    figure, axes = new_figure(2, 1, (5, 5.6), sharex=True, heights=(3, 1))
+    curves = bins if isinstance(bins, Mapping) else {"": bins}
+    figure, axes = new_figure(2, 1, (5 if len(curves) == 1 else 7, 5.6), sharex=True, heights=(3, 1))
     top, low = axes[:, 0]
-    full = [b for b in bins if b["frames"]]
     top.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
     top.annotate("perfect", (0.06, 0.09), color=GREY, fontsize=9, rotation=45, rotation_mode="anchor")
-    said, was, frames = ([b[key] for b in full] for key in ("confidence", "right", "frames"))
-    top.plot(said, was, color=BLUE, lw=1.2)
-    top.scatter(said, was, s=20 + 100 * np.array(frames) / max(frames, default=1), color=BLUE)
+    for i, (color, (name, rows)) in enumerate(zip(_colors(len(curves)), curves.items())):
+        full = [b for b in rows if b["frames"]]
+        said, was, frames = ([b[key] for b in full] for key in ("confidence", "right", "frames"))
+        top.plot(said, was, color=color, lw=1.2, ls=LINES[i % len(LINES)])
+        sizes = 20 + 100 * np.array(frames) / max(frames, default=1)
+        top.scatter(said, was, s=sizes, color=color, marker=MARKERS[i % len(MARKERS)], label=name or None)
+        width = 0.94 / len(curves)
+        starts = [b["low"] + (b["high"] - b["low"]) * width * i for b in rows]
+        widths = [width * (b["high"] - b["low"]) for b in rows]
+        low.bar(starts, [b["frames"] for b in rows], widths, align="edge", color=color, alpha=0.6)
     top.set(xlim=(0, 1), ylim=(0, 1.02))
-    low.bar(
-        [b["low"] for b in bins],
-        [b["frames"] for b in bins],
-        width=[0.94 * (b["high"] - b["low"]) for b in bins],
-        align="edge",
-        color=SKY,
-    )
+    if len(curves) > 1:
+        figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
     _label(top, "", "share of rows that are right")
     _label(low, "confidence", "rows")
     return figure

@@ -11,6 +11,7 @@ frame again.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import copyfile
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ import pandas as pd
 from shuttlelib import anomalies, clips, labels
 from shuttlelib.files import atomic_write
 from shuttlelib.labels import ClipInfo, LabelError
+from shuttlelib.runs import REVISION
 
 AUDIT_COLUMNS = ("clip", "frame", "check", "value", "action")
 
@@ -89,6 +91,9 @@ def clean_dataset(data_dir: str | Path, out_dir: str | Path) -> pd.DataFrame:
         table, audit = clean(clip.table, clip.info)
         clips.store(replace(clip, table=table), out_dir)
         audits.append(audit)
+    if (Path(data_dir) / REVISION).is_file() and Path(data_dir).resolve() != Path(out_dir).resolve():
+        with atomic_write(Path(out_dir) / REVISION) as temp:  # the copy descends from that commit
+            copyfile(Path(data_dir) / REVISION, temp)
     found = [audit for audit in audits if len(audit)] or audits[:1]
     whole = pd.concat(found, ignore_index=True)
     with atomic_write(Path(out_dir) / "cleanup" / "audit.csv") as temp:

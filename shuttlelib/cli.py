@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shuttlelib import cli_train
+from shuttlelib import cli_hub, cli_mine, cli_reproduce, cli_train
 from shuttlelib.cli_data import Folder, data_app, parse_size
 from shuttlelib.errors import ShuttleError, UsageError
 
@@ -26,14 +26,24 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(cli_train.versions_app, name="versions")
+app.add_typer(cli_hub.models_app, name="models")
 app.command(epilog="Example: shuttle run --profile quick --out runs/first")(cli_train.run)
 app.command(
     epilog="Example: shuttle train --version stage2_v8 --data data/rallies --data data/rendered --out runs/s2"
 )(cli_train.train)
 app.command(
+    epilog="Example: shuttle mine --model runs/s2/best --partner runs/s1/best --data data/rallies "
+    "--out runs/hard"
+)(cli_mine.mine)
+app.command(
     epilog="Example: shuttle publish --stage1 runs/s1/best --stage2 runs/s2/best --data data/rallies "
     "--out runs/ship --trained-on 'rallies, 1 h on an A4000'"
 )(cli_train.publish)
+
+
+app.command(
+    epilog="Example: shuttle reproduce --data data/rallies --data data/rendered --out runs/all --minutes 28"
+)(cli_reproduce.reproduce)
 
 
 @app.callback()
@@ -45,7 +55,7 @@ def _shuttle() -> None:
 def track(
     videos: Annotated[list[Path], typer.Argument(help="Video files, any format FFmpeg reads.")],
     out: Annotated[Path, typer.Option(help="Folder for <stem>.csv, <stem>.json and <stem>.mp4.")],
-    mode: Annotated[str, typer.Option(help="smart, fast or calibration.")] = "smart",
+    mode: Annotated[str, typer.Option(help="smart, fast, calibration, or whole: stage 1 alone.")] = "smart",
     backend: Annotated[str, typer.Option(help="auto, onnx, torch or tensorrt.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overlay: Annotated[
@@ -60,7 +70,7 @@ def track(
     from shuttlelib import runtime, tracking
 
     for name, value, known in (
-        ("--mode", mode, tracking.MODES),
+        ("--mode", mode, (*tracking.MODES, tracking.WHOLE)),
         ("--backend", backend, runtime.BACKENDS),
         ("--device", device, runtime.DEVICES),
     ):
@@ -69,7 +79,7 @@ def track(
     tracking.check_stems(videos)
     for video in videos:
         tracking.check_outputs(video, out, overlay)
-    networks = tracking.load_networks(backend, device, threads, models)
+    networks = tracking.load_networks(backend, device, threads, models, mode=mode)
     done: list[dict[str, Any]] = []
     failed = False
     for video in videos:

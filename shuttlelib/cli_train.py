@@ -1,13 +1,22 @@
 """The commands `shuttle run`, `shuttle train` and `shuttle versions`; thin, over pipeline and recipes."""
 
+import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from shuttlelib.cli_data import Folder
+from shuttlelib.errors import UsageError
+
+if TYPE_CHECKING:
+    from shuttlelib.clips import Clip
+
+_SHOWN = 5  # changes that the list of versions names
 
 Parts = Annotated[
     int, typer.Option(min=1, help="Cut a batch into so many parts, one after the other, to save memory.")
@@ -45,11 +54,14 @@ def run(
 
 
 def train(
-    version: Annotated[str, typer.Option(help="A row of `shuttle versions`.")],
     data: Annotated[
         list[Path], typer.Option(**Folder, help="Data folder; give it again to add rendered rallies.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted one resumes.")],
+    version: Annotated[str, typer.Option(help="A row of `shuttle versions`.")] = "",
+    lineage: Annotated[
+        bool, typer.Option("--lineage", help="Train all rows under one budget and compare them.")
+    ] = False,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of decoded frames; OUT/cache if left out.")
     ] = None,
@@ -61,6 +73,15 @@ def train(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimizer steps; the version's own if left out.")
     ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="With --lineage: of training a row, instead of --steps.")
+    ] = None,
+    rows: Annotated[
+        str, typer.Option(help="With --lineage: versions, separated by commas; all if left out.")
+    ] = "",
+    val_clips: Annotated[
+        int, typer.Option(min=0, help="With --lineage: val clips tracked free-running for each row.")
+    ] = 3,
     batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
     accumulate: Parts = 1,
     precision: Precision = "auto",
@@ -72,37 +93,99 @@ def train(
         bool, typer.Option(help="Start historic rows from ImageNet weights (needs the Hub once).")
     ] = True,
 ) -> None:
-    """Train a version; OUT/best is a model folder. Several GPUs: torchrun --no-python shuttle train …"""
-    from shuttlelib import recipes, versions
+    """Train a version, or with --lineage all of them; OUT/best is a model folder with its ONNX graph."""
+    if lineage == bool(version):
+        raise UsageError(f"--version {version or '(none)'}: give a version, or --lineage, not both")
+    options: dict[str, Any] = {"workers": workers, "precision": precision, "data_path": data_path}
+    wanted = {"steps": steps, "batch": batch, "accumulate": accumulate}
+    options |= {key: value for key, value in wanted.items() if value is not None}
+    with resumable():
+        if measure_data:
+            _measure(version, data, cache or out / "cache", out, seed, options)
+        elif lineage:
+            _lineage(data, out, cache, seed, stage1, pretrained, minutes, rows, val_clips, options)
+        else:
+            _version(version, data, out, cache, seed, init, stage1, pretrained, options)
 
-    given: dict[str, Any] = {"steps": steps, "batch": batch, "accumulate": accumulate, "workers": workers}
-    given |= {"precision": precision, "data_path": data_path}
-    wanted = {key: value for key, value in given.items() if value is not None}
-    if measure_data:
-        return _measure(version, data, cache or out / "cache", out, seed, wanted)
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Ctrl-C ends with one line that says how to go on."""
     try:
-        result = recipes.train_version(
-            version,
-            data,
-            out,
-            cache or out / "cache",
-            seed,
-            init,
-            stage1,
-            {"pretrained": pretrained and versions.resolve(version).pretrained},
-            **wanted,
-        )
+        yield
     except KeyboardInterrupt:
         print("interrupted; give the same command again to resume", file=sys.stderr)
         raise typer.Exit(1) from None
-    if not int(os.environ.get("RANK", "0")):  # under torchrun the first process writes for all
-        _finish(version, out, result)
 
 
-def _finish(version: str, out: Path, result: dict[str, Any]) -> None:
-    from shuttlelib import export
+def _measure(*arguments: Any) -> None:
+    from shuttlelib import throughput
+
+    print(throughput.report(*arguments))
+
+
+def _lineage(
+    data: list[Path],
+    out: Path,
+    cache: Path | None,
+    seed: int,
+    stage1: Path | None,
+    pretrained: bool,
+    minutes: float | None,
+    rows: str,
+    val_clips: int,
+    options: dict[str, Any],
+) -> None:
+    from shuttlelib import lineage_report, recipes, versions
+    from shuttlelib.comparison import Looks
+    from shuttlelib.lineage_run import Budget
+
+    names = [name.strip() for name in rows.split(",") if name.strip()] or versions.names()
+    steps = options.pop("steps", None)
+    if steps is None and minutes is None:
+        raise UsageError("--lineage: give every row the same --steps or the same --minutes")
+    budget = Budget(options.pop("batch", 16), steps, minutes)
+    report = lineage_report.compare(
+        names,
+        recipes.load_data(data),
+        out,
+        cache or out / "cache",
+        budget,
+        seed,
+        stage1,
+        pretrained,
+        Looks(clips=val_clips),
+        **options,
+    )
+    for claim in report["claims"]:
+        print(f"{claim['verdict']}: {claim['claim']}: {claim['numbers']}")
+    failed = [name for name, row in report["rows"].items() if "error" in row]
+    print(f"{len(names) - len(failed)} of {len(names)} rows compared; see {out / 'lineage.md'}")
+    if failed:
+        print(f"failed: {', '.join(failed)}; see error.txt in their folders", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _version(
+    version: str,
+    data: list[Path],
+    out: Path,
+    cache: Path | None,
+    seed: int,
+    init: Path | None,
+    stage1: Path | None,
+    pretrained: bool,
+    options: dict[str, Any],
+) -> None:
+    from shuttlelib import export, recipes, versions
     from shuttlelib.evaluation import write_json
 
+    overrides = {"pretrained": pretrained and versions.resolve(version).pretrained}
+    result = recipes.train_version(
+        version, data, out, cache or out / "cache", seed, init, stage1, overrides, **options
+    )
+    if int(os.environ.get("RANK", "0")):  # under torchrun the first process writes for all
+        return
     write_json(out / "metrics.json", result)
     export.export_onnx(out / "best")
     print(
@@ -110,12 +193,6 @@ def _finish(version: str, out: Path, result: dict[str, Any]) -> None:
         f"error {result['error_px']:.2f} px on validation samples after {result['steps']} steps; "
         f"weights in {out / 'best'}"
     )
-
-
-def _measure(*arguments: Any) -> None:
-    from shuttlelib import throughput
-
-    print(throughput.report(*arguments))
 
 
 def publish(
@@ -127,37 +204,90 @@ def publish(
     models: Annotated[
         Path | None, typer.Option(help="Folder of models; the shipped ones if left out.")
     ] = None,
+    also: Annotated[
+        list[str] | None, typer.Option(help="NAME=FOLDER: judge on the val split of another folder too.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Ship it even if the shipped pair is better.")
+    ] = False,
 ) -> None:
     """Make two trained versions the default pair: export, calibrate, judge, write cards."""
     from shuttlelib import clips, paths, shipping
-    from shuttlelib.evaluation import format_summary, write_json
+    from shuttlelib.evaluation import format_summary
 
     dataset = clips.split(clips.load_dataset(data), "val")
     facts = {"trained on": trained_on, "judged on": f"{len(dataset)} clips, hash {clips.data_hash(dataset)}"}
-    results = shipping.publish(stage1, stage2, dataset, models or paths.MODELS, out, facts)
-    write_json(out / "metrics.json", results)
+    results = shipping.publish(
+        stage1, stage2, dataset, models or paths.MODELS, out, facts, named_data(also or []), force
+    )
     for mode, result in results.items():
         print(f"\n{mode}: {result['speed_fps']:.0f} fps\n{format_summary(result)}")
 
 
-@versions_app.callback(epilog="Example: shuttle versions")
-def list_versions(context: typer.Context) -> None:
-    """List the versions with their parents and what they taught."""
+def named_data(pairs: list[str]) -> "dict[str, list[Clip]]":
+    """The val split of each NAME=FOLDER."""
+    from shuttlelib import clips
+
+    found = {}
+    for pair in pairs:
+        name, _, folder = pair.partition("=")
+        if not (name and folder and Path(folder).is_dir()):
+            raise UsageError(f"--also {pair}: give NAME=FOLDER with a data folder, like side=data/side")
+        found[name] = clips.split(clips.load_dataset(folder), "val")
+    return found
+
+
+Json = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+@versions_app.callback(epilog="Example: shuttle versions diff stage2_v5 stage2_v8")
+def list_versions(context: typer.Context, as_json: Json = False) -> None:
+    """List the versions with their parents, what changed and what it taught."""
     if context.invoked_subcommand:
         return
     from shuttlelib import versions
 
+    if as_json:
+        rows = [{**versions.resolve(n).as_dict(), "changed": versions.changes(n)} for n in versions.names()]
+        print(json.dumps(rows, indent=2))
+        return
+    print(f"{'name':<11} {'parent':<10} {'stage':<5} backbone")
     for name in versions.names():
         spec = versions.resolve(name)
-        print(f"{name:<12} parent {spec.parent or '-':<10} {spec.backbone:<28} {spec.notes}")
+        print(f"{name:<11} {spec.parent or '-':<10} {spec.stage:<5} {spec.backbone}")
+        changes = versions.changes(name).items()
+        changed = [f"{field} {_plain(new)}" for field, (_, new) in changes if field != "backbone"]
+        more = f", and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        lines = [f"changed: {', '.join(changed[:_SHOWN])}{more}"] if changed else []
+        print(*(f"{'':<11} {line}" for line in (*lines, spec.notes)), sep="\n")
 
 
 @versions_app.command("diff", epilog="Example: shuttle versions diff stage2_v5 stage2_v8")
 def diff_versions(
-    a: Annotated[str, typer.Argument(help="A version.")], b: Annotated[str, typer.Argument(help="Another.")]
+    a: Annotated[str, typer.Argument(help="A version.")],
+    b: Annotated[str, typer.Argument(help="Another.")],
+    as_json: Json = False,
 ) -> None:
     """Show the fields in which two versions differ."""
     from shuttlelib import versions
 
-    for field, (left, right) in versions.diff(a, b).items():
-        print(f"{field:<20} {left!s:<32} {right}")
+    changed = versions.diff(a, b)
+    if as_json:
+        print(json.dumps(changed, indent=2))
+        return
+    rows = [
+        ("field", a, b),
+        *((field, _plain(left), _plain(right)) for field, (left, right) in changed.items()),
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
+    for row in rows if changed else []:
+        print(f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}")
+    if not changed:
+        print(f"{a} and {b} differ in no field")
+
+
+def _plain(value: object) -> str:
+    """A field's value as a person writes it."""
+    if isinstance(value, tuple):
+        return "-".join(map(str, value)) or "none"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

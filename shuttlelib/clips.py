@@ -17,7 +17,7 @@ import av
 import numpy as np
 import pandas as pd
 
-from shuttlelib import importers, labels, splits, video
+from shuttlelib import importers, labels, layouts, splits, video
 from shuttlelib.files import atomic_write
 from shuttlelib.labels import ClipInfo, LabelError
 
@@ -90,7 +90,8 @@ def import_folder(src: str | Path, out: str | Path, fmt: str = "auto", link: boo
 
     Each video takes the label file of its name (`<clip>.csv`, `<clip>_ball.csv`, `<clip>.json`,
     `<clip>.parquet`), otherwise its rows of a Label Studio export that lies beside it. Videos without
-    labels are left out. `splits.csv` is carried over; without it the venue is "unknown".
+    labels are left out. `splits.csv` is carried over; without it the venue is "unknown". Where no video lies
+    in `src` itself, the layouts of public sets are looked for, whose matches are venues (`layouts`).
 
     Args:
         src: the folder to read.
@@ -115,6 +116,10 @@ def import_folder(src: str | Path, out: str | Path, fmt: str = "auto", link: boo
         info = probe(path)
         table = importers.read_labels(source, info.size_hw, name, fmt) if source else exports[name]
         imported.append(Clip(name, path, table, info, *places.get(name, (UNKNOWN_VENUE, "train"))))
+    for rally in layouts.find(src, VIDEO_SUFFIXES) if not videos_in(src) else ():
+        info = probe(rally.video)
+        table = importers.read_labels(rally.labels, info.size_hw, rally.name, fmt)
+        imported.append(Clip(rally.name, rally.video, table, info, rally.venue, rally.split))
     if not imported:
         raise LabelError(
             f"{src}: no video there has labels of the same name; put <clip>.mp4 beside <clip>.csv"
@@ -129,7 +134,7 @@ def store(clip: Clip, out: str | Path, link: bool = True) -> Clip:
         LabelError: the table is not canonical, or the venue is in another split there.
         WriteError: the folder cannot be written.
     """
-    target = Path(out) / clip.video_path.name
+    target = Path(out) / f"{clip.name}{clip.video_path.suffix}"
     if target.resolve() != clip.video_path.resolve():
         _place(clip.video_path, target, link)
     labels.write_table(Path(out) / f"{clip.name}.parquet", clip.table, clip.info)

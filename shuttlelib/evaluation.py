@@ -13,7 +13,7 @@ import pandas as pd
 
 from shuttlelib import clips, files, importers, labels, splits, video
 from shuttlelib.geometry import CANONICAL_HW, SizeHW
-from shuttlelib.metrics import RATIOS, MetricsError, check_table, score_clip, summarize
+from shuttlelib.metrics import RATIOS, ClipScore, MetricsError, check_table, score_clip, summarize
 
 
 def evaluate_folders(
@@ -49,13 +49,15 @@ def evaluate_folders(
     ):
         if lonely:
             _warn(f"without a partner, not scored: {_names(lonely)} in {folder}")
-    scores = {}
+    scores: dict[str, ClipScore] = {}
+    rates: dict[str, float] = {}
     for stem in stems:
         pred = _read_predictions(pred_paths[stem])
         size = size_hw or _frame_size(pred, pred_paths[stem], label_paths[stem])
         truth = labels.usable(importers.read_labels(label_paths[stem], size, stem))
         scores[stem] = score_clip(pred, truth, size, (str(pred_paths[stem]), str(label_paths[stem])))
-    return summarize(scores, {clip: venue for clip, (venue, _) in splits.read(labels_dir).items()})
+        rates |= _rate(stem, pred_paths[stem], label_paths[stem])
+    return summarize(scores, {clip: venue for clip, (venue, _) in splits.read(labels_dir).items()}, rates)
 
 
 def write_json(path: str | Path, result: Mapping[str, Any]) -> None:
@@ -84,11 +86,19 @@ def format_summary(result: Mapping[str, Any]) -> str:
     lines.append(
         f"error of hits, px: {_text(hit['1920x1080'], 2)} at 1920x1080, {_text(hit['grid512'], 2)} at 512x288"
     )
+    noise = list(result["label_noise_px"].values())
+    lines.append(
+        f"noise of the labels themselves, px at 1920x1080: {_text(noise[0], 2)} "
+        f"({_text(noise[1], 2)} with repeated pictures counted), a floor under any error"
+    )
     lines.append(
         f"predicted without a shuttle: {_text(result['fp2_share'])} of such frames; calibration error of "
         f"confidence: {_text(result['calibration']['expected_calibration_error'])}"
     )
-    for title, group in (("venue", result["per_venue"]), ("clip", result["per_clip"])):
+    groups = {"venue": result["per_venue"], "clip": result["per_clip"]}
+    if len(result["per_fps"]) > 1:  # else it says nothing new
+        groups = {"frame rate": result["per_fps"], **groups}
+    for title, group in groups.items():
         lines += _group_lines(title, group)
     return "\n".join(lines)
 
@@ -138,6 +148,15 @@ def _frame_size(pred: pd.DataFrame, pred_path: Path, label_path: Path) -> SizeHW
         )
     _warn(f"{pred_path}: frame size unknown, assuming 1280x720; --size WIDTHxHEIGHT says otherwise")
     return CANONICAL_HW
+
+
+def _rate(stem: str, pred_path: Path, label_path: Path) -> dict[str, float]:
+    """The clip's frame rate by its name, where the labels or the track's summary tell; else empty."""
+    if label_path.suffix == ".parquet":
+        return {stem: labels.read_table(label_path)[1].fps}
+    sidecar = pred_path.with_suffix(".json")
+    facts = _read_json(sidecar) if sidecar.exists() else None
+    return {stem: float(facts["fps"])} if isinstance(facts, dict) and "fps" in facts else {}
 
 
 def _read_json(path: Path) -> Any:

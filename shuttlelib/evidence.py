@@ -1,18 +1,17 @@
-"""What notebooks look at: predictions of samples, close-ups, speeds, planted faults; on top of recipes."""
+"""What notebooks look at: predictions of samples, frames, close-ups, speeds, augmentations; by recipes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import default_collate
 
-from shuttlelib import blocks, geometry, labels, networks, paths, runtime, tracking, train, video
+from shuttlelib import geometry, networks, paths, runtime, tracking, train, video
 from shuttlelib.augment import Augmentation
 from shuttlelib.clips import Clip
-from shuttlelib.labels import ClipInfo
 from shuttlelib.recipes import ensure_data, make_pair
 from shuttlelib.samples import Samples
 from shuttlelib.versions import Spec
@@ -48,7 +47,7 @@ def look(model: networks.Deployed, samples: Samples, draws: Sequence[int | tuple
     p_visible = torch.sigmoid(prediction.visible_logit.float()).cpu().numpy()
     return Looked(
         batch["frames"][:, -1].permute(0, 2, 3, 1).numpy(),
-        blocks.cell_probabilities(prediction.heatmap.float()).cpu().numpy(),
+        model.net.probabilities(prediction).float().cpu().numpy(),
         xy,
         np.where(p_visible[:, None] >= 0.5, xy, np.nan),
         batch["xy"].numpy(),
@@ -110,21 +109,63 @@ def views(clip: Clip, frames: Sequence[int], crop_px: int = 0) -> tuple[list[np.
     Returns:
         Images uint8 (h, w, 3) and points (2,) px of the image, nan where not visible.
     """
-    size_hw = clip.info.height // 2 * 2, clip.info.width // 2 * 2
+    size_hw = clip.info.even_hw
     table = clip.table.drop_duplicates("frame").set_index("frame")[["x_px", "y_px"]]
     points = table.reindex(range(clip.info.frame_count))
     centers = points.ffill().bfill().fillna({"x_px": size_hw[1] / 2, "y_px": size_hw[0] / 2}).to_numpy()
-    centers = centers.clip(0, (size_hw[1], size_hw[0]))
-    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    windows = {
+        frame: geometry.crop_window(centers[frame].clip(0, size_hw[::-1]), size_hw, crop_px)
+        if crop_px
+        else geometry.full_window(size_hw, (360, 640))
+        for frame in frames
+    }
+    found = _pictures(clip, windows)
+    marks = [geometry.frame_to_window(points.to_numpy()[frame], windows[frame]) for frame in frames]
+    return [found[frame] for frame in frames], marks
+
+
+def close_ups(
+    dataset: Sequence[Clip], rows: pd.DataFrame, crop_px: int
+) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+    """Judged frames of several clips close up, for `plots.prediction_sheet`.
+
+    Args:
+        dataset: the clips that `rows` speak of.
+        rows: clip, frame and the columns of `metrics.outcomes`; one row a clip and frame at most. A row
+            without a clip leaves a blank.
+        crop_px: side, in px of a 1280x720 frame, around the label, or where the shuttle was said to be,
+            or the middle of the frame.
+
+    Returns:
+        Images uint8 (crop_px, crop_px, 3), points said and labels (2,) px of the image, nan where none.
+    """
+    blank = np.full((crop_px, crop_px, 3), 255, np.uint8)
+    shown = {number: (blank, np.full(2, np.nan), np.full(2, np.nan)) for number in range(len(rows))}
+    for clip in dataset:
+        mine = rows.reset_index(drop=True).query("clip == @clip.name")
+        said, truth = (mine[[f"{w}x_px", f"{w}y_px"]].to_numpy(float) for w in ("", "true_"))
+        size_hw, frames = clip.info.even_hw, mine["frame"].astype(int)
+        middle = np.where(
+            np.isfinite(truth), truth, np.where(np.isfinite(said), said, np.array(size_hw[::-1]) / 2)
+        )
+        windows = [geometry.crop_window(xy, size_hw, crop_px) for xy in middle]
+        found = _pictures(clip, dict(zip(frames, windows)))
+        for number, frame, window, *marks in zip(mine.index, frames, windows, said, truth):
+            said_xy, true_xy = (geometry.frame_to_window(xy, window) for xy in marks)
+            shown[number] = found[frame], said_xy, true_xy
+    pictures, *points = zip(*(shown[number] for number in range(len(rows))), strict=True)
+    return list(pictures), list(points[0]), list(points[1])
+
+
+def _pictures(clip: Clip, windows: Mapping[int, geometry.Window]) -> dict[int, np.ndarray]:
+    """A window of each of some frames of a clip, uint8 (h, w, 3), in one pass over the video."""
+    found: dict[int, np.ndarray] = {}
     for frame in video.read_frames(clip.video_path):
-        if frame.index in frames:
-            whole = geometry.full_window(size_hw, (360, 640))
-            window = geometry.crop_window(centers[frame.index], size_hw, crop_px) if crop_px else whole
-            point = geometry.frame_to_window(points.to_numpy()[frame.index], window)
-            found[frame.index] = frame.window(window), point
-        if frame.index >= max(frames):
+        if frame.index in windows:
+            found[frame.index] = frame.window(windows[frame.index])
+        if frame.index >= max(windows, default=0):
             break
-    return [found[number][0] for number in frames], [found[number][1] for number in frames]
+    return found
 
 
 def speeds(dataset: Sequence[Clip]) -> np.ndarray:
@@ -142,7 +183,7 @@ def augmentation_steps(spec: Spec) -> dict[str, Augmentation]:
     return train.augmentation(spec).steps()
 
 
-TRIGGERS = ("start", "interval", "always", "lost", "unseen", "jump", "turn")
+TRIGGERS = ("start", "interval", "always", "lost", "unseen", "jump", "turn", "still")
 
 
 def trigger_frames(pair: tracking.Networks, clip: Clip, mode: str = "smart") -> dict[str, np.ndarray]:
@@ -159,45 +200,3 @@ def trigger_frames(pair: tracking.Networks, clip: Clip, mode: str = "smart") -> 
         for name in (tracker.counts - before).keys() & fired.keys():
             fired[name].append(frame.index)
     return {name: np.array(frames) for name, frames in fired.items() if frames}
-
-
-# How a right row becomes wrong: the rows that take its place; "at" is where they stand in the table.
-FAULTS: dict[str, Callable[[dict[str, Any], ClipInfo], list[dict[str, Any]]]] = {
-    "out_of_order": lambda row, info: [{**row, "at": row["at"] + 1.5}],
-    "duplicate": lambda row, info: [row, row],
-    "duplicate_conflict": lambda row, info: [row, {**row, "x_px": row["x_px"] / 2}],
-    "beyond_end": lambda row, info: [row, {**row, "at": np.inf, "frame": info.frame_count + 4}],
-    "zero_point": lambda row, info: [{**row, "x_px": 0.0, "y_px": 0.0}],
-    "no_coordinates": lambda row, info: [{**row, "x_px": np.nan, "y_px": np.nan}],
-    "out_of_frame": lambda row, info: [{**row, "x_px": info.width + 9.0}],
-    "missing_frames": lambda row, info: [],
-    "spike": lambda row, info: [{**row, "x_px": (row["x_px"] + info.width / 2) % info.width}],
-    "flicker": lambda row, info: [{**row, "visible": False, "x_px": np.nan, "y_px": np.nan}],
-}
-
-
-def plant_faults(clip: Clip, seed: int, apart: int = 7) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Put known faults into a clip's labels, to see which of them cleanup finds.
-
-    Each fault replaces a visible row whose neighbours are visible too, at least `apart` frames from the
-    next fault; a short clip gets as many of `FAULTS` as it has room for, in an order drawn by `seed`.
-
-    Returns:
-        The faulty table, and what was planted: clip, frame (where cleanup should report it), check.
-    """
-    rng = np.random.default_rng(seed)
-    seen = clip.table["visible"].astype(int).rolling(5, center=True).sum() == 5
-    places = [int(n) for n in np.flatnonzero(seen) if n % apart == apart // 2]
-    chosen = dict(zip(rng.permutation(places).tolist(), rng.permutation(list(FAULTS)).tolist()))
-    rows: list[dict[str, Any]] = []
-    planted: list[dict[str, Any]] = []
-    for n, row in enumerate(clip.table.to_dict("records")):
-        kept: dict[str, Any] = {**{str(k): v for k, v in row.items()}, "at": float(n)}
-        kind = chosen.get(n)
-        wrong = FAULTS[kind](kept, clip.info) if kind else [kept]
-        rows += wrong
-        if kind:
-            frame = wrong[-1]["frame"] if wrong else row["frame"] + 1  # a gap is reported by the row after it
-            planted.append({"clip": clip.name, "frame": frame, "check": kind})
-    table = pd.DataFrame(rows).sort_values("at", kind="stable").drop(columns="at")
-    return labels.as_canonical(table), pd.DataFrame(planted, columns=["clip", "frame", "check"])

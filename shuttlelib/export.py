@@ -24,13 +24,13 @@ MAX_BATCH = 64
 def export_onnx(model_dir: Path) -> Path:
     """Write model.onnx beside model.safetensors: fp32, any batch from 1 to 64, checked.
 
-    Inputs: "frames" uint8 (batch, 4, h, w, 3) and, for versions that look at the track, "history"
+    Inputs: "frames" uint8 (batch, T, h, w, 3) and, for versions that look at the track, "history"
     float32 (batch, 30, 3). Outputs: "xy" (batch, k, 2) px, "score" (batch, k), "visible" (batch,).
     """
     model_dir = Path(model_dir)
     deployed = networks.load(model_dir)
     spec = deployed.net.spec
-    args = example_inputs(spec.input_hw, networks.uses_history(spec), batch=2)
+    args = example_inputs(spec.input_hw, networks.uses_history(spec), batch=2, frames=spec.frames)
     names = ["frames", "history"][: len(args)]
     batch = [Dim("batch", min=1, max=MAX_BATCH), Dim.DYNAMIC]  # of frames; of history, which follows it
     program = torch.onnx.export(
@@ -71,21 +71,21 @@ def strip_traces(model: onnx.ModelProto) -> None:
 
 
 def example_inputs(
-    input_hw: tuple[int, int], history: bool, batch: int, seed: int = 0
+    input_hw: tuple[int, int], history: bool, batch: int, seed: int = 0, frames: int = 4
 ) -> tuple[torch.Tensor, ...]:
     """Random inputs of the right shapes and types."""
     generator = torch.Generator().manual_seed(seed)
-    frames = torch.randint(0, 256, (batch, 4, *input_hw, 3), dtype=torch.uint8, generator=generator)
+    pixels = torch.randint(0, 256, (batch, frames, *input_hw, 3), dtype=torch.uint8, generator=generator)
     if not history:
-        return (frames,)
-    return frames, torch.rand(batch, networks.HISTORY, 3, generator=generator)
+        return (pixels,)
+    return pixels, torch.rand(batch, networks.HISTORY, 3, generator=generator)
 
 
 def parity(model_dir: Path, frames: np.ndarray, history: np.ndarray | None = None) -> dict[str, float]:
     """How far ONNX Runtime is from torch on the same inputs.
 
     Args:
-        frames: uint8 (B, 4, h, w, 3), real ones: random pixels have no peak to agree on.
+        frames: uint8 (B, T, h, w, 3), real ones: random pixels have no peak to agree on.
 
     Returns:
         position_px: largest distance of the best places, input px, where either sees a shuttle (else
@@ -104,7 +104,7 @@ def parity(model_dir: Path, frames: np.ndarray, history: np.ndarray | None = Non
 
 def latency_ms(backend: runtime.Backend, batch: int = 1, runs: int = 30) -> float:
     """Median time of one run after a warm-up; on random pixels, which cost the same as real ones."""
-    tensors = example_inputs(backend.input_hw, backend.uses_history, batch)
+    tensors = example_inputs(backend.input_hw, backend.uses_history, batch, frames=backend.frames)
     inputs = [t.numpy() for t in tensors]
     times = []
     for _ in range(runs + 3):

@@ -1,4 +1,4 @@
-"""Label Studio exports of point labels in, the canonical table out; used by `importers`.
+"""Label Studio exports of point labels in, the canonical table out; used by `importers`. And tasks out.
 
 JSON, JSON_MIN and CSV are read. A task is one extracted frame with one point label (`KeyPointLabels`)
 and one choice of visibility. Its data
@@ -12,7 +12,7 @@ Source: the formats as Label Studio 1.23 writes them, https://labelstud.io/guide
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,57 @@ from typing import Any
 import pandas as pd
 
 from shuttlelib.cells import Cell, number, whole_number
+from shuttlelib.files import atomic_write
+from shuttlelib.geometry import SizeHW
 from shuttlelib.labels import COLUMNS, LabelError, as_canonical, make_table
 
 VISIBLE = ("visible", "yes", "true", "1")
 INVISIBLE = ("invisible", "not visible", "hidden", "occluded", "out of frame", "no", "false", "0")
 _FRAME_FILE = re.compile(r"(?P<clip>[^/\\=]+?)[/\\_-](?:frame[_-]?)?(?P<frame>\d+)\.\w+$")
+
+
+def write_tasks(path: Path, rows: pd.DataFrame, sizes: Mapping[str, SizeHW], version: str) -> Path:
+    """Write labels in doubt as tasks to import into Label Studio, the model's answer beside each.
+
+    The project needs the names `img` (Image, value `$image`), `kp` (KeyPointLabels with `shuttle`) and
+    `visibility` (Choices `visible`, `occluded`); images are served from this file's folder as the
+    local files' root. A person corrects the annotation and exports the project as JSON.
+
+    Args:
+        rows: clip, frame, visible, label_x_px, label_y_px, x_px, y_px (native px) and p_visible.
+        sizes: (height, width) by clip.
+        version: the model that answered.
+    """
+    tasks = []
+    for row in rows.to_dict("records"):
+        size_hw, clip, frame = sizes[row["clip"]], row["clip"], int(row["frame"])
+        label = (row["label_x_px"], row["label_y_px"]) if row["visible"] else None
+        answer = _result((row["x_px"], row["y_px"]), size_hw)
+        size = {"image_width": size_hw[1], "image_height": size_hw[0]}
+        image = f"/data/local-files/?d={clip}_{frame:06d}.jpg"
+        prediction = {"model_version": version, "score": float(row["p_visible"]), "result": answer}
+        tasks.append(
+            {
+                "data": {"image": image, "clip": clip, "frame": frame} | size,
+                "predictions": [prediction],
+                "annotations": [{"result": _result(label, size_hw)}],
+            }
+        )
+    with atomic_write(path) as temp:
+        temp.write_text(json.dumps(tasks, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    return path
+
+
+def _result(xy: tuple[float, float] | None, size_hw: SizeHW) -> list[dict[str, Any]]:
+    """A visibility and, where visible, a point, native px, as Label Studio writes the two."""
+    common = {"to_name": "img", "original_width": size_hw[1], "original_height": size_hw[0]}
+    choice = {"choices": ["visible" if xy else "occluded"]}
+    result = [{**common, "type": "choices", "from_name": "visibility", "value": choice}]
+    if xy:
+        place = {"x": xy[0] / size_hw[1] * 100, "y": xy[1] / size_hw[0] * 100, "width": 0.4}
+        value = {**place, "keypointlabels": ["shuttle"]}
+        result.append({**common, "type": "keypointlabels", "from_name": "kp", "value": value})
+    return result
 
 
 @dataclass(frozen=True)

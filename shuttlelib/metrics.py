@@ -18,6 +18,7 @@ import pandas as pd
 
 from shuttlelib.errors import ShuttleError
 from shuttlelib.geometry import FULLHD_HW, GRID512_HW, SizeHW, rescale
+from shuttlelib.label_noise import label_noise_px, third_differences
 
 TOLERANCES_PX = np.arange(1, 21)
 AT_4PX = 3  # index of 4 px in TOLERANCES_PX
@@ -99,6 +100,8 @@ class ClipScore:
         right: (K,) whether that row is a TP or TN at grid512 4 px.
         said_visible: (K,) whether that row says visible.
         missing_predictions: labelled frames without a prediction row (counted as predicted invisible).
+        third_px: (W,) third differences of the label track and
+        repeats: (W,) whether a repeated picture is among their frames; see `label_noise`.
     """
 
     grid512: Counts
@@ -110,6 +113,8 @@ class ClipScore:
     right: np.ndarray
     said_visible: np.ndarray
     missing_predictions: int
+    third_px: np.ndarray
+    repeats: np.ndarray
 
 
 def hit_counts(
@@ -152,11 +157,7 @@ def score_clip(
     Raises:
         MetricsError: a missing column, a frame twice, a visible row without a place, a value out of range.
     """
-    check_table(pred, sources[0])
-    check_table(truth, sources[1])
-    rows = pred.set_index("frame").reindex(truth["frame"])
-    seen, there = rows["visible"].eq(1).to_numpy(bool), truth["visible"].eq(1).to_numpy(bool)
-    pred_xy, true_xy = (t[["x_px", "y_px"]].to_numpy(np.float64) for t in (rows, truth))
+    rows, seen, there, pred_xy, true_xy = _matched(pred, truth, sources)
     pred_512, true_512 = (rescale(xy, size_hw, GRID512_HW) for xy in (pred_xy, true_xy))
     pred_hd, true_hd = (rescale(xy, size_hw, FULLHD_HW) for xy in (pred_xy, true_xy))
     near = _within(_distance(pred_512, true_512), TOLERANCES_PX[AT_4PX])
@@ -173,25 +174,80 @@ def score_clip(
         right=right[rated],
         said_visible=seen[rated],
         missing_predictions=int((~truth["frame"].isin(pred["frame"])).sum()),
+        **dict(zip(("third_px", "repeats"), third_differences(truth, size_hw))),
     )
 
 
-def summarize(scores: Mapping[str, ClipScore], venues: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Everything DESIGN.md asks for, as JSON-ready values: in all, `per_clip` and `per_venue`.
+def outcomes(pred: pd.DataFrame, truth: pd.DataFrame, size_hw: SizeHW) -> pd.DataFrame:
+    """What became of each labelled frame, one by one, at 4 px of the 512x288 grid.
+
+    Args:
+        pred, truth, size_hw: as for `score_clip`.
+
+    Returns:
+        frame, x_px, y_px (said; nan where not), true_x_px, true_y_px, outcome (TP, FP1, FP2, FN or TN),
+        right (TP or TN), error_px (at 1920x1080, of visible frames that were placed) and confidence.
+
+    Raises:
+        MetricsError: as for `score_clip`.
+    """
+    rows, seen, there, pred_xy, true_xy = _matched(pred, truth, ("predictions", "labels"))
+    near = _within(_distance(*(rescale(xy, size_hw, GRID512_HW) for xy in (pred_xy, true_xy))), AT_4PX + 1)
+    error = _distance(*(rescale(xy, size_hw, FULLHD_HW) for xy in (pred_xy, true_xy)))
+    outcome = np.where(there, np.where(seen, np.where(near, "TP", "FP1"), "FN"), np.where(seen, "FP2", "TN"))
+    return pd.DataFrame(
+        {
+            "frame": truth["frame"].to_numpy(),
+            **dict(zip(("x_px", "y_px"), np.where(seen[:, None], pred_xy, np.nan).T)),
+            **dict(zip(("true_x_px", "true_y_px"), np.where(there[:, None], true_xy, np.nan).T)),
+            "outcome": outcome,
+            "right": np.isin(outcome, ("TP", "TN")),
+            "error_px": np.where(seen & there, error, np.nan),
+            "confidence": rows.get("confidence", pd.Series(np.nan, rows.index)).to_numpy(np.float64),
+        }
+    )
+
+
+def _matched(
+    pred: pd.DataFrame, truth: pd.DataFrame, sources: tuple[str, str]
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Predictions of the labelled frames; who says visible, and where."""
+    check_table(pred, sources[0])
+    check_table(truth, sources[1])
+    rows = pred.set_index("frame").reindex(truth["frame"])
+    seen, there = rows["visible"].eq(1).to_numpy(bool), truth["visible"].eq(1).to_numpy(bool)
+    pred_xy, true_xy = (t[["x_px", "y_px"]].to_numpy(np.float64) for t in (rows, truth))
+    return rows, seen, there, pred_xy, true_xy
+
+
+def summarize(
+    scores: Mapping[str, ClipScore],
+    venues: Mapping[str, str] | None = None,
+    rates: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Everything DESIGN.md asks for, as JSON-ready values: in all, `per_clip`, `per_venue` and `per_fps`.
 
     Clips are pooled: each labelled frame weighs the same. The intervals resample whole clips, since
     frames of one clip are not independent; with fewer than two clips they are null.
     """
     if not scores:
         raise MetricsError("no clip to summarize: give at least one scored clip")
-    by_venue: dict[str, list[ClipScore]] = {}
-    for clip in sorted(set(scores) & set(venues or {})):
-        by_venue.setdefault((venues or {})[clip], []).append(scores[clip])
+    fps = {clip: f"{rate:.4g} fps" for clip, rate in sorted((rates or {}).items(), key=lambda item: item[1])}
     return {
         **_summary([scores[clip] for clip in sorted(scores)]),
         "per_clip": {clip: _summary([scores[clip]]) for clip in sorted(scores)},
-        "per_venue": {venue: _summary(by_venue[venue]) for venue in sorted(by_venue)},
+        "per_venue": _per_group(scores, dict(sorted((venues or {}).items(), key=lambda item: item[1]))),
+        "per_fps": _per_group(scores, fps),
     }
+
+
+def _per_group(scores: Mapping[str, ClipScore], groups: Mapping[str, str]) -> dict[str, Any]:
+    """A summary a group, in the order in which `groups` (a name for each clip) names them."""
+    members: dict[str, list[ClipScore]] = {}
+    for clip, group in groups.items():
+        if clip in scores:
+            members.setdefault(group, []).append(scores[clip])
+    return {group: _summary(clips) for group, clips in members.items()}
 
 
 def _summary(scores: Sequence[ClipScore]) -> dict[str, Any]:
@@ -202,6 +258,7 @@ def _summary(scores: Sequence[ClipScore]) -> dict[str, Any]:
     pooled = {
         k: np.concatenate([getattr(s, f"error_{k}") for s in scores]) for k in ("grid512", "native", "fullhd")
     }
+    third, repeats = (np.concatenate([getattr(s, k) for s in scores]) for k in ("third_px", "repeats"))
     hits = _within(pooled["grid512"], TOLERANCES_PX[AT_4PX])
     counts = {k: {f.name: int(getattr(c, f.name)) for f in fields(c)} for k, c in at_4px.items()}
     return {
@@ -210,6 +267,10 @@ def _summary(scores: Sequence[ClipScore]) -> dict[str, Any]:
         "hit_error_px": {
             "grid512": _mean(pooled["grid512"][hits]),
             "1920x1080": _mean(pooled["fullhd"][hits]),
+        },
+        "label_noise_px": {
+            "1920x1080": label_noise_px(third[~repeats]),
+            "1920x1080, repeated pictures counted": label_noise_px(third),
         },
         "fp2_share": _number(at_4px["grid512_4px"].fp2_share),
         "curve": {
@@ -221,7 +282,7 @@ def _summary(scores: Sequence[ClipScore]) -> dict[str, Any]:
         "frames": sum(counts["grid512_4px"].values()),
         "missing_predictions": sum(s.missing_predictions for s in scores),
         "interval95": _intervals({f"{kind}_4px": c.at((slice(None), AT_4PX)) for kind, c in curves.items()}),
-        "calibration": _calibration(
+        "calibration": calibration(
             np.concatenate([s.confidence for s in scores]), np.concatenate([s.right for s in scores])
         ),
     }
@@ -245,8 +306,12 @@ def _limits(values: np.ndarray) -> list[float | None] | None:
     return _numbers(np.percentile(values, [2.5, 97.5])) if len(values) else None
 
 
-def _calibration(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
-    """Expected calibration error over ten equal bins: mean gap of confidence and share right, by frames."""
+def calibration(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    """Expected calibration error over ten equal bins: mean gap of confidence and share right, by frames.
+
+    Args:
+        confidence, right: (K,) of the rows, in [0, 1] and 0 or 1.
+    """
     place = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     bins, gap = [], 0.0
     for i in range(CALIBRATION_BINS):

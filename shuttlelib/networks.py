@@ -1,74 +1,64 @@
 """From a version's spec to a network; from weights on disk to something that runs.
 
-Follows `samples` and `augment` in the flow, precedes `train`. One class serves every heatmap row: what
-differs between rows are the values of the spec, never a code path named after a version.
+Follows `samples` and `augment` in the flow, precedes `train`. What differs between rows are the values of
+the spec, never a code path named after a version.
 """
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
-import timm
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from shuttlelib import blocks, geometry
-from shuttlelib.errors import ShuttleError
+from shuttlelib import blocks
+from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.files import atomic_write
-from shuttlelib.versions import Spec
+from shuttlelib.pooled import PooledNet
+from shuttlelib.prediction import (
+    ALWAYS_VISIBLE,
+    CANDIDATES,
+    HISTORY,
+    Prediction,
+    ShuttleNet,
+    no_track,
+)
+from shuttlelib.spec import Spec, check
+from shuttlelib.unet import UNet
 
-CANDIDATES = 4
-HISTORY = 30
-ALWAYS_VISIBLE = 4.0  # the logit of rows without a visibility head: they place the shuttle in every frame
-
-
-class Prediction(NamedTuple):
-    """What a network says of a batch.
-
-    Attributes:
-        heatmap: (B, h, w) logits; "nowhere" has logit 0.
-        offset: (B, 2, h, w) from each cell's centre to the head, in cells; zero for soft-argmax rows.
-        visible_logit: (B,).
-    """
-
-    heatmap: Tensor
-    offset: Tensor
-    visible_logit: Tensor
+__all__ = ["CANDIDATES", "HISTORY", "Deployed", "Prediction", "ShuttleNet"]
 
 
-class ShuttleNet(nn.Module):
-    """Four frames (and, for some rows, the track so far) to a heatmap, offsets and a visibility."""
+class PyramidNet(ShuttleNet):
+    """A backbone, a neck over chosen strides and a heatmap, with offsets where the row decodes them."""
 
     def __init__(self, spec: Spec, pretrained: bool = False):
-        super().__init__()
-        self.spec = spec
+        super().__init__(spec)
         early = spec.fusion == "early"
-        self.backbone, channels = _backbone(spec, 6 if early else 3, pretrained)
-        c = spec.neck_channels
+        self.backbone, channels = _taps(spec, 2 + spec.frames if early else 3, pretrained)
+        c, maps = spec.neck_channels, spec.head_maps
         if spec.neck == "bifpn":
-            self.neck: nn.Module = blocks.BiFPN(channels, c, spec.neck_rounds)
+            level = spec.taps.index(spec.heatmap_stride)
+            self.neck: nn.Module = blocks.BiFPN(channels, c, spec.neck_rounds, level, maps)
         else:
             self.neck = blocks.FPN(channels, c)
-        self.join = nn.Identity() if early else blocks.conv(4 * c, c, kernel=1)
-        self.film = blocks.Film(c) if spec.film else None
-        self.head = nn.Sequential(blocks.conv(c, c), _undecided(nn.Conv2d(c, 3, 1), spec))
+        hidden, joined = spec.hidden or (c,), maps if early else maps * spec.frames
+        width = c if joined == 1 else hidden[0]
+        self.join = nn.Identity() if joined == 1 else blocks.conv(joined * c, width, kernel=1)
+        self.film = blocks.Film(width) if spec.film else None
+        convs = (blocks.conv(a, b) for a, b in pairwise((width, *hidden)))
+        outputs = 3 if spec.decode == "offset" else 1
+        self.head = nn.Sequential(*convs, _undecided(nn.Conv2d(hidden[-1], outputs, 1), spec))
         self.prior_gain = nn.Parameter(torch.zeros(())) if spec.prior != "none" else None
-        self.visibility = _visibility(spec.visibility, c)
+        self.visibility = _visibility(spec.visibility, width)
 
     def forward(self, frames: Tensor, history: Tensor | None = None) -> Prediction:
-        """Predict.
-
-        Args:
-            frames: (B, 4, 3, H, W) RGB in 0..255, uint8 or float, oldest first, the last one current.
-            history: (B, 30, 3) past x, y in [0, 1] of the input and visible, oldest first; rows
-                without a prior or FiLM ignore it, others take None as "no track yet".
-        """
-        if history is None:
-            history = torch.zeros(frames.shape[0], HISTORY, 3, device=frames.device)
+        """Predict; see `ShuttleNet`."""
+        history = no_track(frames, history)
         features = self._features(frames)
         if self.film is not None:
             features = self.film(features, history)
@@ -76,34 +66,27 @@ class ShuttleNet(nn.Module):
         logits, offset = out[:, 0], out[:, 1:]
         if self.prior_gain is not None:
             logits = logits + F.softplus(self.prior_gain) * self._prior(history, logits)
-        if self.spec.decode == "soft_argmax":
-            offset = torch.zeros_like(offset)
+        if self.spec.decode != "offset":
+            offset = torch.zeros_like(out).expand(-1, 2, -1, -1)
         if self.visibility is None:
             visible_logit = torch.full_like(logits[:, 0, 0], ALWAYS_VISIBLE)
         else:
             visible_logit = self.visibility(logits, features.float())
         return Prediction(logits, offset, visible_logit)
 
-    def decode(self, prediction: Prediction, k: int = CANDIDATES) -> tuple[Tensor, Tensor]:
-        """The k best places: xy (B, k, 2) in input px and score (B, k) in [0, 1], best first.
-
-        Soft-argmax rows have one place; it is repeated with score 0.
-        """
-        stride = self.spec.heatmap_stride
-        if self.spec.decode == "offset":
-            xy, score = blocks.local_peaks(prediction.heatmap, prediction.offset, k)
-            return geometry.cell_to_px(xy, stride), score
-        xy = blocks.soft_argmax(prediction.heatmap, self.spec.tau)[:, None].expand(-1, k, -1)
-        score = torch.sigmoid(prediction.visible_logit)[:, None]
-        padded = F.pad(score, (0, k - 1))
-        return geometry.cell_to_px(xy, stride), padded
-
     def _features(self, frames: Tensor) -> Tensor:
+        normalization = self.spec.normalization
         if self.spec.fusion == "early":
-            return self.neck(self.backbone(blocks.fuse_early(frames)))[0]
-        b, t = frames.shape[:2]
-        maps = self.neck(self.backbone(blocks.normalize(frames).flatten(0, 1)))
-        return self.join(maps[0].unflatten(0, (b, t)).flatten(1, 2))
+            pixels = blocks.fuse_early(frames, normalization)
+        else:
+            pixels = blocks.normalize(frames, normalization).flatten(0, 1)
+        maps = self.neck(self.backbone(pixels))[: self.spec.head_maps]
+        size = maps[0].shape[-2:]
+        coarser = [F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in maps[1:]]
+        joined = torch.cat([maps[0], *coarser], 1)
+        if self.spec.fusion == "late":
+            joined = joined.unflatten(0, frames.shape[:2]).flatten(1, 2)
+        return self.join(joined)
 
     def _prior(self, history: Tensor, logits: Tensor) -> Tensor:
         h, w = logits.shape[-2:]
@@ -126,7 +109,7 @@ class Deployed(nn.Module):
         self.candidates = candidates
 
     def forward(self, frames: Tensor, history: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 RGB (B, 4, H, W, 3), oldest first, to xy (B, k, 2) px, score (B, k), visible (B,)."""
+        """uint8 RGB (B, T, H, W, 3), oldest first, to xy (B, k, 2) px, score (B, k), visible (B,)."""
         # TensorRT takes uint8 only into a cast, so the cast comes before the permutation
         prediction = self.net(frames.float().permute(0, 1, 4, 2, 3), history)
         xy, score = self.net.decode(prediction, self.candidates)
@@ -135,16 +118,20 @@ class Deployed(nn.Module):
 
 def uses_history(spec: Spec) -> bool:
     """Whether a row looks at the track so far."""
-    return spec.film or spec.prior != "none"
+    return spec.film or spec.prior != "none" or spec.trajectory != "none"
 
 
 def build(spec: Spec, pretrained: bool = False) -> ShuttleNet:
     """The network of a spec, with fresh weights, or timm's ImageNet ones in the backbone.
 
     Raises:
+        UsageError: values of the spec do not go together.
         ShuttleError: the ImageNet weights cannot be fetched.
     """
-    return ShuttleNet(spec, pretrained)
+    check(spec)
+    if spec.network == "unet":
+        return UNet(spec)
+    return PooledNet(spec, pretrained) if spec.network == "pooled" else PyramidNet(spec, pretrained)
 
 
 def save(net: ShuttleNet, model_dir: Path, facts: dict | None = None) -> None:
@@ -197,31 +184,19 @@ def load(model_dir: Path, device: str = "cpu") -> Deployed:
     return Deployed(net, int(meta.get("candidates", CANDIDATES))).eval().to(device)
 
 
-def _backbone(spec: Spec, in_channels: int, pretrained: bool) -> tuple[nn.Module, list[int]]:
-    """The timm backbone and the channels of its taps, finest first."""
-    probe = timm.create_model(spec.backbone, pretrained=False, features_only=True)
-    strides = probe.feature_info.reduction()
-    missing = set(spec.taps) - set(strides)
+def _taps(spec: Spec, in_channels: int, pretrained: bool) -> tuple[nn.Module, list[int]]:
+    """The backbone of a pyramid and the channels of its taps, finest first."""
+    strides = blocks.backbone(spec.backbone, False, features_only=True).feature_info.reduction()
+    missing = sorted(set(spec.taps) - set(strides))
     if missing:
-        raise ShuttleError(
-            f"version {spec.name}: backbone {spec.backbone} has strides {strides}, not {missing}"
+        raise UsageError(
+            f"version {spec.name}: taps {spec.taps} ask for strides {missing} that {spec.backbone} does not "
+            f"have; use some of {strides}"
         )
     picks = tuple(strides.index(s) for s in spec.taps)
-    try:
-        backbone = timm.create_model(
-            spec.backbone,
-            pretrained=pretrained,
-            features_only=True,
-            in_chans=in_channels,
-            out_indices=picks,
-        )
-    except Exception as error:
-        if not pretrained:
-            raise
-        raise ShuttleError(
-            f"version {spec.name}: ImageNet weights of {spec.backbone} could not be fetched "
-            f"({type(error).__name__}); connect to the Hub once, or train without (--no-pretrained)"
-        ) from error
+    backbone = blocks.backbone(
+        spec.backbone, pretrained, features_only=True, in_chans=in_channels, out_indices=picks
+    )
     return backbone, backbone.feature_info.channels()
 
 
@@ -236,5 +211,5 @@ def _undecided(last: nn.Conv2d, spec: Spec) -> nn.Conv2d:
     cells = (spec.input_hw[0] // spec.heatmap_stride) * (spec.input_hw[1] // spec.heatmap_stride)
     nn.init.normal_(last.weight, std=0.01)
     with torch.no_grad():
-        last.bias.copy_(torch.tensor([-math.log(cells), 0.0, 0.0]))  # type: ignore[union-attr]
+        last.bias.zero_()[0] = -math.log(cells)  # type: ignore[union-attr]
     return last

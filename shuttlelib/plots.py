@@ -8,7 +8,8 @@ Figures are closed for pyplot before they are returned: a notebook shows one by 
 cell, and nothing piles up in memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -68,13 +69,20 @@ def prediction_sheet(
     points: Sequence[np.ndarray],
     truths: Sequence[np.ndarray],
     columns: int = 6,
+    bare: bool = False,
 ) -> Figure:
-    """A contact sheet of predictions (rings) and labels (crosses), (2,) px each, nan where not visible."""
+    """A contact sheet of predictions (rings) and labels (crosses), (2,) px each, nan where not visible.
+
+    With `bare` labels are open squares, which leave a heatmap below them in view.
+    """
     figure = contact_sheet(images, titles, points, columns)
     for axis, title, truth in zip(figure.axes, titles, truths):
-        _cross(axis, np.atleast_2d(truth), size=13)
+        if bare:
+            _ring(axis, np.atleast_2d(truth), size=18, color=SKY, marker="s")
+        else:
+            _cross(axis, np.atleast_2d(truth), size=13)
         axis.set_title(title, loc="left", fontsize=9)  # which of the two is not visible, the marks say
-    figure.suptitle("○ predicted   × label", x=1, ha="right", fontsize=9, color=GREY)
+    figure.suptitle(f"○ predicted   {'□' if bare else '×'} label", x=1, ha="right", fontsize=9, color=GREY)
     return figure
 
 
@@ -95,6 +103,31 @@ def blend_heatmap(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
     paint = plt.get_cmap("inferno")(share[..., 0])[..., :3] * 255
     alpha = share**0.5 * 0.85
     return np.asarray(grey * (1 - alpha) + paint * alpha, np.uint8)
+
+
+def row_sheet(
+    rows: Mapping[str, Sequence[tuple[np.ndarray, str, np.ndarray, np.ndarray]]], columns: int = 8
+) -> Figure:
+    """A row of pictures for each of several groups, under the group's name.
+
+    Args:
+        rows: by name: image (h, w, 3) uint8, its title, prediction (2,) and label (2,), px of the image,
+            nan where not visible; the first `columns` of each are shown.
+    """
+    figure = plt.figure(figsize=(12, max(1, len(rows)) * (12 / columns + 0.55)), layout="constrained")
+    plt.close(figure)
+    parts = figure.subfigures(max(1, len(rows)), 1, squeeze=False)[:, 0]
+    for part, (name, pictures) in zip(parts, rows.items()):
+        part.suptitle(name, x=0.005, ha="left", fontsize=11, weight="bold")
+        for axis, picture in zip_longest(part.subplots(1, columns, squeeze=False)[0], pictures[:columns]):
+            if picture is None:
+                axis.set_axis_off()
+                continue
+            image, title, point, truth = picture
+            _show(axis, image, title, point, size=13)
+            _cross(axis, np.atleast_2d(truth), size=13)
+            axis.set_title(title, loc="left", fontsize=8)
+    return figure
 
 
 def heatmap_overlay(
@@ -203,10 +236,10 @@ def _bare(axis: Axes, title: str, size_hw: tuple[int, int]) -> None:
         spine.set_visible(False)
 
 
-def _ring(axis: Axes, points: np.ndarray, size: float, color: str = ORANGE) -> int:
+def _ring(axis: Axes, points: np.ndarray, size: float, color: str = ORANGE, marker: str = "o") -> int:
     """Open rings (points: (N, 2)) that leave the shuttle in view; how many were drawn."""
     points = points[np.isfinite(points).all(1)]
-    axis.plot(*points.T, marker="o", ls="", ms=size, mew=1.4, mfc="none", mec=color, path_effects=RIM)
+    axis.plot(*points.T, marker=marker, ls="", ms=size, mew=1.4, mfc="none", mec=color, path_effects=RIM)
     return len(points)
 
 

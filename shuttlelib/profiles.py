@@ -26,7 +26,9 @@ class Profile:
     val_samples: int  # validation samples a measurement during training looks at, at most
     steps_compare: int  # optimizer steps for every row of the version comparison
     batch_compare: int
-    mining_passes: int  # augmented draws of each sample that mining scores
+    rows_compare: str  # versions compared, separated by commas, or "all"
+    mining_passes: int  # looks at each frame that mining scores
+    mining_every: int  # of so many labelled frames mining scores one
     hard_examples: int  # samples kept by one round
     finetune_steps: int  # optimizer steps of one round
     eval_clips: int  # clips tracked for free-running metrics
@@ -49,7 +51,9 @@ PROFILES = {
             val_samples=64,
             steps_compare=3,
             batch_compare=4,
+            rows_compare="stage1_v4,stage1_v5,stage2_v5,stage2_v8",
             mining_passes=1,
+            mining_every=4,
             hard_examples=64,
             finetune_steps=10,
             eval_clips=2,
@@ -68,7 +72,9 @@ PROFILES = {
             val_samples=2_000,
             steps_compare=6_000,
             batch_compare=16,
+            rows_compare="all",
             mining_passes=2,
+            mining_every=1,
             hard_examples=6_000,
             finetune_steps=4_000,
             eval_clips=36,

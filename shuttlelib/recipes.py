@@ -6,7 +6,7 @@ mine a round, evaluate a pair free-running. Sizes come from the profile, behavio
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import copytree, rmtree
 from typing import Any
@@ -19,6 +19,7 @@ from shuttlelib import (
     cache,
     calibration,
     clips,
+    clusters,
     export,
     labels,
     metrics,
@@ -26,18 +27,21 @@ from shuttlelib import (
     networks,
     paths,
     profiles,
+    runs,
     runtime,
     splits,
     synth,
     tracking,
     train,
+    video,
 )
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write
 from shuttlelib.samples import Samples, mixing_weights
+from shuttlelib.spec import Spec
 from shuttlelib.train import TrainConfig
-from shuttlelib.versions import Spec, resolve
+from shuttlelib.versions import resolve
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,14 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def hardware() -> str:
+    """What trains here, by name."""
+    if device() == "cuda":
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"{runs.environment()['cpu']}, {threads} thread{'s'[: threads != 1]}"
+
+
 def open_samples(
     spec: Spec, dataset: list[Clip], cache_dir: Path, seed: int = 0, stage1: Path | None = None
 ) -> Splits:
@@ -112,11 +124,23 @@ def open_samples(
     }
     false = None
     if spec.stage == 2 and stage1 is not None:
-        finder = networks.load(stage1, device())
-        wholes = cache.open_caches(clips.split(dataset, "train"), cache_dir, finder.net.spec.input_hw)
-        false = mining.distractors(finder, wholes, device=device())
+        false = _false_places(stage1, clips.split(dataset, "train"), cache_dir)
     augmented = Samples(caches["train"], spec, train.augmentation(spec), seed, distractors=false)
     return Splits(augmented, Samples(caches["val"], spec), mixing_weights(augmented, spec.rendered_share))
+
+
+def _false_places(stage1: Path, dataset: list[Clip], cache_dir: Path) -> dict[str, np.ndarray]:
+    """`mining.distractors` of a stage-1 version, kept beside the decoded frames: many rows ask for it."""
+    weights = video.sha256(stage1 / "model.safetensors")
+    path = cache_dir / f"false-{weights[:16]}-{clips.data_hash(dataset)}.npz"
+    if not path.is_file():
+        finder = networks.load(stage1, device())
+        wholes = cache.open_caches(dataset, cache_dir, finder.net.spec.input_hw)
+        found = mining.distractors(finder, wholes)
+        with atomic_write(path) as temp, temp.open("wb") as file:
+            np.savez(file, **found)
+    with np.load(path) as stored:
+        return dict(stored)
 
 
 def train_version(
@@ -134,16 +158,39 @@ def train_version(
 
     Args:
         data_dirs: real and rendered folders alike; their splits are joined.
+        spec_overrides: e.g. {"pretrained": False} where the Hub cannot be reached.
+        init, stage1, config: see `train_on`.
+
+    Returns:
+        What `train_on` returns and, where known, the data's revision on the Hub.
+    """
+    spec = resolve(name, **(spec_overrides or {}))
+    result = train_on(spec, load_data(data_dirs), run_dir, cache_dir, seed, init, stage1, **config)
+    revision = runs.data_revision(data_dirs)
+    return {**result, **({"data_revision": revision} if revision else {})}
+
+
+def train_on(
+    spec: Spec,
+    dataset: list[Clip],
+    run_dir: Path,
+    cache_dir: Path,
+    seed: int = 0,
+    init: Path | None = None,
+    stage1: Path | None = None,
+    **config: Any,
+) -> dict[str, Any]:
+    """Train a version on clips; `run_dir/best` holds the result.
+
+    Args:
+        dataset: clips of both splits.
         init: model folder to start from.
         stage1: see `open_samples`.
-        spec_overrides: e.g. {"pretrained": False} where the Hub cannot be reached.
         config: fields of `TrainConfig` that differ from the version's own schedule.
 
     Returns:
-        What `train.fit` returns, with version and data hash.
+        What `train.fit` returns, with version, data hash and hardware.
     """
-    spec = resolve(name, **(spec_overrides or {}))
-    dataset = load_data(data_dirs)
     samples = open_samples(spec, dataset, Path(cache_dir), seed, stage1)
     result = train.fit(
         spec,
@@ -154,43 +201,107 @@ def train_version(
         samples.weights,
         init,
     )
-    return {"version": name, "data_hash": clips.data_hash(dataset), **result}
+    return {
+        "version": spec.name,
+        "data_hash": clips.data_hash(dataset),
+        "hardware": hardware(),
+        **result,
+    }
 
 
 def mine_round(
     model_dir: Path,
     samples: Splits,
     run_dir: Path,
-    passes: int,
-    at_most: int,
     steps: int,
-    batch: int,
-    hard_share: float = 0.3,
+    params: mining.MiningParams,
     seed: int = 0,
+    partner: Path | None = None,
 ) -> dict[str, Any]:
-    """One round of hard-example mining: score, index, fine-tune, compare.
+    """One round of hard-example mining: score, cluster, index, fine-tune, compare.
 
-    Writes `scores.parquet`, `hard.parquet`, `suspects.parquet` and the fine-tuned `best/` into `run_dir`.
+    Writes `scores.parquet`, `hard.parquet` (the index, clustered), `suspects.parquet`, `suspects/` (frames
+    and Label Studio tasks) and the fine-tuned `best/` into `run_dir`. A round that was stopped goes on where
+    it was: scores of the same weights, data, seed and params are used again, and so is half a training.
+
+    Args:
+        partner: model folder of the other stage; without it no disagreement is found.
 
     Returns:
-        before and after (validation metrics), hard and suspects (counts).
+        hard and suspects (counts), and of the old and the new model on val: before and after
+        (`train.validate`) and compared (rows of `mining.compare`). Where nothing is hard only the counts
+        and before.
+
+    Raises:
+        MiningError: `run_dir` holds the fine-tuning of another round.
     """
-    model = networks.load(model_dir, device())
-    scores = mining.score(model, samples.train, passes, batch, device=device())
-    hard, doubtful = mining.hard_examples(scores, at_most), mining.suspects(scores)
-    for name, table in (("scores", scores), ("hard", hard), ("suspects", doubtful)):
-        mining.write_index(Path(run_dir) / f"{name}.parquet", table)
-    spec = model.net.spec
-    config = TrainConfig.of(
-        spec, steps=steps, batch=batch, lr=spec.lr / 5, val_every=max(1, steps // 2), seed=seed
-    )
-    weights = mining.mixed_weights(samples.weights, hard, hard_share)
-    train.fit(spec, samples.train, samples.val, Path(run_dir), config, weights, model_dir)
-    tuned = networks.load(Path(run_dir) / "best", device())
-    before, after = (
-        train.validate(each.net, samples.val, batch, config.val_samples, device()) for each in (model, tuned)
-    )
-    return {"before": before, "after": after, "hard": len(hard), "suspects": len(doubtful)}
+    run_dir, index = Path(run_dir), Path(run_dir) / "hard.parquet"
+    model, other = networks.load(model_dir, device()), networks.load(partner, device()) if partner else None
+    facts = vars(params) | {"seed": seed, "data": clips.data_hash([c.clip for c in samples.train.caches])}
+    facts["weights"] = [video.sha256(Path(p) / "model.safetensors") for p in (model_dir, partner) if p]
+    if (run_dir / "checkpoints").exists() and mining.stored(index, facts) is None:
+        raise mining.MiningError(f"{run_dir}: holds another round; choose another folder or delete it")
+    hard, doubtful = _find(model, other, samples.train, run_dir, params, facts)
+    result: dict[str, Any] = {"hard": len(hard), "suspects": len(doubtful)}
+    spec, rate = model.net.spec, {"lr": model.net.spec.lr / 5, "val_every": max(1, steps // 2)}
+    config = TrainConfig.of(spec, steps=steps, batch=params.batch, seed=seed, **rate)
+    limits = samples.val, params.batch, config.val_samples, device()
+    result["before"] = train.validate(model.net, *limits)
+    if not len(hard):
+        print(f"{run_dir}: nothing is hard, so nothing is fine-tuned")
+        return result
+    hard = mining.read_index(index, samples.train)
+    weights = mining.mixed_weights(samples.weights, hard, params.hard_share)
+    train.fit(spec, samples.train, samples.val, run_dir, config, weights, model_dir)
+    tuned = networks.load(run_dir / "best", device())
+    result["after"] = train.validate(tuned.net, *limits)
+    once, judged = replace(params, passes=1), []
+    for each in (model, tuned):
+        pair, _ = _pair(each, other, samples.val)
+        judged.append(mining.score(each, samples.val, once, seed, pair))
+    return {**result, "compared": mining.compare(judged[0], judged[1], params.misplaced_px).to_dict("index")}
+
+
+def _find(
+    model: networks.Deployed,
+    other: networks.Deployed | None,
+    samples: Samples,
+    run_dir: Path,
+    params: mining.MiningParams,
+    facts: dict[str, Any],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Hard examples and suspects of a round, written into its folder; scores that are there are used."""
+    pair, planes = _pair(model, other, samples)
+    mixing = ("at_most", "hard_share", "groups")  # what may change without scoring again
+    basis = {key: value for key, value in facts.items() if key not in mixing}
+    scores = mining.stored(run_dir / "scores.parquet", basis)
+    if scores is None:
+        scores = mining.score(model, samples, params, facts["seed"], pair)
+        scores = clusters.describe(scores, planes)
+        mining.write_index(run_dir / "scores.parquet", scores, basis)
+    hard = mining.hard_examples(scores, params.at_most)
+    hard = clusters.cluster(hard, scores, params.groups, facts["seed"])
+    doubtful = mining.suspects(scores)
+    mining.write_index(run_dir / "hard.parquet", hard, facts)
+    mining.write_index(run_dir / "suspects.parquet", doubtful, facts)
+    clusters.export_suspects(doubtful, planes, run_dir / "suspects", model.net.spec.name)
+    return hard, doubtful
+
+
+def _pair(
+    model: networks.Deployed, other: networks.Deployed | None, samples: Samples
+) -> tuple[mining.Pair | None, list[cache.FrameCache]]:
+    """Both stages on the clips of some samples (None without the other), and the clips' native planes."""
+    folder, dataset = samples.caches[0].path.parent, [each.clip for each in samples.caches]
+    planes = cache.open_caches(dataset, folder, None)
+    if other is None:
+        return None, planes
+    stage1, stage2 = sorted((model, other), key=lambda each: each.net.spec.stage)
+    if stage1.net.spec.stage == stage2.net.spec.stage:
+        name = other.net.spec.name
+        raise ShuttleError(f"partner {name}: is of the same stage; give a model of the other one")
+    wholes = cache.open_caches(dataset, folder, stage1.net.spec.input_hw)
+    return mining.Pair(stage1, stage2, wholes, planes), planes
 
 
 def evaluate_pair(
@@ -210,7 +321,11 @@ def evaluate_pair(
         frames, seconds = frames + result.summary["frames"], seconds + result.summary["seconds"]
         for key, value in result.summary["counts"].items():
             counts[key] = counts.get(key, 0) + value
-    report = metrics.summarize(scores, {clip.name: clip.venue for clip in dataset})
+    venues, rates = (
+        {clip.name: clip.venue for clip in dataset},
+        {clip.name: clip.info.fps for clip in dataset},
+    )
+    report = metrics.summarize(scores, venues, rates)
     extra = {"speed_fps": frames / max(seconds, 1e-9), "trigger_counts": counts, "mode": mode}
     return {**report, **extra, "confidence_curves": calibration.fit(scores.values())}
 

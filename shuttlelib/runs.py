@@ -5,6 +5,7 @@ data hash and other facts), `environment` (versions, machine, commit, time) and 
 could not run here, with the reason). torch is never imported unless asked for.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -27,6 +28,7 @@ from shuttlelib.paths import REPO
 
 PACKAGES = ("shuttlelib", "torch", "torchvision", "timm", "onnxruntime", "av", "numpy", "pandas")
 RESERVED = ("run", "environment", "skipped")
+REVISION = "revision.json"  # beside data from the Hub: repository, commit, and the hash of every file
 
 
 class RunError(ShuttleError):
@@ -79,7 +81,8 @@ def start_run(run_dir: str | Path, seed: int, profile: str, *, use_torch: bool =
         seed: for `random`, NumPy's global generator and torch (0 to 2**32 - 1).
         profile: how much work the run does.
         use_torch: import torch to seed it and to name its device; otherwise only if it is imported already.
-        facts: more to print and keep, such as `data_hash` or `notebook`.
+        facts: more to print and keep, such as `data_hash` or `notebook`; `data` (a data folder or several)
+            adds their `data_revision`.
 
     Raises:
         RunError: the seed is out of range.
@@ -93,12 +96,40 @@ def start_run(run_dir: str | Path, seed: int, profile: str, *, use_torch: bool =
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  libraries underneath still draw from the global generator
     hardware = _seed_torch(seed, use_torch)
+    if revision := data_revision(facts.get("data")):
+        facts["data_revision"] = revision
     run = Run(folder, _plain({"profile": profile, "seed": seed, **hardware, **facts}))
     print(f"run_dir   {folder}")
     for name, value in run.facts.items():
         print(f"{name:<9} {value}")
     print("versions  " + ", ".join(f"{name} {version}" for name, version in versions().items()))
     return run
+
+
+def data_revision(folders: object) -> str | None:
+    """`repository@commit` of data folders that were pulled from the Hub (or pushed), joined by ", ".
+
+    "-edited" follows where labels or splits have changed since; None where no folder came from there.
+    """
+    found = []
+    for folder in folders if isinstance(folders, list | tuple) else [folders]:
+        record = _read(Path(str(folder)) / REVISION) if folder else {}
+        if {"repo", "revision", "files"} <= set(record):
+            edited = "" if _unedited(Path(str(folder)), record["files"]) else "-edited"
+            found.append(f"{record['repo']}@{record['revision']}{edited}")
+    return ", ".join(found) or None
+
+
+def _unedited(folder: Path, files: Mapping[str, str]) -> bool:
+    """Whether a folder's label tables and splits (not the videos: they are large) are as recorded."""
+    known = {
+        name: sha for name, sha in files.items() if "/" not in name and name.endswith((".parquet", ".csv"))
+    }
+    tables = {path.name for path in folder.glob("*.parquet")} | {"splits.csv"} & {*known}
+    return tables == set(known) and all(
+        (folder / name).is_file() and hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha
+        for name, sha in known.items()
+    )
 
 
 def versions() -> dict[str, str]:

@@ -43,6 +43,7 @@ class Backend(Protocol):
         device: where, for people: "cpu (2 threads)", "cuda (NVIDIA H200)".
         version: the model version's name.
         input_hw: network input, px.
+        frames: how many it sees: the current one and past ones.
         uses_history: whether `run` looks at the track so far.
     """
 
@@ -50,13 +51,14 @@ class Backend(Protocol):
     device: str
     version: str
     input_hw: tuple[int, int]
+    frames: int
     uses_history: bool
 
     def run(self, frames: np.ndarray, history: np.ndarray | None = None) -> Candidates:
         """Look at a batch.
 
         Args:
-            frames: uint8 (B, 4, h, w, 3) RGB, oldest first, the last one current.
+            frames: uint8 (B, T, h, w, 3) RGB, oldest first, the last one current.
             history: float32 (B, 30, 3), oldest first: x and y in 0..1 of the input (0 when not visible)
                 and visible; needed only where `uses_history`.
         """
@@ -73,7 +75,8 @@ def read_card(model_dir: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text())
         height, width = card["input_hw"]
-        return {**card, "name": str(card["name"]), "input_hw": (int(height), int(width))}
+        known = {"name": str(card["name"]), "input_hw": (int(height), int(width))}
+        return {**card, **known, "frames": int(card.get("frames", 4))}  # older cards do not say: four
     except FileNotFoundError as error:
         raise ShuttleError(f"{path}: no such model; train the version or fetch its weights") from error
     except (KeyError, TypeError, ValueError) as error:
@@ -186,7 +189,7 @@ class _OnnxBackend:
             fix = "install the CUDA and cuDNN it was built for, or use --backend torch"
             raise ShuttleError(f"--device cuda: ONNX Runtime's CUDA provider does not start here; {fix}")
         self.device = f"cpu ({threads} threads)" if device == "cpu" else "cuda"
-        self.version, self.input_hw = card["name"], card["input_hw"]
+        self.version, self.input_hw, self.frames = card["name"], card["input_hw"], card["frames"]
         inputs = [value.name for value in self._session.get_inputs()]
         self.uses_history = "history" in inputs
         if "frames" not in inputs:
@@ -219,7 +222,7 @@ class _TorchBackend:
         self._device = device
         gpu = torch.cuda.get_device_name() if device == "cuda" else ""
         self.device = f"cuda ({gpu})" if device == "cuda" else f"cpu ({threads} threads)"
-        self.version, self.input_hw = card["name"], card["input_hw"]
+        self.version, self.input_hw, self.frames = card["name"], card["input_hw"], card["frames"]
         self.uses_history = bool(card.get("history", False))
 
     def run(self, frames: np.ndarray, history: np.ndarray | None = None) -> Candidates:

@@ -96,7 +96,7 @@ class TensorRTBackend:
         self._context = self._engine.create_execution_context()
         self._stream = torch.cuda.Stream()
         self.device = f"cuda ({torch.cuda.get_device_name()})"
-        self.version, self.input_hw = card["name"], card["input_hw"]
+        self.version, self.input_hw, self.frames = card["name"], card["input_hw"], card["frames"]
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         self.uses_history = "history" in names
 

@@ -87,6 +87,7 @@ class Samples(Dataset):
         policy: of stage-2 crops.
         distractors: {clip: (frames, K, 2)} native px, nan where there are fewer than K: what stage 1 took
             for the shuttle (`mining.distractors`), so that stage 2 learns to reject it.
+        centers: {clip: (frames, 2)} native px: stage-2 crops lie exactly there, whatever the policy.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Samples(Dataset):
         seed: int = 0,
         policy: CropPolicy | None = None,
         distractors: Mapping[str, np.ndarray] | None = None,
+        centers: Mapping[str, np.ndarray] | None = None,
     ):
         self.caches, self.spec = list(caches), spec
         self.augmentation, self.seed = augmentation, seed
@@ -111,6 +113,8 @@ class Samples(Dataset):
         self._base = np.cumsum(self._length) - self._length
         self._flat = np.concatenate([np.empty((0, 4)), *self.points])
         self._last_seen = np.concatenate([np.empty(0, int), *(_last_seen(points) for points in self.points)])
+        given = [centers[cache.clip.name][: len(cache)] for cache in self.caches] if centers else []
+        self._given = np.concatenate(given) if given else None
         self._false, self._false_count = _false_places(self.caches, distractors or {})
         infos = [cache.clip.info for cache in self.caches]
         self._size = np.array([info.even_hw[::-1] for info in infos], float).reshape(-1, 2)
@@ -232,6 +236,8 @@ class Samples(Dataset):
         """(B, 2) centres of stage-2 crops, native px; side: (B, 1)."""
         policy, base = self.policy, self._base[clip]
         row = base + frame
+        if self._given is not None:
+            return self._given[row]
         now, before = self._flat[row], self._flat[base + np.maximum(0, frame - self._stride[clip])]
         other = self._flat[base + draws.below(self._length[clip])]
         last = self._flat[np.maximum(self._last_seen[row], 0) + base]

@@ -10,10 +10,14 @@ from pathlib import Path
 from shutil import copytree
 from typing import Any
 
-from shuttlelib import cards, recipes, tracking
+import pandas as pd
+
+from shuttlelib import cards, clips, evaluation, lineage_run, recipes, runtime, tracking
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write
+
+MAX_FILE_MIB, MAX_WEIGHTS_MB = 15, 100  # of one file, for hosts that refuse more; of all shipped weights
 
 
 def publish(
@@ -23,37 +27,118 @@ def publish(
     models_dir: Path,
     out_dir: Path,
     training: Mapping[str, str],
+    also: Mapping[str, list[Clip]] | None = None,
+    force: bool = False,
 ) -> dict[str, Any]:
-    """Ship a pair.
+    """Ship a pair, unless the one that is shipped does better on the same clips.
 
     Args:
         stage1, stage2: model folders (a run's `best/`).
         dataset: clips of venues that were not trained on, to calibrate and judge on.
         models_dir: the folder of shipped models; changed only once all is judged.
-        out_dir: where the tracks go, and the pair until then.
+        out_dir: where the tracks and `metrics.json` go, and the pair until then.
         training: what the cards say of data and schedule, as label: text.
+        also: more clips to judge in smart mode, by name, such as another camera's.
+        force: ship it even if it does worse.
 
     Raises:
-        ShuttleError: nothing to judge on, or a model folder is not of its stage.
+        ShuttleError: nothing to judge on, a model folder is not of its stage, its files are too large to
+            ship, or the shipped pair is better.
 
     Returns:
         Metrics of the pair by tracking mode, as `recipes.evaluate_pair` gives them.
     """
-    if not dataset:
-        raise ShuttleError(f"{models_dir}: no clip to judge on; give a data folder with a val split")
+    for name, part in {"the data folder": dataset, **(also or {})}.items():
+        if not part:
+            raise ShuttleError(f"{name}: no clip to judge on; give a data folder with a val split")
     made = recipes.make_pair(stage1, stage2, out_dir / "models")
-    pair = replace(tracking.load_networks(models_dir=made), calibration=None)
-    names = pair.stage1.version, pair.stage2.version
-    raw = recipes.evaluate_pair(pair, dataset, out_dir / "uncalibrated")
-    card = made / names[1] / "version.json"
-    with atomic_write(card) as temp:
-        facts = {**json.loads(card.read_text()), "calibration": raw["confidence_curves"]}
-        temp.write_text(json.dumps(facts, indent=2) + "\n")
+    names = tuple(folder.name for folder in runtime.default_pair(made))
+    _check_size(made, names, models_dir)
+    results = _judge(made, dataset, out_dir)
     pair = tracking.load_networks(models_dir=made)
-    results = {mode: recipes.evaluate_pair(pair, dataset, out_dir / mode, mode) for mode in tracking.MODES}
+    elsewhere = {
+        name: recipes.evaluate_pair(pair, part, out_dir / "also" / name)
+        for name, part in (also or {}).items()
+    }
+    facts = {**training, **training_times(stage1, stage2)}
+    judged = {"data_hash": clips.data_hash(dataset), "clips": len(dataset)}
     for name in names:
-        cards.write_card(made / name, results, training)
+        cards.write_card(made / name, results, facts, elsewhere, judged)
+    evaluation.write_json(out_dir / "metrics.json", {**results, "also": elsewhere, "judged_on": judged})
+    if not force:
+        _check_better(results, dataset, models_dir, out_dir)
+    for name in names:
         copytree(made / name, models_dir / name, dirs_exist_ok=True)
     with atomic_write(models_dir / "default.json") as temp:
         temp.write_text((made / "default.json").read_text())
     return results
+
+
+def training_times(stage1: Path, stage2: Path) -> dict[str, str]:
+    """What a card says of time, from the `history.csv` and `metrics.json` beside the model folders."""
+    facts = {}
+    for stage, model in enumerate((stage1, stage2), 1):
+        history, result = model.parent / "history.csv", model.parent / "metrics.json"
+        if not history.is_file():
+            continue
+        table = pd.read_csv(history)
+        where = json.loads(result.read_text()).get("hardware", "") if result.is_file() else ""
+        reached = lineage_run.time_to_accuracy(table)
+        steps = [f"{level} after {s / 60:.1f} min" for level, s in reached.items() if s is not None]
+        facts[f"training time, stage {stage}"] = (
+            f"{table['seconds'].iloc[-1] / 60:.1f} min"
+            + (f" on {where}" if where else "")
+            + "; accuracy on val "
+            f"samples {', '.join(steps) if steps else 'below 0.5'}"
+        )
+    return facts
+
+
+def _judge(made: Path, dataset: list[Clip], out_dir: Path) -> dict[str, Any]:
+    """Fit the confidence curve, put it into stage 2's card, and judge every mode with it."""
+    raw_pair = replace(tracking.load_networks(models_dir=made), calibration=None)
+    raw = recipes.evaluate_pair(raw_pair, dataset, out_dir / "uncalibrated")
+    card = runtime.default_pair(made)[1] / "version.json"
+    with atomic_write(card) as temp:
+        facts = {**json.loads(card.read_text()), "calibration": raw["confidence_curves"]}
+        temp.write_text(json.dumps(facts, indent=2) + "\n")
+    pair = tracking.load_networks(models_dir=made)
+    return {mode: recipes.evaluate_pair(pair, dataset, out_dir / mode, mode) for mode in tracking.MODES}
+
+
+def _check_size(made: Path, names: tuple[str, ...], models_dir: Path) -> None:
+    for path in (file for name in names for file in (made / name).iterdir()):
+        if path.stat().st_size > MAX_FILE_MIB * 2**20:
+            raise ShuttleError(
+                f"{path}: {path.stat().st_size / 2**20:.0f} MiB, and a shipped file has at most "
+                f"{MAX_FILE_MIB}; ship a smaller version"
+            )
+    kept = [path for path in models_dir.glob("*/model.*") if path.parent.name not in names]
+    added = [path for name in names for path in (made / name).glob("model.*")]
+    total = sum(path.stat().st_size for path in kept + added)
+    if total > MAX_WEIGHTS_MB * 1e6:
+        raise ShuttleError(
+            f"{models_dir}: would hold {total / 1e6:.0f} MB of weights, at most {MAX_WEIGHTS_MB} are "
+            "shipped; delete versions that are not used"
+        )
+
+
+def _check_better(results: Mapping[str, Any], dataset: list[Clip], models_dir: Path, out_dir: Path) -> None:
+    """Compare with the shipped pair on the same clips: as its card says, else tracked again."""
+    if not (models_dir / "default.json").is_file():
+        return
+    shipped = runtime.default_pair(models_dir)
+    path = shipped[1] / "metrics.json"
+    held = json.loads(path.read_text()) if path.is_file() else {}
+    seen = held.get("judged_on", {}).get("data_hash") or held.get("training", {}).get("judged on", "")
+    if clips.data_hash(dataset) in seen:
+        before = held["free_running"]["smart"]
+    else:
+        pair = tracking.load_networks(models_dir=models_dir)
+        before = recipes.evaluate_pair(pair, dataset, out_dir / "shipped")
+    old, new = (part["accuracy"]["grid512_4px"] for part in (before, results["smart"]))
+    if old > new:
+        raise ShuttleError(
+            f"{models_dir}: keeps {shipped[0].name} and {shipped[1].name}: smart accuracy {old:.3f} on the "
+            f"same clips, {new:.3f} with the new pair (results in {out_dir}); --force ships it all the same"
+        )

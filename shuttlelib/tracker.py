@@ -19,7 +19,8 @@ from shuttlelib.frames import BASE_FPS, Frame, history_stride
 from shuttlelib.geometry import SizeHW, Window, crop_window, frame_to_window, full_window, window_to_frame
 from shuttlelib.runtime import Backend
 
-MODES = ("smart", "fast", "calibration")
+MODES = ("smart", "fast", "calibration")  # of a pair
+WHOLE = "whole"  # the mode of a stage-1 version alone
 PAST = 30  # rows of history a network may ask for
 _DOUBTS = ("lost", "jump", "turn")  # triggers of a track that was seen until now: many of them mean noise
 
@@ -45,6 +46,17 @@ class TrackParams:
         jump_heights: smart mode: calibrate when the position moves farther than this.
         turn_deg: smart mode: calibrate when the path turns by more than this …
         turn_min_step_heights: … and both steps are at least this long (shorter ones are noise).
+        still_s: smart mode: calibrate when a seen track has rested for this long (asked once per such
+            time) without regard to what the track expects: a shuttle rests seldom, a shoe often …
+        still_heights: … within this distance of where it was that long ago.
+        prior_near_logit: log-odds that the track adds to stage 2's at the expected place; they fall with
+            the square of the distance …
+        prior_far_logit: … at most to minus this.
+        prior_lost_logit: log-odds taken off while there is no track, since most of what looks like a
+            shuttle then is none.
+        prior_coast_s: how long an unseen track still expects something.
+        prior_sigma_heights, prior_sigma_steps: width of what is expected, as a share of the height and of the
+            last step; it widens with every thirtieth of a second in which nothing was seen.
         noise_window_s: when within this time …
         noise_calibrations: … this many calibrations came from a seen track (lost, jump, turn), the
             rows of that time are withdrawn: told as not visible. 0 never withdraws.
@@ -61,6 +73,14 @@ class TrackParams:
     jump_heights: float = 0.1
     turn_deg: float = 90.0
     turn_min_step_heights: float = 0.012
+    still_s: float = 0.5
+    still_heights: float = 0.01
+    prior_near_logit: float = 1.0
+    prior_far_logit: float = 2.0
+    prior_lost_logit: float = 1.0
+    prior_coast_s: float = 0.2
+    prior_sigma_heights: float = 0.006
+    prior_sigma_steps: float = 0.3
     noise_window_s: float = 0.2
     noise_calibrations: int = 5
 
@@ -89,10 +109,11 @@ class Row:
 
 
 class _Found(NamedTuple):
-    """Stage 2's answer at its best crop."""
+    """Stage 2's answer at its best crop, or stage 1's of the whole frame."""
 
     xy_px: np.ndarray  # (2,) native px, a guess when not visible
-    probability: float
+    probability: float  # given what the track expects
+    alone: float  # of the network alone
 
 
 class Tracker:
@@ -100,34 +121,36 @@ class Tracker:
 
     Args:
         stage1: finds the region in the letterboxed whole frame.
-        stage2: places the head in a crop at the canonical scale.
+        stage2: places the head in a crop at the canonical scale; None where `mode` is whole.
         size_hw: of the frames, px.
         fps: of the video.
-        mode: smart, fast or calibration.
+        mode: smart, fast, calibration, or whole: stage 1 alone, on every frame.
         params: thresholds.
         calibration: `{"visible": [a, b], "invisible": [a, b]}`: confidence = sigmoid(a * logit(p) + b) of
             the raw probability p that a row is right; None leaves p as it is.
 
     Attributes:
-        counts: how often each trigger fired (start, interval, always, lost, unseen, jump, turn), how
+        counts: how often each trigger fired (start, interval, always, lost, unseen, jump, turn, still), how
             many rows were withdrawn, and how many inputs each network saw.
 
     Raises:
-        UsageError: no such mode.
+        UsageError: no such mode, or it needs a stage 2.
     """
 
     def __init__(
         self,
         stage1: Backend,
-        stage2: Backend,
+        stage2: Backend | None,
         size_hw: SizeHW,
         fps: float,
         mode: str = "smart",
         params: TrackParams | None = None,
         calibration: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
-        if mode not in MODES:
-            raise UsageError(f"--mode {mode}: choose one of {', '.join(MODES)}")
+        if mode not in (*MODES, WHOLE):
+            raise UsageError(f"--mode {mode}: choose one of {', '.join((*MODES, WHOLE))}")
+        if stage2 is None and mode != WHOLE:
+            raise UsageError(f"--mode {mode}: needs a stage-2 version; give one, or use --mode {WHOLE}")
         self.stage1, self.stage2, self.size_hw, self.fps, self.mode = stage1, stage2, size_hw, fps, mode
         self.params = params or TrackParams()
         self.calibration = dict(calibration or {})
@@ -135,7 +158,8 @@ class Tracker:
         self._stride = history_stride(fps)
         self._per_base = fps / BASE_FPS / self._stride  # steps of one stride to thirtieths of a second
         self._whole = full_window(size_hw, stage1.input_hw)
-        self._frames: deque[Frame] = deque(maxlen=3 * self._stride + 1)
+        past = max(stage1.frames, stage2.frames if stage2 else 0) - 1
+        self._frames: deque[Frame] = deque(maxlen=past * self._stride + 1)
         self._rows: deque[Row] = deque(maxlen=PAST * self._stride)
         self._last_seen: np.ndarray | None = None  # native px
         self._hint: np.ndarray | None = None  # best place of the last calibration, visible or not
@@ -171,7 +195,9 @@ class Tracker:
         """The row of the next frame; a later step may still withdraw it (change it to not visible)."""
         self._frames.append(frame)
         trigger, found = "", None
-        if self.mode == "calibration":
+        if self.mode == WHOLE:
+            found = self._look_at_all()[0]
+        elif self.mode == "calibration":
             trigger = "always"
         elif self._hint is None:
             trigger = "start"
@@ -180,14 +206,16 @@ class Tracker:
         ):
             trigger = "interval"
         else:
-            found = self._look(self._expected(frame.index))
+            found = self._look(self._expected(frame.index)[0])
             trigger = self._doubt(found) if self.mode == "smart" else ""
         self._since_calibration += 1
         if trigger:
             self.counts[trigger] += 1
             self._since_calibration = 0
-            calibrated = self._calibrate()
+            calibrated = self._calibrate(afresh=trigger == "still")
             self._hint = calibrated.xy_px
+            if trigger == "still" and found is not None:
+                found = found._replace(probability=found.alone)
             if found is None or calibrated.probability > found.probability:
                 found = calibrated
         assert found is not None  # one of the two looked
@@ -201,37 +229,65 @@ class Tracker:
     def _frames_in(self, seconds: float) -> int:
         return max(1, round(seconds * self.fps))
 
-    def _calibrate(self) -> _Found:
-        """Stage 1 on the whole frame, stage 2 on crops around its places; the most visible one wins."""
-        result = self.stage1.run(self._input([self._whole]), self._history([self._whole], self.stage1))
-        self.counts["stage1_inputs"] += 1
-        places = window_to_frame(result.xy[0].astype(np.float64), self._whole)
+    def _calibrate(self, afresh: bool = False) -> _Found:
+        """Stage 1 on the whole frame, stage 2 on crops around its places; the likeliest one wins.
+
+        `afresh` forgets what the track expects.
+        """
+        _, places, scores = self._look_at_all()
         radius = self.params.triangle_radius_heights * self.size_hw[0]
         angles = np.deg2rad([-90, 30, 150])
         centers = [places[0] + radius * np.array([math.cos(a), math.sin(a)]) for a in angles]
-        for place, score in zip(places[1:], result.score[0, 1:]):
+        for place, score in zip(places[1:], scores[1:]):
             if len(centers) < self.params.stage1_candidates + 2 and score >= self.params.candidate_min_score:
                 centers.append(place)
-        return self._look(centers)
+        return self._look(centers, afresh)
 
-    def _look(self, centers: list[np.ndarray]) -> _Found:
-        """Stage 2 on a crop at each centre, in one batch; the most visible one."""
+    def _look_at_all(self) -> tuple[_Found, np.ndarray, np.ndarray]:
+        """Stage 1 on the whole frame: its answer, its places (K, 2) native px and their scores (K,)."""
+        windows = [self._whole]
+        result = self.stage1.run(self._input(windows, self.stage1), self._history(windows, self.stage1))
+        self.counts["stage1_inputs"] += 1
+        places = window_to_frame(result.xy[0].astype(np.float64), self._whole)
+        inside = np.clip(places[0], 0, (self.size_hw[1], self.size_hw[0]))
+        seen = float(result.visible[0])
+        return _Found(inside, seen, seen), places, result.score[0]
+
+    def _look(self, centers: list[np.ndarray], afresh: bool = False) -> _Found:
+        """Stage 2 on a crop at each centre, in one batch; the likeliest, given the track unless afresh."""
+        assert self.stage2 is not None  # the modes that come here need one
         side = self.stage2.input_hw[0]
         limit = np.array([self.size_hw[1], self.size_hw[0]], dtype=np.float64)
         windows = [crop_window(np.clip(center, 0, limit), self.size_hw, side) for center in centers]
-        result = self.stage2.run(self._input(windows), self._history(windows, self.stage2))
+        result = self.stage2.run(self._input(windows, self.stage2), self._history(windows, self.stage2))
         self.counts["stage2_inputs"] += len(windows)
-        best = int(np.argmax(result.visible))
-        xy_px = window_to_frame(result.xy[best, 0].astype(np.float64), windows[best])
-        return _Found(np.clip(xy_px, 0, limit), float(result.visible[best]))
+        answers = zip(result.xy[:, 0].astype(np.float64), windows, strict=True)
+        xy_px = np.stack([window_to_frame(xy, window) for xy, window in answers])
+        alone = np.clip(result.visible.astype(np.float64), 1e-6, 1 - 1e-6)
+        logit = np.log(alone / (1 - alone)) + (0.0 if afresh else self._prior_logit(xy_px))
+        best = int(np.argmax(logit))
+        probability = 1 / (1 + math.exp(-logit[best]))
+        return _Found(np.clip(xy_px[best], 0, limit), probability, float(alone[best]))
 
-    def _input(self, windows: list[Window]) -> np.ndarray:
-        """(B, 4, h, w, 3): the current frame and three past ones through each window, oldest first."""
-        batch = np.empty((len(windows), 4, windows[0].out_h, windows[0].out_w, 3), np.uint8)
-        for back in range(4):
+    def _prior_logit(self, xy_px: np.ndarray) -> np.ndarray:
+        """What the track says of places (N, 2) native px: log-odds (N,) to add to stage 2's."""
+        p = self.params
+        if self._last_seen is None or self._unseen >= self._frames_in(p.prior_coast_s):
+            return np.full(len(xy_px), -p.prior_lost_logit)
+        places, step_px = self._expected(self._frames[-1].index)
+        sigma_px = p.prior_sigma_heights * self.size_hw[0] + p.prior_sigma_steps * step_px
+        sigma_px *= 1 + self._unseen * BASE_FPS / self.fps
+        distance_px = np.hypot(*(xy_px - places[0]).T)
+        return np.maximum(p.prior_near_logit - 0.5 * (distance_px / sigma_px) ** 2, -p.prior_far_logit)
+
+    def _input(self, windows: list[Window], network: Backend) -> np.ndarray:
+        """(B, T, h, w, 3): the current frame and past ones through each window, oldest first."""
+        count = network.frames
+        batch = np.empty((len(windows), count, windows[0].out_h, windows[0].out_w, 3), np.uint8)
+        for back in range(count):
             frame = self._frames[max(0, len(self._frames) - 1 - self._stride * back)]
             for images, window in zip(batch, windows):
-                images[3 - back] = frame.window(window)
+                images[count - 1 - back] = frame.window(window)
         return batch
 
     def _history(self, windows: list[Window], network: Backend) -> np.ndarray | None:
@@ -247,23 +303,25 @@ class Tracker:
                     past[-back] = *(xy / (window.out_w, window.out_h)), 1
         return history
 
-    def _expected(self, index: int) -> list[np.ndarray]:
-        """Where to follow, native px: the last place and a share of the last step.
+    def _expected(self, index: int) -> tuple[list[np.ndarray], float]:
+        """Where to follow, native px: the last place and a share of the last step; and that step's length.
 
         While the shuttle is unseen the last calibration's best place is watched too, if it is elsewhere.
         """
+        step_px = 0.0
         places = [] if self._last_seen is None else [self._last_seen]
         coast = self._frames_in(self.params.coast_s)
         seen = [row for row in list(self._rows)[-3 * coast :] if row.visible][-2:]
         if len(seen) == 2 and self._unseen < coast:
             before, last = (np.array([row.x_px, row.y_px]) for row in seen)
             velocity = (last - before) / (seen[1].frame - seen[0].frame)
+            step_px = float(np.hypot(*velocity))
             places = [last + self.params.motion_gain * velocity * (index - seen[1].frame)]
         if self._hint is not None and (not places or self._unseen):
             apart = self.params.triangle_radius_heights * self.size_hw[0]
             if not places or float(np.abs(self._hint - places[0]).max()) > apart:
                 places.append(self._hint)
-        return places
+        return places, step_px
 
     def _doubt(self, found: _Found) -> str:
         """Which sign of a sick track the answer shows, if any."""
@@ -285,7 +343,16 @@ class Tracker:
             and _turn_deg(steps[1], steps[0], self.params.turn_min_step_heights) > self.params.turn_deg
         ):
             return "turn"
-        return ""
+        return "still" if self._rests(found.xy_px) else ""
+
+    def _rests(self, xy_px: np.ndarray) -> bool:
+        """Whether the track is where it was `still_s` ago, and was not asked about it since."""
+        count = self._frames_in(self.params.still_s)
+        if self.params.still_s <= 0 or len(self._rows) < count or self._since_calibration < count:
+            return False
+        rows = list(self._rows)[-count:]
+        reach = self.params.still_heights * self.size_hw[0]
+        return all(r.visible and math.hypot(r.x_px - xy_px[0], r.y_px - xy_px[1]) < reach for r in rows)
 
     def _row(self, frame: Frame, found: _Found) -> Row:
         """The row of an answer; also moves the place to follow."""

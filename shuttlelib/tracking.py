@@ -15,12 +15,13 @@ from shuttlelib import __version__, runtime
 from shuttlelib.errors import UsageError
 from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame
-from shuttlelib.tracker import MODES, Row, Tracker, TrackParams
+from shuttlelib.tracker import MODES, WHOLE, Row, Tracker, TrackParams
 from shuttlelib.video import TruncatedVideoError, VideoInfo, VideoWriter, probe, read_frames
 
 __all__ = [
     "COLUMNS",
     "MODES",
+    "WHOLE",
     "Networks",
     "Row",
     "TrackParams",
@@ -37,12 +38,24 @@ COLUMNS = ("frame", "time_s", "visible", "x_px", "y_px", "confidence", "source")
 
 @dataclass(frozen=True)
 class Networks:
-    """The loaded pair, and how to turn stage 2's probability into a confidence."""
+    """The loaded pair, and how to turn the last one's probability into a confidence.
+
+    Without a stage 2 only mode "whole" is possible.
+    """
 
     stage1: runtime.Backend
-    stage2: runtime.Backend
+    stage2: runtime.Backend | None
     calibration: dict[str, Any] | None = None
     why: str = "given"
+
+    @property
+    def last(self) -> runtime.Backend:
+        """The one that places the head."""
+        return self.stage2 or self.stage1
+
+    def alone(self) -> "Networks":
+        """Stage 1 without stage 2, whose calibration does not hold for it."""
+        return self if self.stage2 is None else Networks(self.stage1, None, None, self.why)
 
 
 @dataclass(frozen=True)
@@ -67,23 +80,30 @@ def load_networks(
     device: str = "auto",
     threads: int | None = None,
     models_dir: Path | None = None,
-    versions: tuple[str, str] | None = None,
+    versions: Sequence[str] = (),
+    mode: str = "smart",
 ) -> Networks:
-    """Load a stage-1 and a stage-2 version.
+    """Load a stage-1 and a stage-2 version, or a stage-1 version alone.
 
     Args:
         backend, device, threads: see `runtime.load`.
-        models_dir: folder of models; None is the repository's.
-        versions: names of the two; None takes the default pair.
+        models_dir: folder of models, or in mode "whole" a model folder; None is the repository's.
+        versions: names of the two, or of stage 1 alone; empty takes the default pair.
+        mode: of tracking; "whole" needs no stage 2.
 
     Raises:
         ShuttleError: see `runtime.load`.
     """
     root = Path(models_dir or runtime.paths.MODELS)
-    dirs = (root / versions[0], root / versions[1]) if versions else runtime.default_pair(root)
-    name, where, why = runtime.choose(dirs[1], backend, device)
-    stage1, stage2 = (runtime.load(folder, name, where, threads) for folder in dirs)
-    return Networks(stage1, stage2, runtime.read_card(dirs[1]).get("calibration"), why)
+    if mode == WHOLE and (root / "version.json").is_file():
+        dirs = [root]
+    else:
+        dirs = [root / version for version in versions] or list(runtime.default_pair(root))
+        dirs = dirs[:1] if mode == WHOLE else dirs
+    name, where, why = runtime.choose(dirs[-1], backend, device)
+    loaded = [runtime.load(folder, name, where, threads) for folder in dirs]
+    calibration = runtime.read_card(dirs[-1]).get("calibration")
+    return Networks(loaded[0], loaded[1] if len(dirs) > 1 else None, calibration, why)
 
 
 def check_stems(videos: Sequence[Path]) -> None:
@@ -153,7 +173,7 @@ def track_video(
     Args:
         path: the video.
         out_dir: folder for the outputs, made if missing.
-        mode: smart, fast or calibration.
+        mode: smart, fast, calibration or whole.
         backend, device, threads, models_dir: see `load_networks`; unused when `networks` is given.
         overlay: also write the video with the track drawn over it.
         params: thresholds.
@@ -169,8 +189,9 @@ def track_video(
     files = {suffix: out_dir / f"{path.stem}.{suffix}" for suffix in ("csv", "json", "mp4")}
     check_outputs(path, out_dir, overlay)
     info = probe(path)
-    nets = networks or load_networks(backend, device, threads, models_dir)
+    nets = networks or load_networks(backend, device, threads, models_dir, mode=mode)
     size_hw = info.even_hw
+    nets = nets.alone() if mode == WHOLE else nets
     tracker = Tracker(nets.stage1, nets.stage2, size_hw, info.fps, mode, params, nets.calibration)
     warning, note, frames, visible, start = "", "", 0, 0, time.perf_counter()
     with ExitStack() as outputs:
@@ -227,6 +248,7 @@ def _emitter(csv: TextIO, draw: Callable[[Frame, Row], None] | None) -> Callable
 def _summary(
     info: VideoInfo, nets: Networks, tracker: Tracker, frames: int, visible: int, seconds: float
 ) -> dict[str, Any]:
+    stage2 = nets.stage2.version if nets.stage2 is not None else None
     return {
         "video": info.path.name,
         "width": info.width,
@@ -237,11 +259,11 @@ def _summary(
         "visible_share": round(visible / frames, 4),
         "seconds": round(seconds, 3),
         "speed_fps": round(frames / seconds, 1),
-        "backend": nets.stage2.name,
+        "backend": nets.last.name,
         "backend_why": nets.why,
-        "device": nets.stage2.device,
+        "device": nets.last.device,
         "mode": tracker.mode,
-        "versions": {"stage1": nets.stage1.version, "stage2": nets.stage2.version, "shuttlelib": __version__},
+        "versions": {"stage1": nets.stage1.version, "stage2": stage2, "shuttlelib": __version__},
         "counts": dict(tracker.counts),
         "params": asdict(tracker.params),
     }

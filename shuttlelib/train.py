@@ -91,7 +91,9 @@ def augmentation(spec: Spec) -> Augmentation:
     """The training augmentation of a version; stage 2 gets its scale from the crop itself."""
     scale = STAGE1_SCALE if spec.stage == 1 else (1.0, 1.0)
     extras = {k: getattr(spec, k) for k in ("roll_deg", "perspective", "mix", "repeat", "reverse", "paste")}
-    return Augmentation(spec.noise_std, spec.noise, scale, **extras)
+    # where a version does not look at the past positions, they may be its targets
+    jitter = Augmentation.jitter_norm if networks.uses_history(spec) else 0.0
+    return Augmentation(spec.noise_std, spec.noise, scale, jitter_norm=jitter, **extras)
 
 
 def fit(
@@ -213,7 +215,7 @@ class _Run:
             last = i == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.net):
                 prediction = self.net(batch["frames"], batch["history"])
-                losses = training_loss(self.spec, prediction, batch["xy"])
+                losses = training_loss(self.spec, prediction, batch["xy"], batch["history"])
                 self.accelerator.backward(losses["loss"] / len(parts))
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value.detach() / len(parts)
@@ -321,11 +323,11 @@ class _Run:
 
 
 def _optimizer(net: ShuttleNet, spec: Spec, lr: float) -> torch.optim.Optimizer:
-    """AdamW; a lower rate for a pretrained backbone; no weight decay on norms and biases."""
+    """AdamW; a lower rate for a pretrained backbone; norms and biases decay only where the spec says so."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         scale = spec.backbone_lr_scale if name.startswith("backbone") and spec.pretrained else 1.0
-        decay = spec.weight_decay if parameter.ndim > 1 else 0.0
+        decay = spec.weight_decay if parameter.ndim > 1 or spec.decay_norms else 0.0
         groups.setdefault((scale, decay), []).append(parameter)
     return torch.optim.AdamW(
         [{"params": p, "lr": lr, "lr_scale": s, "weight_decay": d} for (s, d), p in groups.items()], lr=lr

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from torch.utils.tensorboard import SummaryWriter
 
-from shuttlelib import blocks, plots
+from shuttlelib import plots
 from shuttlelib.networks import ShuttleNet
 from shuttlelib.samples import Samples
 
@@ -86,7 +86,7 @@ def _strip(net: ShuttleNet, val: Samples, numbers: list[int]) -> np.ndarray:
     batch = default_collate(val.__getitems__(numbers))
     device = next(net.parameters()).device
     prediction = net(batch["frames"].to(device), batch["history"].to(device))
-    heatmaps = blocks.cell_probabilities(prediction.heatmap.float()).cpu().numpy()
+    heatmaps = net.probabilities(prediction).float().cpu().numpy()
     xy = net.decode(prediction, 1)[0][:, 0].float().cpu()
     images = []
     for i, image in enumerate(batch["frames"][:, -1].permute(0, 2, 3, 1).numpy()):

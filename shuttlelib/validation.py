@@ -8,6 +8,7 @@ import torch
 
 from shuttlelib import metrics
 from shuttlelib.batches import Source
+from shuttlelib.geometry import CANONICAL_HW, GRID512_HW
 from shuttlelib.losses import training_loss
 from shuttlelib.networks import ShuttleNet
 from shuttlelib.samples import Samples
@@ -25,7 +26,9 @@ def validate(
 
     Returns:
         accuracy, f1, error_px (mean over hits, px of the 512 grid for stage 1, canonical px for
-        stage 2), fp2_share (false alarms among samples without a shuttle) and loss.
+        stage 2), fp2_share (false alarms among samples without a shuttle) and loss; for comparisons
+        across rows accuracy_512 (4 px of the 512 grid for both stages) and median_px (of the best place's
+        error, px of that grid, over all samples with a shuttle, whether it was believed or not).
     """
     return judge(net, Source(val, device), batch, at_most)[0]
 
@@ -42,7 +45,7 @@ def judge(net: ShuttleNet, source: Source, batch: int, at_most: int) -> tuple[di
     losses = []
     for item in source.batches(picks[n : n + batch] for n in range(0, len(picks), batch)):
         prediction = net(item["frames"], item["history"])
-        losses.append(training_loss(spec, prediction, item["xy"])["loss"])
+        losses.append(training_loss(spec, prediction, item["xy"], item["history"])["loss"])
         xy = net.decode(prediction, 1)[0][:, 0].float()
         rows.append(torch.cat([xy, prediction.visible_logit.float()[:, None], item["xy"]], 1))
     names = ["x", "y", "logit", "true_x", "true_y"]
@@ -51,8 +54,11 @@ def judge(net: ShuttleNet, source: Source, batch: int, at_most: int) -> tuple[di
     unit = 512 / spec.input_hw[1] if spec.stage == 1 else 1.0
     said, seen = table["logit"].to_numpy() >= 0, np.isfinite(truth[:, 0])
     counts = metrics.hit_counts(found * unit, said, truth * unit, seen, HIT_PX)
-    error = np.where(said & seen, np.hypot(*(found - truth).T) * unit, np.nan)
+    gap = np.hypot(*(found - truth).T) * unit
+    error = np.where(said & seen, gap, np.nan)
     hits = error <= HIT_PX
+    grid = 1.0 if spec.stage == 1 else GRID512_HW[1] / CANONICAL_HW[1]  # from the unit above to the 512 grid
+    right = np.where(seen, error * grid <= HIT_PX, ~said)
     table = table.assign(index=picks, error_px=error, wrong=np.where(seen, ~hits, said))
     return {
         "accuracy": float(np.nan_to_num(counts.accuracy)),
@@ -60,4 +66,6 @@ def judge(net: ShuttleNet, source: Source, batch: int, at_most: int) -> tuple[di
         "error_px": float(error[hits].mean()) if hits.any() else HIT_PX,
         "fp2_share": float(np.nan_to_num(counts.fp2_share)),
         "loss": float(torch.stack(losses).mean()),
+        "accuracy_512": float(right.mean()),
+        "median_px": float(np.median(gap[seen]) * grid) if seen.any() else float(GRID512_HW[1]),
     }, table

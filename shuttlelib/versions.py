@@ -2,114 +2,85 @@
 
 A row names its parent and only what differs. `resolve(name)` gives the flat `Spec` that
 `networks.build` turns into a network and `train.fit` trains. The historic rows keep the lineage that led
-to the heatmap design; their facts come from the report of BillTheTsar/Shuttle-Detection (2025).
+to the heatmap design.
+
+Source: the report and scripts of BillTheTsar/Shuttle-Detection (2025), for the facts of those rows. We
+deviate: letterboxed frames, batch norm in the heads, visibility from probabilities, learned prior gains.
 """
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from typing import Any
 
 from shuttlelib.errors import UsageError
+from shuttlelib.spec import Spec
+
+__all__ = ["ROWS", "Spec", "baselines", "changes", "diff", "lineage", "names", "resolve"]
 
 
-@dataclass(frozen=True)
-class Spec:
-    """Everything that makes a version, as flat values.
-
-    Attributes:
-        name, parent, stage, notes: who it is; stage is 1 (whole frame) or 2 (crop).
-        backbone: timm model name; taps: strides of the feature maps taken from it.
-        pretrained: start from timm's ImageNet weights (needs the Hub once).
-        input_hw: network input, px; frames are letterboxed onto it, crops are square.
-        frames: how many it sees: the current one and past ones, a thirtieth of a second apart.
-        fusion: "late" passes each of the four frames through the backbone and joins the features;
-            "early" passes the current frame and its signed grey differences to the past once.
-        neck: "fpn" or "bifpn"; neck_channels; neck_rounds (BiFPN repeats).
-        heatmap_stride: input px per heatmap cell.
-        decode: "soft_argmax" (expected position at temperature tau) or "offset" (peak cell + offset).
-        prior: second heatmap added to the logits: "none", "last" (peak at the last position) or
-            "quadratic" (peak at the extrapolated position), prior_sigma_cells wide.
-        film: modulate features by the last 6 triplets and 5 deltas.
-        visibility: "none", "max_mean" (of the cell probabilities) or "attended" (heatmap statistics and
-            the features the heatmap attends to).
-        loss: "relaxed_l2" on positions (zero inside margin_norm) or "cross_entropy" over cells.
-        noise: frame noise level: "constant" or "uniform" (drawn per frame from U(0, noise_std)).
-        lr, backbone_lr_scale, weight_decay, batch, steps: training at the full profile.
-        rendered_share: share of training samples drawn from rendered rallies.
-        roll_deg, perspective, mix, repeat, reverse, paste: see `augment.Augmentation`; 0 is off.
-    """
-
-    name: str
-    stage: int
-    parent: str = ""
-    notes: str = ""
-    backbone: str = "mobilenetv4_conv_small"
-    taps: tuple[int, ...] = (4, 8, 16, 32)
-    pretrained: bool = False
-    input_hw: tuple[int, int] = (288, 512)
-    frames: int = 4
-    fusion: str = "early"
-    neck: str = "fpn"
-    neck_channels: int = 48
-    neck_rounds: int = 1
-    heatmap_stride: int = 4
-    decode: str = "offset"
-    tau: float = 1.0
-    prior: str = "none"
-    prior_sigma_cells: float = 0.5
-    film: bool = False
-    visibility: str = "attended"
-    loss: str = "cross_entropy"
-    margin_norm: float = 0.0
-    noise: str = "uniform"
-    noise_std: float = 0.02
-    lr: float = 2e-3
-    backbone_lr_scale: float = 1.0
-    weight_decay: float = 0.02
-    batch: int = 16
-    steps: int = 12000
-    rendered_share: float = 0.3
-    roll_deg: float = 0.0
-    perspective: float = 0.0
-    mix: float = 0.0
-    repeat: float = 0.0
-    reverse: float = 0.0
-    paste: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; tuples become lists there and come back through `from_dict`."""
-        return asdict(self)
-
-    @staticmethod
-    def from_dict(values: dict[str, Any]) -> "Spec":
-        """The inverse of `as_dict`, ignoring keys this release does not know."""
-        known = {f.name for f in fields(Spec)}
-        kept: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known
-        }
-        return Spec(**kept)
-
-
+# One schedule for all historic rows: under a common budget the design is compared, not the tuning. The
+# predecessor trained each with rates of its own (heads 1e-5 to 5e-3), for 10 to 160 epochs.
+_HISTORIC: dict[str, Any] = {
+    "pretrained": True,
+    "fusion": "late",
+    "noise": "constant",
+    "lr": 1e-3,
+    "backbone_lr_scale": 0.1,
+    "weight_decay": 1e-4,
+    "rendered_share": 0.0,
+}
+_POOLED: dict[str, Any] = {
+    **_HISTORIC,
+    "network": "pooled",
+    "normalization": "unit",
+    "neck": "none",
+    "taps": (),
+    "decode": "points",
+    "trajectory": "conv",
+    "visibility": "joint",
+    "decay_norms": True,
+}
 ROWS: dict[str, dict[str, Any]] = {
-    "stage1_v4": {
+    "stage1_v1": {
+        **_POOLED,
         "stage": 1,
-        "backbone": "tf_efficientnetv2_b3",
-        "pretrained": True,
+        "backbone": "efficientnet_b3",
         "input_hw": (300, 300),
-        "fusion": "late",
+        "hidden": (1024, 256),
+        "loss": "relaxed_l2_squared",
+        "margin_norm": 0.03,
+        "batch": 8,
+        "notes": "pooled features, attention over the past frames; overfits: pooling throws the place away",
+    },
+    "stage1_v2": {
+        "parent": "stage1_v1",
+        "hidden": (1024, 512, 128),
+        "visibility": "none",
+        "notes": "a different MLP, places only: slightly faster, same fault",
+    },
+    "stage1_v3": {
+        "parent": "stage1_v2",
+        "points": 3,
+        "notes": "three places and a diversity loss; they collapse into one cluster, hence the triangle",
+    },
+    "stage1_v4": {
+        "parent": "stage1_v3",
+        "network": "pyramid",
+        "backbone": "tf_efficientnetv2_b3",
+        "taps": (4, 8, 16, 32),
+        "normalization": "imagenet",
         "neck": "bifpn",
         "neck_channels": 64,
         "neck_rounds": 4,
+        "head_maps": 2,
+        "hidden": (256, 64, 16),
+        "points": 1,
         "decode": "soft_argmax",
+        "trajectory": "none",
         "prior": "last",
         "prior_sigma_cells": 3.75,
-        "visibility": "none",
         "loss": "relaxed_l2",
-        "margin_norm": 0.01,
-        "noise": "constant",
-        "lr": 1e-3,
-        "backbone_lr_scale": 0.1,
-        "batch": 8,
-        "rendered_share": 0.0,
+        "margin_norm": 0.015,
+        "decay_norms": False,
         "notes": "heatmap and BiFPN: in 25 epochs what a pooled head needed 110 for",
     },
     "stage1_v5": {
@@ -119,25 +90,74 @@ ROWS: dict[str, dict[str, Any]] = {
         "neck_channels": 32,
         "notes": "one early-fused pass of a small network at 16:9; cells by cross-entropy, offsets",
     },
-    "stage2_v5": {
+    "stage2_v1": {
+        **_POOLED,
         "stage": 2,
         "backbone": "efficientnet_b0",
-        "taps": (16, 32),
-        "pretrained": True,
         "input_hw": (224, 224),
-        "fusion": "late",
+        "hidden": (1024, 512, 128),
+        "loss": "relaxed_l2",
+        "margin_norm": 0.01,
+        "notes": "the pooled design on a crop: train error 0.02, validation 0.10",
+    },
+    "stage2_v2": {
+        "parent": "stage2_v1",
+        "hidden": (1024, 256),
+        "trajectory": "recent",
+        "visible_loss": "mse",
+        "notes": "six past triplets and their deltas in place of 1-D convolutions: no better",
+    },
+    "stage2_v3": {
+        "parent": "stage2_v2",
+        "normalization": "imagenet",
+        "hidden": (1024, 512),
+        "visibility": "split",
+        "decay_norms": False,
+        "notes": "a trunk, then a position and a visibility branch: no better",
+    },
+    "stage2_v4": {
+        "parent": "stage2_v3",
+        "network": "pyramid",
+        "taps": (16, 32),
+        "normalization": "unit",
+        "neck": "fpn",
         "neck_channels": 256,
+        "hidden": (256, 64, 16),
         "heatmap_stride": 16,
         "decode": "soft_argmax",
+        "trajectory": "none",
         "prior": "quadratic",
         "film": True,
         "visibility": "max_mean",
-        "loss": "relaxed_l2",
-        "margin_norm": 0.01,
-        "lr": 1e-3,
-        "backbone_lr_scale": 0.1,
-        "rendered_share": 0.0,
-        "notes": "noise drawn from U(0, 0.02): a constant level had become a crutch",
+        "margin_norm": 0.0,
+        "notes": "heatmap, extrapolated track, FiLM: train error 0.011, validation 0.20",
+    },
+    "stage2_v5": {
+        "parent": "stage2_v4",
+        "noise": "uniform",
+        "notes": "noise drawn from U(0, 0.02): validation 0.008; a constant level had become a crutch",
+    },
+    "stage2_v6": {
+        "parent": "stage2_v5",
+        "backbone": "tf_efficientnetv2_b0",
+        "taps": (4, 8, 16, 32),
+        "normalization": "imagenet",
+        "neck": "bifpn",
+        "neck_channels": 64,
+        "neck_rounds": 4,
+        "head_maps": 2,
+        "prior": "none",
+        "film": False,
+        "visibility": "none",
+        "notes": "BiFPN without history or visibility: proof of concept, support model",
+    },
+    "stage2_v7": {
+        "parent": "stage2_v6",
+        "neck_channels": 96,
+        "heatmap_stride": 8,
+        "tau": 0.7,
+        "prior": "quadratic",
+        "notes": "finer taps, 96 channels, sharper soft-argmax, extrapolated track again: validation 0.011",
     },
     "stage2_v8": {
         "stage": 2,
@@ -146,8 +166,31 @@ ROWS: dict[str, dict[str, Any]] = {
         "batch": 32,
         "notes": "one early-fused pass on a 160 crop; stride-4 heatmap with offset; no history",
     },
+    "unet_3in3": {
+        "stage": 1,
+        "network": "unet",
+        "backbone": "unet",
+        "taps": (),
+        "frames": 3,
+        "normalization": "unit",
+        "fusion": "stack",
+        "neck": "none",
+        "neck_channels": 64,
+        "heatmap_stride": 1,
+        "decode": "centroid",
+        "visibility": "peak",
+        "loss": "weighted_bce",
+        "lr": 1e-3,
+        "batch": 8,
+        "notes": "baseline of the field: a U-Net as in TrackNetV2, three frames to their three heatmaps",
+    },
+    "unet_8in8": {
+        "parent": "unet_3in3",
+        "frames": 8,
+        "notes": "baseline of the field: eight frames to their eight heatmaps",
+    },
 }
-# The two modern rows start from the dataclass defaults: they share no value with the historic design.
+# The modern rows start from the dataclass defaults: they share no value with the historic design.
 FRESH = {"stage1_v5", "stage2_v8"}
 LINEAGE_FIELDS = ("name", "parent", "notes")
 
@@ -155,6 +198,16 @@ LINEAGE_FIELDS = ("name", "parent", "notes")
 def names() -> list[str]:
     """All versions, in the order of the lineage."""
     return list(ROWS)
+
+
+def lineage() -> list[str]:
+    """The historic versions and those that followed them, stage by stage, oldest first."""
+    return [name for name in ROWS if resolve(name).network != "unet"]
+
+
+def baselines() -> list[str]:
+    """Networks of the field, for comparison: one network over the whole frame, no stage 2."""
+    return [name for name in ROWS if resolve(name).network == "unet"]
 
 
 def resolve(name: str, **overrides: Any) -> Spec:
@@ -170,6 +223,12 @@ def resolve(name: str, **overrides: Any) -> Spec:
     inherited = {} if not parent or name in FRESH else _without_lineage(resolve(parent).as_dict())
     spec = Spec(**{**inherited, **row, "name": name})
     return replace(spec, **overrides)
+
+
+def changes(name: str) -> dict[str, tuple[Any, Any]]:
+    """What a version does unlike its parent: {field: (parent's value, own value)}; empty without one."""
+    parent = resolve(name).parent
+    return diff(parent, name) if parent else {}
 
 
 def diff(a: str, b: str) -> dict[str, tuple[Any, Any]]:

@@ -13,13 +13,14 @@ class BrightBackend:
 
     name, device, version = "fake", "cpu", "bright"
 
-    def __init__(self, input_hw, threshold=128, uses_history=False):
+    def __init__(self, input_hw, threshold=128, uses_history=False, frames=4):
+        self.frames = frames
         self.input_hw, self.threshold, self.uses_history = input_hw, threshold, uses_history
         self.batches, self.histories = [], []
 
     def run(self, frames, history=None):
         assert frames.dtype == np.uint8
-        assert frames.shape[1:] == (4, *self.input_hw, 3)
+        assert frames.shape[1:] == (self.frames, *self.input_hw, 3)
         self.batches.append(frames)
         self.histories.append(history)
         grey = frames[:, -1].astype(np.float32).mean(-1)

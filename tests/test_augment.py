@@ -101,6 +101,12 @@ def test_past_jitter_leaves_the_head_alone():
     assert 0.5 < (moved[1:] - points[1:]).std() / (0.01 * W) < 1.5
 
 
+def test_past_points_that_are_targets_stay_where_they_are():
+    frames, xy = blob(40, 30), torch.rand(31, 2) * 60
+    assert torch.allclose(Augmentation(flip=0.0, jitter_norm=0.0)(frames, xy)[1], xy)
+    assert "PastJitter" not in Augmentation(jitter_norm=0.0).steps()
+
+
 def test_the_same_draw_repeats():
     results = []
     for _ in range(2):

@@ -191,6 +191,25 @@ def test_a_turned_video_gets_a_note_and_exit_0(shuttle, clip, models, tmp_path, 
     assert (status, errors) == (0, [f"note: {clip}: turned"])
 
 
+def test_versions_are_listed_with_what_changed_and_compared(shuttle):
+    status, out, _ = shuttle("versions")
+    lines = out.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("stage2_v5"))
+    assert status == 0
+    assert lines[at].split() == ["stage2_v5", "stage2_v4", "2", "efficientnet_b0"]
+    assert lines[at + 1].strip() == "changed: noise uniform"
+    _, out, _ = shuttle("versions", "diff", "stage2_v4", "stage2_v5")
+    assert [line.split() for line in out.splitlines()] == [
+        ["field", "stage2_v4", "stage2_v5"],
+        ["noise", "constant", "uniform"],
+    ]
+    assert "differ in no field" in shuttle("versions", "diff", "unet_3in3", "unet_3in3")[1]
+    rows = {row["name"]: row for row in json.loads(shuttle("versions", "--json")[1])}
+    assert rows["unet_8in8"]["changed"] == {"frames": [3, 8]}
+    changed = json.loads(shuttle("versions", "diff", "stage2_v6", "stage2_v7", "--json")[1])
+    assert changed["tau"] == [1.0, 0.7]
+
+
 def test_an_interrupted_training_says_how_to_go_on(shuttle, tmp_path, monkeypatch):
     from shuttlelib import recipes
 

@@ -142,6 +142,24 @@ def test_venues_come_from_splits_and_partnerless_files_are_named(folders, capsys
         evaluate_folders(pred, truth, HD)
 
 
+def test_frame_rates_are_told_apart_and_the_floor_stands_beside_the_error(folders):
+    pred, truth = folders
+    for stem, fps in (("a", 30.0), ("b", 119.88), ("c", 30.0)):
+        write_pred(pred, stem)
+        write_tracknet(truth, stem)
+        (pred / f"{stem}.json").write_text(json.dumps({"width": 1280, "height": 720, "fps": fps}))
+    result = evaluate_folders(pred, truth)
+    assert {name: group["clips"] for name, group in result["per_fps"].items()} == {
+        "30 fps": 2,
+        "119.9 fps": 1,
+    }
+    text = evaluation.format_summary(result)
+    assert "frame rate" in text
+    assert "noise of the labels themselves, px at 1920x1080: –" in text  # no four visible frames in a row
+    (pred / "b.json").unlink()
+    assert "frame rate" not in evaluation.format_summary(evaluate_folders(pred, truth, HD))
+
+
 def test_nothing_to_match_names_both_folders(folders):
     pred, truth = folders
     write_pred(pred, "left")

@@ -3,6 +3,7 @@ import importlib.util
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from shuttlelib import blocks, export, networks, runtime, versions
 from shuttlelib.errors import ShuttleError
@@ -10,21 +11,24 @@ from shuttlelib.errors import ShuttleError
 HAS_TENSORRT = any(importlib.util.find_spec(name) for name in ("tensorrt", "tensorrt_rtx"))
 
 
-@pytest.fixture(scope="module", params=["stage1_v5", "stage2_v8", "stage2_v5"])
+@pytest.fixture(scope="module", params=["stage1_v5", "stage2_v5", "stage2_v3", "unet_8in8"])
 def exported(request, tmp_path_factory):
-    spec = versions.resolve(request.param, pretrained=False, input_hw=(96, 96))
+    """One row of each kind: cells with offsets, soft-argmax with FiLM and prior, pooled, U-Net."""
+    thin = {"neck_channels": 8} if versions.resolve(request.param).network == "unet" else {}
+    spec = versions.resolve(request.param, pretrained=False, input_hw=(96, 96), **thin)
     folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(0)
     networks.save(networks.build(spec), folder)
     export.export_onnx(folder)
     return folder
 
 
-def blobs(count=3, side=96):
+def blobs(looks=4, count=3, side=96):
     """Frames with a bright spot that moves."""
     ys, xs = np.mgrid[:side, :side] + 0.5
-    frames = np.zeros((count, 4, side, side, 3), np.uint8)
+    frames = np.zeros((count, looks, side, side, 3), np.uint8)
     for b in range(count):
-        for t in range(4):
+        for t in range(looks):
             spot = np.exp(-((xs - 20 - 10 * b - 4 * t) ** 2 + (ys - 40) ** 2) / 18)
             frames[b, t] = (250 * spot).astype(np.uint8)[..., None]
     return frames
@@ -33,12 +37,13 @@ def blobs(count=3, side=96):
 def test_onnx_runtime_agrees_with_torch_at_any_batch(exported):
     deployed = networks.load(exported)
     history = np.zeros((3, 30, 3), np.float32) if networks.uses_history(deployed.net.spec) else None
-    gaps = export.parity(exported, blobs(), history)
+    frames = blobs(deployed.net.spec.frames)
+    gaps = export.parity(exported, frames, history)
     assert gaps["position_px"] < 0.1
     assert gaps["visible"] < 1e-4
     one = None if history is None else history[:1]
-    single = runtime.load(exported, "onnx", threads=1).run(blobs()[:1], one)
-    batch = runtime.load(exported, "onnx", threads=1).run(blobs(), history)
+    single = runtime.load(exported, "onnx", threads=1).run(frames[:1], one)
+    batch = runtime.load(exported, "onnx", threads=1).run(frames, history)
     assert np.allclose(single.xy, batch.xy[:1], atol=1e-3)
 
 
@@ -78,8 +83,6 @@ def test_latency_is_a_positive_time(exported):
 
 
 def test_normalization_is_the_backbones():
-    import torch
-
     white = blocks.normalize(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8))
     assert white[0, :, 0, 0].tolist() == pytest.approx(
         [(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225]

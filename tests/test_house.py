@@ -19,21 +19,26 @@ MAX_ROAD, MAX_SYNTH = 5_000, 1_800
 
 # The one way for the data to flow. A module imports from its own row or from rows above it, never below.
 FLOW = [
-    {"__init__", "errors", "files", "geometry", "paths", "charts", "plots", "profiles", "runs"},
+    {"__init__", "errors", "files", "geometry", "paths", "plots", "profiles", "runs"},
+    {"charts", "charts_lineage", "failure_charts"},
     {"frames", "video"},
     {"labels", "cells", "label_studio", "importers"},
-    {"clips", "splits", "synth"},
-    {"anomalies", "cleanup"},
+    {"clips", "splits", "layouts", "synth"},
+    {"anomalies", "cleanup", "planting"},
+    {"label_noise"},
     {"metrics", "evaluation", "calibration"},  # before training: validation is measured by the one evaluator
-    {"versions"},  # rows of data, which say what samples a network wants
+    {"failures"},
+    {"spec", "versions"},  # rows of data, which say what samples a network wants
     {"augment", "overlays", "cache", "samples", "batches"},
-    {"blocks", "networks", "losses"},
+    {"blocks", "prediction", "pooled", "unet", "networks", "losses"},
     {"validation", "train_log", "checkpoints", "troubles", "train"},
-    {"mining"},
+    {"mining", "clusters"},
     {"runtime", "runtime_tensorrt", "tracker", "overlay", "tracking"},
     {"export"},
-    {"recipes", "evidence", "html_report", "pipeline", "cards", "shipping", "throughput"},
-    {"cli", "cli_data", "cli_train"},
+    {"recipes", "evidence", "beliefs", "html_report", "pipeline", "throughput"},
+    {"timebox", "lineage_run", "measures", "claims", "comparison", "lineage_report"},
+    {"cards", "shipping", "reproduce"},
+    {"cli", "cli_data", "cli_hub", "cli_mine", "cli_reproduce", "cli_train"},
 ]
 LAYER = {name: level for level, names in enumerate(FLOW) for name in names}
 UNFINISHED = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK"]))
@@ -64,7 +69,9 @@ def test_imports_follow_the_flow(path):
     own = concept(path)
     assert own in LAYER, f"{own} has no place in FLOW: give it one"
     for other in set(imported_concepts(ast.parse(path.read_text()))):
-        assert other != "apps", "the core imports no add-on"
+        assert other != "apps" or own.startswith("cli"), "the core imports no add-on"
+        if other == "apps":
+            continue
         assert other in LAYER, f"{other} has no place in FLOW: give it one"
         assert LAYER[other] <= LAYER[own], f"{own} imports {other}, which comes later in the flow"
 

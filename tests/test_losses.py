@@ -5,9 +5,6 @@ from shuttlelib import blocks, losses, versions
 from shuttlelib.networks import Prediction
 
 SPEC = versions.resolve("stage2_v8", input_hw=(64, 64))
-L2 = versions.resolve(
-    "stage2_v5", input_hw=(64, 64), heatmap_stride=4, tau=1.0, margin_norm=0.1, pretrained=False
-)
 
 
 def perfect(xy_cell, hw=(16, 16)):
@@ -44,10 +41,60 @@ def test_invisible_samples_ask_for_nowhere_and_have_no_place():
 
 
 def test_relaxed_l2_is_zero_inside_the_margin_and_ignores_the_invisible():
-    heatmap = torch.full((2, 16, 16), -20.0)
-    heatmap[:, 8, 8] = 20
-    at = torch.tensor([[34.0 + 5, 34.0], [torch.nan, torch.nan]])
+    places = torch.tensor([[[0.5, 0.5]], [[0.1, 0.1]]])
     visible = torch.tensor([True, False])
-    assert losses.relaxed_l2(L2, heatmap, at, visible) == pytest.approx(0, abs=1e-6)
-    far = at + torch.tensor([12.0, 0.0])
-    assert losses.relaxed_l2(L2, heatmap, far, visible) == pytest.approx((17 / 64 - 0.1) ** 2, rel=1e-3)
+    near, far = (torch.tensor([[0.5 + gap, 0.5], [torch.nan, torch.nan]]) for gap in (0.09, 0.3))
+    assert losses.relaxed_l2(places, near, visible, 0.1, squared=False) == pytest.approx(0, abs=1e-6)
+    assert losses.relaxed_l2(places, far, visible, 0.1, squared=False) == pytest.approx(0.2, rel=1e-3)
+    assert losses.relaxed_l2(places, far, visible, 0.1, squared=True) == pytest.approx(0.04, rel=1e-3)
+
+
+def test_of_three_places_one_good_one_is_enough_and_all_have_a_slope():
+    places = torch.tensor([[[0.5, 0.5], [0.9, 0.9], [0.1, 0.9]]], requires_grad=True)
+    truth, seen = torch.tensor([[0.5, 0.5]]), torch.tensor([True])
+    loss = losses.relaxed_l2(places, truth, seen, 0.03, squared=True)
+    loss.backward()
+    assert torch.isfinite(places.grad).all()
+    all_wrong = losses.relaxed_l2(places.detach(), 1 - truth + 0.2, seen, 0.03, squared=True)
+    assert loss < 0.02 < 2 * loss + all_wrong
+
+
+def test_places_of_one_head_are_kept_apart():
+    apart = torch.tensor([[[0.1, 0.1], [0.5, 0.5], [0.9, 0.9]]])
+    together = torch.tensor([[[0.1, 0.1], [0.5, 0.5], [0.5, 0.51]]])
+    seen = torch.tensor([True])
+    assert losses.diversity_loss(apart, seen) == 0
+    assert losses.diversity_loss(together, seen) == pytest.approx(0.04**2, rel=1e-3)
+    assert losses.diversity_loss(together, ~seen) == 0
+
+
+def test_squared_visibility_asks_for_no_certainty():
+    logit = torch.logit(torch.tensor([0.9, 0.1]))
+    visible = torch.tensor([True, False])
+    assert losses.visible_loss(logit, visible, "mse") == pytest.approx(0, abs=1e-9)
+    assert (
+        losses.visible_loss(5 * logit, visible, "mse")
+        > 0.005
+        > losses.visible_loss(5 * logit, visible, "bce")
+    )
+
+
+def test_every_frame_of_a_u_net_is_judged_by_its_own_place():
+    spec = versions.resolve("unet_3in3", input_hw=(32, 48))
+    history = torch.zeros(1, 30, 3)  # nothing two frames ago …
+    history[0, -1] = torch.tensor([12.5 / 48, 16.5 / 32, 1])  # … the head one frame ago …
+    xy = torch.tensor([[30.5, 20.5]])  # … and now
+    x, y = blocks.cell_centers(32, 48, xy)
+    maps = torch.full((1, 3, 32, 48), -12.0)
+    for frame, (cx, cy) in ((1, (12.5, 16.5)), (2, (30.5, 20.5))):
+        maps[0, frame][((x - cx) ** 2 + (y - cy) ** 2 <= 2.5**2)[0]] = 12
+
+    def loss(maps, history=history):
+        prediction = Prediction(maps[:, -1], torch.zeros(0), maps[:, -1].amax((1, 2)), past=maps[:, :-1])
+        return float(losses.training_loss(spec, prediction, xy, history)["loss"])
+
+    assert loss(maps) < 1e-3
+    assert loss(maps.flip(1)) > 1
+    assert loss(maps, torch.zeros_like(history)) > 1
+    two_missed = loss(torch.full_like(maps, -12.0))
+    assert two_missed == pytest.approx(2 / 3 * 12, rel=0.01)  # discs of three frames, at 12 nats a cell

@@ -127,6 +127,29 @@ def test_calibration_compares_confidence_with_being_right():
     assert missing["frames"] == 2  # a frame without a row claims nothing
 
 
+def test_outcomes_are_those_that_are_counted():
+    rows = metrics.outcomes(PRED, TRUTH, HD)
+    assert rows["outcome"].tolist() == ["TP", "FP1", "FP2", "FN", "TN"]
+    assert rows["right"].tolist() == [True, False, False, False, True]
+    assert rows["error_px"].dropna().tolist() == pytest.approx([4.5, 60])
+    assert rows["x_px"].notna().tolist() == [True, True, True, False, False]
+    assert rows["true_x_px"].notna().tolist() == [True, True, False, True, False]
+    assert rows["confidence"].tolist() == PRED["confidence"].tolist()
+    with pytest.raises(MetricsError, match="twice"):
+        metrics.outcomes(PRED.assign(frame=0), TRUTH, HD)
+
+
+def test_the_noise_of_the_labels_is_pooled_over_clips():
+    x = 10.0 * np.arange(40) + np.random.default_rng(0).normal(0, 1, 40)
+    noisy, still = (table([(1, v, 9.0) for v in values]) for values in (x, 10.0 * np.arange(90)))
+    scores = {"a": score_clip(noisy, noisy, HD), "b": score_clip(still, still, HD)}
+    result = summarize(scores)
+    floor = {name: part["label_noise_px"]["1920x1080"] for name, part in result["per_clip"].items()}
+    assert floor["a"] > 0.5
+    assert floor["b"] == result["label_noise_px"]["1920x1080"] == 0  # most windows are exact
+    assert summarize({"a": score_clip(PRED, TRUTH, HD)})["label_noise_px"]["1920x1080"] is None
+
+
 def test_venues_and_clips_pool_frames():
     one, two = score_clip(PRED, TRUTH, HD), score_clip(TRUTH, TRUTH, HD)
     result = summarize({"b": two, "a": one, "c": two}, {"a": "x", "b": "x", "elsewhere": "z"})
@@ -135,7 +158,7 @@ def test_venues_and_clips_pool_frames():
     assert result["accuracy"]["native_4px"] == pytest.approx(12 / 15)
     assert result["per_venue"]["x"]["accuracy"]["native_4px"] == pytest.approx(7 / 10)
     assert result["per_venue"]["x"]["clips"] == 2
-    assert set(result["per_clip"]["a"]) == set(result) - {"per_clip", "per_venue"}
+    assert set(result["per_clip"]["a"]) == set(result) - {"per_clip", "per_venue", "per_fps"}
     with pytest.raises(MetricsError, match="no clip"):
         summarize({})
 

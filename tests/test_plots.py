@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shuttlelib import charts, plots
+from shuttlelib import charts, failure_charts, failures, plots
 
 NAN = np.nan
 IMAGE = np.zeros((36, 64, 3), np.uint8)
@@ -37,6 +37,20 @@ def test_contact_sheet_places_images_and_says_what_is_not_visible():
     assert [len(marks(axis)) for axis in axes] == [1, 0, 1, 0]
     assert axes[0].get_gridspec().get_geometry() == (2, 2)
     assert not axes[3].axison
+    figure.canvas.draw()
+
+
+def test_row_sheet_names_its_groups_and_shows_as_many_as_fit():
+    here, gone = np.array([3.0, 4]), np.array([NAN, NAN])
+    pictures = [(IMAGE, f"a{n}", here, gone) for n in range(3)]
+    figure = plots.row_sheet({"fast": pictures, "dark": pictures[:1]}, columns=2)
+    first, second = figure.subfigs
+    assert [part.get_suptitle() for part in (first, second)] == ["fast", "dark"]
+    assert [axis.get_title(loc="left") for axis in first.axes] == ["a0", "a1"]
+    assert [len(marks(axis)) for axis in first.axes] == [1, 1]
+    assert [len(marks(axis, "x")) for axis in first.axes] == [0, 0]
+    assert not second.axes[1].axison
+    plots.row_sheet({}).canvas.draw()
     figure.canvas.draw()
 
 
@@ -162,6 +176,56 @@ def test_calibration_leaves_out_empty_bins_but_shows_their_count():
     assert [bar.get_height() for bar in low.patches] == [0, 8]
     assert low.get_xlabel() == "confidence"
     charts.calibration([empty]).canvas.draw()
+
+
+def test_calibration_of_several_kinds_is_told_apart_by_more_than_colour():
+    full = {"low": 0.5, "high": 1.0, "frames": 8, "confidence": 0.8, "right": 0.75}
+    figure = charts.calibration({"visible": [full], "not visible": [full]})
+    top, low = figure.axes
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["visible", "not visible"]
+    shapes = {dots.get_paths()[0].vertices.shape for dots in top.collections}
+    assert len(shapes) == 2
+    assert [bar.get_x() for bar in low.patches] == pytest.approx([0.5, 0.735])
+    figure.canvas.draw()
+
+
+def cause_rows():
+    outcome = ["TP", "FN", "FP1", "TP"]
+    rows = {"outcome": outcome, "right": [True, False, False, True], "stretch": list("abcd")}
+    return pd.DataFrame({**rows, "speed": [1.0, 1, 3, 3], "error_px": [2.0, NAN, 40, 4]})
+
+
+def test_cause_bars_show_the_rate_there_and_elsewhere():
+    found = pd.DataFrame(
+        {"blur": [True, True, True, False], "small": [False] * 4, "none of these": [False] * 3 + [True]}
+    )
+    costs = failures.by_cause(cause_rows(), found)
+    figure = failure_charts.cause_bars(costs)
+    (axis,) = figure.axes
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    assert names == ["blur (2 of 3)", "small (0 of 0)", "none of these (0 of 1)"]
+    assert axis.patches[0].get_width() == pytest.approx(2 / 3)
+    np.testing.assert_allclose(marks(axis, "D")[0], [0, 0])
+    figure.canvas.draw()
+
+
+def test_error_over_a_measure_has_a_line_a_name_in_both_panels():
+    table = failures.binned(cause_rows(), "speed", np.array([0, 2, 4]))
+    figure = failure_charts.error_over({"stage 1": table, "tracker": table[1:]}, "speed", "px")
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_xticklabels()] == ["0–2", "2–4"]
+    assert left.get_yscale() == "log"
+    np.testing.assert_allclose(np.asarray(right.containers[0].lines[0].get_ydata(), float), [0.5, 0.5])
+    assert len(right.containers[1].lines[0].get_ydata()) == 1
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["stage 1", "tracker"]
+    assert left.containers[0].lines[0].get_marker() != left.containers[1].lines[0].get_marker()
+    figure.canvas.draw()
+
+
+def test_bare_prediction_sheets_leave_the_head_in_view():
+    figure = plots.prediction_sheet([IMAGE], ["a"], [np.array([3.0, 4])], [np.array([5.0, 6])], bare=True)
+    assert marks(figure.axes[0], "s").tolist() == [[5, 6]]
+    assert len(marks(figure.axes[0], "x")) == 0
 
 
 def test_version_bars_mark_the_best_in_each_direction():

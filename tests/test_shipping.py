@@ -3,6 +3,7 @@ import json
 import pytest
 
 from shuttlelib import cards, clips, networks, runtime, shipping, synth, versions
+from shuttlelib.errors import ShuttleError
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,10 @@ def shipped(tmp_path_factory):
         networks.save(networks.build(spec), root / name)
         runs.append(root / name)
     dataset = clips.load_dataset(root / "data")
-    results = shipping.publish(*runs, dataset, root / "models", root / "out", {"trained on": "nothing"})
+    (root / "history.csv").write_text("step,seconds,accuracy_512\n1,30,0.4\n2,90,0.7\n")
+    results = shipping.publish(
+        *runs, dataset, root / "models", root / "out", {"trained on": "nothing"}, {"side": dataset[:1]}
+    )
     return root, results
 
 
@@ -47,3 +51,45 @@ def test_a_card_shows_the_undefined_as_a_dash(shipped):
     blank["smart"]["hit_error_px"]["1920x1080"] = None
     path = cards.write_card(root / "models" / "stage1_v5", blank, {})
     assert "| - |" in path.read_text()
+
+
+def test_a_card_has_other_clips_and_the_time_of_training(shipped):
+    root, _ = shipped
+    card = (root / "models" / "stage1_v5" / "README.md").read_text()
+    assert "| smart, side | 12 |" in card
+    assert "side: other clips, on which nothing was chosen." in card
+    assert "training time, stage 1: 1.5 min; accuracy on val samples 0.5 after 1.5 min, 0.6 after" in card
+    stored = json.loads((root / "out" / "metrics.json").read_text())
+    assert set(stored["also"]) == {"side"}
+
+
+def test_a_better_pair_is_kept_unless_forced(shipped, tmp_path):
+    root, results = shipped
+    path = root / "models" / "stage2_v8" / "metrics.json"
+    stored = json.loads(path.read_text())
+    better = json.loads(json.dumps(stored))
+    better["free_running"]["smart"]["accuracy"]["grid512_4px"] = 0.99
+    dataset = clips.load_dataset(root / "data")
+    path.write_text(json.dumps(better))
+    with pytest.raises(ShuttleError, match=r"keeps stage1_v5 and stage2_v8: smart accuracy 0\.990.*--force"):
+        shipping._check_better(results, dataset, root / "models", tmp_path)
+    path.write_text(json.dumps(stored))
+    shipping._check_better(results, dataset, root / "models", tmp_path)
+    assert list(tmp_path.iterdir()) == []  # the same clips: nothing is tracked again
+
+
+def test_files_too_large_to_ship_are_named(shipped, monkeypatch, tmp_path):
+    root, _ = shipped
+    names = ("stage1_v5", "stage2_v8")
+    monkeypatch.setattr(shipping, "MAX_FILE_MIB", 0)
+    with pytest.raises(ShuttleError, match="a shipped file has at most 0"):
+        shipping._check_size(root / "models", names, tmp_path)
+    monkeypatch.setattr(shipping, "MAX_FILE_MIB", 15)
+    monkeypatch.setattr(shipping, "MAX_WEIGHTS_MB", 0)
+    with pytest.raises(ShuttleError, match="at most 0 are shipped"):
+        shipping._check_size(root / "models", names, tmp_path)
+
+
+def test_nothing_to_judge_on_is_named(tmp_path):
+    with pytest.raises(ShuttleError, match="side: no clip to judge on"):
+        shipping.publish(tmp_path, tmp_path, [None], tmp_path, tmp_path, {}, {"side": []})

@@ -13,13 +13,18 @@ SIZE_HW = (360, 640)  # half of 1280x720: a crop of 160 input px shows 80 native
 NEVER_NOISE = TrackParams(noise_calibrations=0)
 
 
-def dot(index, xy_px, size_hw=SIZE_HW, fps=30.0):
+def dot(index, xy_px, size_hw=SIZE_HW, fps=30.0, light=235):
     """A black frame with one bright 4x4 dot centred at a point; None draws none."""
+    return dots(index, {} if xy_px is None else {xy_px: light}, size_hw, fps)
+
+
+def dots(index, lights, size_hw=SIZE_HW, fps=30.0):
+    """A black frame with 4x4 dots {centre: luma of 16 to 235}; from 126 on the networks call one visible."""
     planes = np.full((size_hw[0] * 3 // 2, size_hw[1]), 128, np.uint8)
     planes[: size_hw[0]] = 16
-    if xy_px is not None:
-        x, y = round(xy_px[0]), round(xy_px[1])
-        planes[max(0, y - 2) : min(y + 2, size_hw[0]), max(0, x - 2) : x + 2] = 235
+    for (x, y), light in lights.items():
+        x, y = round(x), round(y)
+        planes[max(0, y - 2) : min(y + 2, size_hw[0]), max(0, x - 2) : x + 2] = light
     return Frame.from_planes(index, index / fps, planes)
 
 
@@ -169,6 +174,35 @@ def test_networks_see_the_past_oldest_first_a_thirtieth_of_a_second_apart():
     assert levels[-1] == pytest.approx([ladder[2], ladder[4], ladder[6], ladder[8]], abs=2)
 
 
+def test_each_network_sees_as_many_frames_as_it_asks_for():
+    few, many = BrightBackend((180, 320), 60, frames=3), BrightBackend((160, 160), frames=8)
+    tracker = Tracker(few, many, SIZE_HW, 60.0, "calibration", NEVER_NOISE)
+    for index in range(16):
+        planes = np.full((540, 640), 128, np.uint8)
+        planes[:360] = 16 + 10 * index
+        tracker.step(Frame.from_planes(index, index / 60, planes))
+    ladder = [(10 * index) * 255 / 219 for index in range(16)]
+    seen = many.batches[-1][0, :, 150, 150, 0].astype(int)
+    assert seen == pytest.approx(ladder[1::2], abs=2)
+    assert few.batches[-1][0, :, 90, 160, 0].astype(int) == pytest.approx(ladder[11::2], abs=2)
+
+
+def test_one_network_alone_is_asked_once_a_frame():
+    stage1 = BrightBackend((180, 320), 60, uses_history=True)
+    tracker = Tracker(stage1, None, SIZE_HW, 30.0, "whole")
+    rows = follow(tracker, [*STRAIGHT[:6], None])
+    for row, place in zip(rows[:6], STRAIGHT):
+        assert (row.x_px, row.y_px) == pytest.approx(place, abs=2)
+    assert [row.visible for row in rows] == [True] * 6 + [False]
+    assert dict(tracker.counts) == {"stage1_inputs": 7}
+    assert stage1.histories[-1][0, -7:, 2].tolist() == [0, 1, 1, 1, 1, 1, 1]
+
+
+def test_other_modes_need_a_second_stage():
+    with pytest.raises(UsageError, match=r"--mode smart: needs a stage-2 version.*--mode whole"):
+        Tracker(BrightBackend((180, 320)), None, SIZE_HW, 30.0, "smart")
+
+
 def test_history_is_what_the_tracker_itself_said():
     tracker = Tracker(
         BrightBackend((180, 320), 60),
@@ -186,6 +220,39 @@ def test_history_is_what_the_tracker_itself_said():
     assert not history[0, -1].any()
     step = (history[0, -2, :2] - history[0, -3, :2]) * 80  # a crop shows 80 native px at 640x360
     assert step == pytest.approx([rows[3].x_px - rows[2].x_px, rows[3].y_px - rows[2].y_px], abs=0.01)
+
+
+@pytest.mark.parametrize(("near_logit", "seen"), [(0.0, False), (1.0, True)])
+def test_what_the_track_expects_needs_less_evidence(near_logit, seen):
+    tracker = make(params=TrackParams(prior_near_logit=near_logit))
+    follow(tracker, STRAIGHT[:6])
+    assert tracker.step(dot(6, STRAIGHT[6], light=122)).visible is seen
+
+
+@pytest.mark.parametrize(("far_logit", "seen"), [(0.0, True), (2.0, False)])
+def test_what_the_track_does_not_expect_needs_more(far_logit, seen):
+    tracker = make(params=TrackParams(prior_near_logit=0.0, prior_far_logit=far_logit))
+    follow(tracker, STRAIGHT[:6])
+    assert tracker.step(dot(6, (STRAIGHT[6][0], STRAIGHT[6][1] + 30), light=134)).visible is seen
+
+
+@pytest.mark.parametrize(("lost_logit", "seen"), [(0.0, True), (2.0, False)])
+def test_without_a_track_a_faint_place_is_no_shuttle(lost_logit, seen):
+    tracker = make(params=TrackParams(prior_lost_logit=lost_logit))
+    assert tracker.step(dot(0, (300, 100), light=134)).visible is seen
+
+
+@pytest.mark.parametrize("fps", [30.0, 120.0])
+@pytest.mark.parametrize("still_s", [0.0, 0.5])
+def test_a_track_that_rests_is_asked_about(fps, still_s):
+    tracker = make(fps=fps, params=TrackParams(still_s=still_s, noise_calibrations=0))
+    lamp, count = (100, 300), round(1.2 * fps)
+    rows = [tracker.step(dots(0, {lamp: 160}, fps=fps))]
+    rows += [tracker.step(dots(n, {lamp: 160, (200 + n / 2, 60): 235}, fps=fps)) for n in range(1, count)]
+    late = rows[round(0.6 * fps) :]
+    assert all(row.visible for row in rows)
+    assert all((row.y_px < 100) == (still_s > 0) for row in late)
+    assert tracker.counts["still"] == (still_s > 0)
 
 
 def test_further_candidates_of_stage_1_are_verified():

@@ -103,6 +103,18 @@ def test_the_overlay_shows_every_frame_marked(clip, tmp_path):
     assert changed.max() > 80
 
 
+def test_a_version_alone_is_tracked_with_its_own_folder_or_with_a_pairs_first(clip, tmp_path):
+    models = write_models(tmp_path / "models", (180, 320), (160, 160))
+    one = load_networks("onnx", "cpu", 1, models / "bright1", mode="whole")
+    assert (one.stage2, one.last.version) == (None, "bright1")
+    alone = track_video(clip, tmp_path / "a", mode="whole", networks=one)
+    pair = load_networks("onnx", "cpu", 1, models)
+    first = track_video(clip, tmp_path / "b", mode="whole", networks=pair)
+    assert alone.csv.read_bytes() == first.csv.read_bytes()
+    assert alone.summary["versions"]["stage2"] is None
+    assert alone.summary["counts"] == {"stage1_inputs": 20}
+
+
 def test_models_load_from_a_folder_and_repeat(clip, tmp_path):
     models = write_models(tmp_path / "models", (90, 160), (160, 160))
     first = track_video(clip, tmp_path / "a", backend="onnx", device="cpu", threads=1, models_dir=models)

@@ -219,53 +219,6 @@ def test_average_follows_the_network():
     assert all(torch.allclose(ours[k].float(), theirs[k].float(), atol=1e-3) for k in ours)
 
 
-def perfect_but(data, wrong):
-    """A stand-in model: the truth of each sample by its pixels, except for `wrong` {index: (dx, p)}."""
-
-    def model(frames, history):
-        xy, visible = torch.zeros(len(frames), 1, 2), torch.zeros(len(frames))
-        for i, image in enumerate(frames):
-            number = next(
-                n for n, item in enumerate(items) if torch.equal(item["frames"].permute(0, 2, 3, 1), image)
-            )
-            truth = items[number]["xy"]
-            seen = bool(torch.isfinite(truth).all())
-            shift, p = wrong.get(number, (0.0, 0.99 if seen else 0.01))
-            xy[i, 0], visible[i] = torch.nan_to_num(truth) + shift, p
-        return xy, None, visible
-
-    items = [data[n] for n in range(len(data))]
-    return model
-
-
-def test_mining_finds_what_is_wrong_and_spares_suspect_labels(data):
-    shown = samples.Samples(data.val.caches, SPEC)
-    seen = [n for n in range(len(shown)) if torch.isfinite(shown[n]["xy"]).all()]
-    gone = [n for n in range(len(shown)) if n not in seen]
-    wrong = {seen[0]: (0.0, 0.1), seen[1]: (8.0, 0.9), gone[0]: (0.0, 0.8), seen[2]: (30.0, 0.97)}
-    scores = mining.score(perfect_but(shown, wrong), shown, passes=1, batch=8).set_index("index")
-    kinds = {n: scores.loc[n, "kind"] for n in wrong}
-    assert kinds == {seen[0]: "miss", seen[1]: "misplaced", gone[0]: "false_alarm", seen[2]: "misplaced"}
-    assert set(scores.index[scores["kind"] != ""]) == set(wrong)
-    assert list(mining.suspects(scores.reset_index())["index"]) == [seen[2]]
-    hard = mining.hard_examples(scores.reset_index(), 10)
-    assert set(hard["index"]) == set(wrong) - {seen[2]}
-    weights = mining.mixed_weights(np.ones(len(shown)), hard, 0.3)
-    assert weights.sum() == pytest.approx(1.0)
-    assert weights[hard["index"]].sum() == pytest.approx(0.3 + 0.7 * 3 / len(shown))
-
-
-def test_a_mining_round_writes_its_index_and_compares(data, tmp_path):
-    fit(data, tmp_path / "base")
-    result = recipes.mine_round(
-        tmp_path / "base" / "best", data, tmp_path / "mined", passes=2, at_most=5, steps=2, batch=4
-    )
-    assert set(result) == {"before", "after", "hard", "suspects"}
-    assert 0 < result["hard"] <= 5
-    for name in ("scores.parquet", "hard.parquet", "suspects.parquet", "best/model.safetensors"):
-        assert (tmp_path / "mined" / name).is_file()
-
-
 def test_distractors_are_false_places_and_never_the_shuttle(data, tmp_path):
     spec = versions.resolve("stage1_v5", input_hw=(96, 160))
     dataset = [cache.clip for cache in data.val.caches]

@@ -30,3 +30,16 @@ def test_diff_names_only_what_differs():
     assert "stage" not in changed
     assert "name" not in changed
     assert versions.diff("stage1_v5", "stage1_v5") == {}
+
+
+def test_the_lineage_holds_the_eleven_historic_rows_and_their_followers_in_order():
+    lineage = versions.lineage()
+    assert lineage[:5] == [f"stage1_v{n}" for n in range(1, 6)]
+    assert lineage[5:13] == [f"stage2_v{n}" for n in range(1, 9)]
+    assert set(versions.baselines()) == set(versions.names()) - set(lineage) == {"unet_3in3", "unet_8in8"}
+
+
+def test_the_first_of_a_stage_changes_nothing_and_one_idea_is_one_field():
+    assert versions.changes("stage1_v1") == {}
+    assert versions.changes("stage2_v5") == {"noise": ("constant", "uniform")}
+    assert versions.changes("unet_8in8") == {"frames": (3, 8)}

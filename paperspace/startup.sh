@@ -1,0 +1,24 @@
+#!/bin/bash
+# Runs at every boot of a rented machine: brings the clone and the environment, resumes what the last stop cut
+# off, and starts COMMAND the first time. `launch.sh script` puts REPO_URL, REPO_REF and COMMAND above; as the
+# startup script of another vendor (cloud-init user data, a template's on-start script) it works the same.
+set -euo pipefail
+exec >>"${STARTUP_LOG:-/var/log/shuttle-startup.log}" 2>&1
+date -u
+user=${STARTUP_USER:-$(id -un 1000 2>/dev/null || echo root)}
+home=${STARTUP_HOME:-$(getent passwd "$user" | cut -d: -f6)}
+
+if ! command -v git >/dev/null || ! python3 -c 'import ensurepip' 2>/dev/null; then
+  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -yq git python3-venv
+fi
+
+# The rest as the person who will log in: jobs, logs and weights belong to them.
+run() { if [ "$user" = "$(id -un)" ]; then "$@"; else sudo -Hu "$user" "$@"; fi; }
+clone=$home/shuttlelib
+[ -d "$clone/.git" ] || run git clone --quiet --branch "$REPO_REF" "$REPO_URL" "$clone"
+run bash "$clone/paperspace/setup.sh" --resume
+if [ ${#COMMAND[@]} -gt 0 ] && [ ! -e "$home/.shuttle-started" ]; then
+  cd "$clone"
+  run bash paperspace/run_headless.sh "${COMMAND[@]}"
+  run touch "$home/.shuttle-started"
+fi

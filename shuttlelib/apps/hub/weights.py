@@ -1,0 +1,99 @@
+"""`shuttle models push` and `shuttle models pull`: weights to the Hub and back, as safetensors."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from shuttlelib import paths
+from shuttlelib.apps.hub import card, client, transfer
+from shuttlelib.apps.hub.client import HubError
+from shuttlelib.apps.hub.transfer import Moved
+from shuttlelib.errors import UsageError
+
+NEEDED = ("model.safetensors", "version.json")  # never a pickle: nothing that is pulled is executed
+FILES = (*NEEDED, "model.onnx", "metrics.json", "README.md")
+PAIR = "default.json"
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def push(repo: str, folders: Sequence[Path], licence: str | None, private: bool = False) -> Moved:
+    """Put model folders into a repository, with a card made from their metrics.
+
+    A version of the same name is written over (the repository's history keeps it); other versions stay.
+
+    Args:
+        folders: model folders (a run's `best/`); the shipped pair if none.
+
+    Raises:
+        UsageError: no licence, or a folder without weights.
+        HubError: not logged in, or refused.
+    """
+    licence = card.check_licence(licence)
+    chosen = [Path(folder) for folder in folders] or _shipped()
+    named = {_name(folder): folder for folder in chosen}
+    if len(named) < len(chosen):
+        raise UsageError("--model: two folders hold the same version; push one of them")
+    client.require_token(repo)
+    with TemporaryDirectory(prefix="shuttle-push-") as temp:
+        stage = Path(temp)
+        for name, folder in named.items():
+            for file in FILES:
+                if (folder / file).is_file():
+                    transfer.link(folder / file, stage / name / file)
+        if not folders:
+            transfer.link(paths.MODELS / PAIR, stage / PAIR)
+        staged = [stage / name for name in named]
+        (stage / "README.md").write_text(card.model_card(repo, staged, licence), encoding="utf-8")
+        return transfer.upload(repo, "model", stage, (), private, replace=True)
+
+
+def pull(repo: str, out: str | Path, revision: str | None = None) -> Moved:
+    """Bring the model folders of a repository into a folder, verified by SHA-256, and load each once.
+
+    Raises:
+        HubError: not found, not ours, or damaged on the way.
+        ShuttleError: a version that this release cannot build.
+    """
+    from shuttlelib import networks
+
+    out = Path(out)
+    with client.speaking(repo):
+        commit = client.head(repo, "model", revision)
+        tree = client.tree(repo, "model", commit)
+    wanted = {path: path for path in tree if _ours(path)}
+    found = sorted({path.split("/")[0] for path in wanted if path != PAIR})
+    if not found:
+        raise HubError(
+            f"{repo}@{commit[:12]}: holds no <version>/{NEEDED[0]}, so `shuttle models push` did not make it"
+        )
+    for name in found:
+        for file in NEEDED:
+            if f"{name}/{file}" not in tree:
+                raise HubError(f"{repo}@{commit[:12]}: {name}/{file} is missing: push the weights again")
+    moved = transfer.download(repo, "model", commit, wanted, tree, out)
+    for name in found:
+        networks.load(out / name)
+    return moved
+
+
+def _ours(path: str) -> bool:
+    folder, _, file = path.rpartition("/")
+    return path == PAIR or bool(_FOLDER.fullmatch(folder) and file in FILES)
+
+
+def _shipped() -> list[Path]:
+    pair = json.loads((paths.MODELS / PAIR).read_text(encoding="utf-8"))
+    return [paths.MODELS / str(name) for name in pair.values() if isinstance(name, str)]
+
+
+def _name(folder: Path) -> str:
+    """The version in a model folder, which names it in the repository."""
+    for file in NEEDED:
+        if not (folder / file).is_file():
+            raise UsageError(f"--model {folder}: no {file} there; give a model folder, like runs/stage2/best")
+    name = str(json.loads((folder / "version.json").read_text(encoding="utf-8")).get("name", ""))
+    if not _FOLDER.fullmatch(name):
+        raise UsageError(f"{folder / 'version.json'}: name is {name!r}; give a plain name")
+    return name

@@ -1,0 +1,239 @@
+"""Numbers of the lineage in, matplotlib Figure out: family tree, intervals, accuracy over time and latency.
+
+Beside `charts`, whose colours and manners these share; a leaf of the flow.
+"""
+
+from collections.abc import Mapping, Sequence
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from shuttlelib.plots import BLACK, BLUE, CYCLE, GREEN, GREY, PINK, VERMILION, new_figure
+
+PALE = {1: "#DCEAF5", 2: "#DDF1EA", 0: "#F6E7EF"}
+STAGE_COLOR = {1: BLUE, 2: GREEN, 0: PINK}
+
+
+def kind(row: Mapping[str, Any]) -> int:
+    """1 or 2, a row's stage; 0 for the baselines of the field."""
+    return 0 if row.get("baseline") else int(row["stage"])
+
+
+def family_tree(rows: Mapping[str, Mapping[str, Any]], measure: str = "accuracy") -> Figure:
+    """Which row descends from which, what it changed and what that bought.
+
+    Args:
+        rows: by name, in the order of the lineage: parent ("" for a root), stage, notes, and `measure` or
+            None; a row with `error` is drawn as failed.
+        measure: the number written at each row, with its change against the parent.
+    """
+    column = {name: _column(name, rows) for name in rows}
+    wide, tall = max(column.values(), default=0) + 1, _places(column)
+    height = 1 + max(tall.values(), default=0)
+    figure, axes = new_figure(1, 1, (4.6 * wide, 0.95 * height + 0.3))
+    axis = axes[0, 0]
+    for name, row in rows.items():
+        x, y = column[name], tall[name]
+        if row["parent"] in rows:
+            _descent(axis, x, tall[row["parent"]], y)
+        _box(axis, x, y, name, row, _bought(rows, name, measure))
+    axis.set(xlim=(-0.05, wide), ylim=(height - 0.45, -0.55))
+    axis.set_axis_off()
+    return figure
+
+
+def bars(
+    rows: Mapping[str, Mapping[str, Any]], measure: str, unit: str = "", title: str = "", lower: bool = False
+) -> Figure:
+    """One bar a row with its interval, the best of each kind in full colour; what is missing says so.
+
+    Args:
+        rows: by name; `measure` is a number or None, `<measure>_interval` [low, high] or None.
+        unit: for the axis; lower: whether lower is better.
+    """
+    figure, axes = new_figure(1, 1, (8, 1.1 + 0.32 * len(rows)))
+    axis = axes[0, 0]
+    best: dict[int, float] = {}
+    for row in rows.values():
+        if row.get(measure) is not None:
+            best[kind(row)] = (min if lower else max)(best.get(kind(row), row[measure]), row[measure])
+    ends = [1e-9]
+    for i, row in enumerate(rows.values()):
+        value, limits = row.get(measure), row.get(f"{measure}_interval")
+        if value is None:
+            axis.annotate(" failed" if row.get("error") else " not measured", (0, i), va="center", color=GREY)
+            continue
+        axis.barh(
+            i,
+            value,
+            color=STAGE_COLOR[kind(row)],
+            alpha=1.0 if value == best[kind(row)] else 0.45,
+            height=0.7,
+        )
+        end = value
+        if limits and None not in limits:
+            axis.plot(limits, (i, i), color=BLACK, lw=1.4, solid_capstyle="butt")
+            end = max(value, limits[1])
+        ends.append(end)
+        axis.annotate(f" {value:.3g}", (end, i), va="center", fontsize=9)
+    axis.set_yticks(range(len(rows)), list(rows))
+    axis.set(xlim=(0, 1.12 * max(ends)), ylim=(len(rows) - 0.5, -0.5))
+    axis.set_xlabel(f"{unit} ({'lower' if lower else 'higher'} is better)".strip())
+    _plain(axis, title)
+    axis.tick_params(axis="y", length=0)
+    return figure
+
+
+def accuracy_over_time(histories: Mapping[str, pd.DataFrame], hardware: str = "") -> Figure:
+    """Validation accuracy against minutes of training, one line a row.
+
+    Args:
+        histories: `history.csv` by name: seconds and accuracy.
+        hardware: what it was trained on, for the axis.
+    """
+    figure, axes = new_figure(1, 1, (8, 4.6))
+    axis = axes[0, 0]
+    top = max((float(h["seconds"].max()) for h in histories.values()), default=60.0)
+    unit, divisor = ("minutes", 60.0) if top >= 120 else ("seconds", 1.0)
+    for i, (name, history) in enumerate(histories.items()):
+        axis.plot(
+            history["seconds"] / divisor,
+            history["accuracy"],
+            color=CYCLE[i % len(CYCLE)],
+            ls=("-", "--", ":")[i // len(CYCLE) % 3],
+            marker="o",
+            ms=2.5,
+            lw=1.6,
+            label=name,
+        )
+    axis.set(ylim=(0, 1.02), xlim=(0, None))
+    axis.set_xlabel(f"{unit} of training" + (f" on {hardware}" if hardware else ""))
+    axis.set_ylabel("validation accuracy")
+    _plain(axis, "")
+    if histories:
+        axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def accuracy_against_latency(
+    rows: Mapping[str, Mapping[str, Any]], measure: str = "accuracy", hardware: str = ""
+) -> Figure:
+    """Accuracy against the time of one look: up and to the left is better, what nothing beats is ringed.
+
+    Args:
+        rows: by name, with `latency_ms` and `measure`; those without either are left out.
+    """
+    figure, axes = new_figure(1, 1, (8, 4.8))
+    axis = axes[0, 0]
+    shown = {
+        n: (float(r["latency_ms"]), float(r[measure]))
+        for n, r in rows.items()
+        if r.get("latency_ms") and r.get(measure) is not None
+    }
+    for name, (x, y) in shown.items():
+        color = STAGE_COLOR[kind(rows[name])]
+        axis.plot(x, y, marker="o", ms=7, color=color, ls="")
+        rivals = [p for n, p in shown.items() if kind(rows[n]) == kind(rows[name])]
+        if not any(a <= x and b >= y and (a, b) != (x, y) for a, b in rivals):
+            axis.plot(x, y, marker="o", ms=13, mfc="none", mec=color, ls="")
+    _names(axis, shown)
+    axis.set_xscale("log")
+    for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+        ticks("{x:g}")
+    low, high = (f([p[1] for p in shown.values()] or [0.0, 1.0]) for f in (min, max))
+    pad = max(0.02, 0.12 * (high - low))
+    axis.set(ylim=(low - pad, high + pad))
+    axis.set_xlabel("one look, ms" + (f" on {hardware}" if hardware else "") + " (logarithmic)")
+    axis.set_ylabel(measure.replace("_", " "))
+    present = sorted({kind(rows[name]) for name in shown}, key=lambda k: k or 3)
+    for k in present:
+        axis.plot([], [], marker="o", ls="", color=STAGE_COLOR[k], label=f"stage {k}" if k else "baseline")
+    _plain(axis, "ringed: no row of its kind is both faster and better")
+    if present:
+        axis.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _column(name: str, rows: Mapping[str, Mapping[str, Any]]) -> int:
+    """Stages and baselines side by side."""
+    kinds = sorted({kind(row) for row in rows.values()}, key=lambda k: k or 3)
+    return kinds.index(kind(rows[name]))
+
+
+def _places(column: Mapping[str, int]) -> dict[str, int]:
+    """Each row's height in its column, in the order of the lineage."""
+    used: dict[int, int] = {}
+    places = {}
+    for name, c in column.items():
+        places[name] = used[c] = used.get(c, -1) + 1
+    return places
+
+
+def _descent(axis: Axes, x: float, parent: float, child: float) -> None:
+    """An arrow from a box down to the next, or around those between."""
+    if child - parent == 1:
+        path = [(x + 0.06, parent + 0.36), (x + 0.06, child - 0.36)]
+    else:
+        path = [(x, parent), (x - 0.025, parent), (x - 0.025, child), (x, child)]
+    axis.plot(*zip(*path[:-1]), color=GREY, lw=1.2)
+    style = {"arrowstyle": "-|>", "color": GREY, "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
+    axis.annotate("", path[-1], path[-2], arrowprops=style)
+
+
+def _bought(rows: Mapping[str, Mapping[str, Any]], name: str, measure: str) -> tuple[str, str]:
+    """The row's number, with its change against its parent, and the colour of the change."""
+    row = rows[name]
+    value = row.get(measure)
+    if value is None:
+        return ("failed" if row.get("error") else "not measured"), GREY
+    before = rows.get(row["parent"], {}).get(measure)
+    if before is None:
+        return f"{value:.3f}", BLACK
+    return f"{value:.3f} ({value - before:+.3f})", GREEN if value > before else VERMILION
+
+
+def _box(axis: Axes, x: float, y: float, name: str, row: Mapping[str, Any], bought: Sequence[str]) -> None:
+    axis.add_patch(
+        _rectangle((x, y - 0.36), 0.94, 0.72, facecolor=PALE[kind(row)], edgecolor=STAGE_COLOR[kind(row)])
+    )
+    axis.annotate(name, (x + 0.02, y - 0.28), va="top", fontsize=10, weight="bold", color=BLACK)
+    axis.annotate(bought[0], (x + 0.92, y - 0.28), va="top", ha="right", fontsize=9, color=bought[1])
+    notes = fill(str(row.get("notes", "")), 58, max_lines=2, placeholder=" …")
+    axis.annotate(notes, (x + 0.02, y + 0.02), va="top", fontsize=8, color="#444444")
+
+
+def _rectangle(corner: tuple[float, float], width: float, height: float, **style: Any) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle(corner, width, height, lw=1, **style)
+
+
+def _names(axis: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Names beside their points, pushed apart where two would lie on each other."""
+    placed: list[tuple[float, float]] = []
+    span = max((p[1] for p in points.values()), default=1) - min((p[1] for p in points.values()), default=0)
+    for name, (x, y) in sorted(points.items(), key=lambda item: item[1][1]):
+        lift = 0.0
+        while any(abs(np.log(x / a)) < 0.5 and abs(y + lift - b) < 0.05 * (span or 1) for a, b in placed):
+            lift += 0.05 * (span or 1)
+        placed.append((x, y + lift))
+        axis.annotate(
+            name,
+            (x, y + lift),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=BLACK,
+        )
+
+
+def _plain(axis: Axes, title: str) -> None:
+    axis.set_title(title, loc="left", fontsize=10)
+    axis.grid(visible=True, color="#E3E3E3", lw=0.8)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,224 @@
+"""The lineage compared: every row measured, the claims judged, tables and figures written; behind
+`shuttle train --lineage`, on top of lineage_run, measures and claims.
+
+Writes `lineage.csv`, `lineage.json`, `lineage.md` and `figures/` into the folder of the rows.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+
+from shuttlelib import (
+    clips,
+    export,
+    lineage_run,
+    measures,
+    networks,
+    recipes,
+    runtime,
+    timebox,
+    tracking,
+    versions,
+)
+from shuttlelib.claims import Row
+from shuttlelib.clips import Clip
+from shuttlelib.spec import Spec
+
+SWEPT = ("stage2_v4", "stage2_v5")  # rows whose loss is asked for at several noise levels
+ALONE = ("stage1_v4", "stage2_v7")  # late-fused rows whose fusion alone is priced
+MEASURES = {
+    "accuracy": measures.accuracy,
+    "placed_share": measures.placed_share,
+    "median_px": measures.median_error,
+}
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How closely rows are looked at once they are trained.
+
+    Attributes:
+        samples: of each split, judged one by one.
+        clips: val clips tracked free-running; 0 tracks none.
+        pair: stage-1 and stage-2 model folders that complete a row to a tracker.
+        latency_runs: of each latency.
+    """
+
+    samples: int = 600
+    clips: int = 3
+    pair: tuple[Path, Path] | None = None
+    latency_runs: int = 30
+
+
+def measure_rows(
+    results: Mapping[str, Mapping[str, Any]],
+    dataset: list[Clip],
+    out: Path,
+    cache_dir: Path,
+    looks: Looks,
+    stage1: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> tuple[dict[str, dict[str, Any]], dict[str, Row]]:
+    """Measure what `lineage_run.train_rows` trained; a row measured before is not measured again.
+
+    Returns:
+        The comparison's entries by name (see `entry`), and what the claims are judged by.
+    """
+    entries, rows = {}, {}
+    for name, result in results.items():
+        folder = out / name
+        spec = versions.resolve(name)
+        if "error" in result:
+            entries[name] = {**about(spec), "error": result["error"]}
+            continue
+        trained = Spec.from_dict(json.loads((folder / "best" / "version.json").read_text()))
+        facts = timebox.once(
+            folder / "measured.json",
+            lambda: _measure(trained, dataset, folder, cache_dir, looks, stage1, say),  # noqa: B023 called at once
+        )
+        tables = {key: _read(folder / f"{key}.parquet") for key in ("train", "val", "noise")}
+        history = pd.read_csv(folder / "history.csv")
+        rows[name] = Row({**result, **facts, "noise_std": trained.noise_std}, history=history, **tables)
+        entries[name] = entry(spec, result, facts, rows[name])
+    return entries, rows
+
+
+def about(spec: Spec) -> dict[str, Any]:
+    """What a row is: stage, parent, notes, what it changed of its parent, whether it is a baseline."""
+    changed = versions.diff(spec.parent, spec.name) if spec.parent else {}
+    return {
+        "stage": spec.stage,
+        "parent": spec.parent,
+        "notes": spec.notes,
+        "baseline": spec.name in versions.baselines(),
+        "changed": {field: [str(old), str(new)] for field, (old, new) in changed.items()},
+    }
+
+
+def entry(spec: Spec, result: Mapping[str, Any], facts: Mapping[str, Any], row: Row) -> dict[str, Any]:
+    """A row of the comparison.
+
+    Positions are on single samples (whole frames for stage 1, crops centred near the label for stage 2), in
+    px of the 512x288 grid for both stages; `<measure>_interval` is the 95% interval.
+    """
+    kept = ("parameters", "start", "batch", "steps", "seconds", "samples_per_s", "hardware", "data_hash")
+    values: dict[str, Any] = {**about(spec), **{key: result[key] for key in kept}, **facts}
+    losses = [float(table["loss"].mean()) for table in (row.train, row.val)]
+    values |= {
+        "train_loss": losses[0],
+        "val_loss": losses[1],
+        "loss_ratio": measures.ratio(losses[1], losses[0]),
+    }
+    for name, statistic in MEASURES.items():
+        value, *limits = measures.interval([row.val], statistic)
+        values |= {name: value, f"{name}_interval": limits}
+    values["mean_px"] = float(row.val["error_px"].mean())
+    values["fp2_share"] = measures.false_alarm_share(row.val)
+    values["time_to_accuracy_s"] = lineage_run.time_to_accuracy(row.history)
+    history = row.history.rename(columns={"accuracy_512": "accuracy", "accuracy": "strict"})
+    values["history"] = history[["step", "seconds", "accuracy", "median_px"]].to_dict("list")
+    return _plain(values)
+
+
+def free_running(name: str, model: Path, dataset: list[Clip], out: Path, looks: Looks) -> dict[str, Any]:
+    """Accuracy of the whole tracker with a row in its place; empty where it cannot track.
+
+    A stage-1 row is completed by the pair's stage 2, a stage-2 row by its stage 1; a baseline tracks alone.
+    """
+    chosen = _spread(clips.split(dataset, "val"), looks.clips)
+    if not chosen:
+        return {}
+    backend, mode = runtime.load(model, "torch", recipes.device()), "smart"
+    first, second = looks.pair or runtime.default_pair()
+    if name in versions.baselines():
+        pair, mode = tracking.Networks(backend, None), tracking.WHOLE
+    elif runtime.read_card(model)["stage"] == 1:
+        pair = tracking.Networks(backend, runtime.load(second))
+    else:
+        pair = tracking.Networks(runtime.load(first), backend)
+    report = recipes.evaluate_pair(pair, chosen, out, mode)
+    return {
+        "free_accuracy": report["accuracy"]["grid512_4px"],
+        "free_accuracy_interval": (report["interval95"]["accuracy"] or {}).get("grid512_4px"),
+        "free_f1": report["f1"]["grid512_4px"],
+        "free_fp2_share": report["fp2_share"],
+        "free_hit_error_hd_px": report["hit_error_px"]["1920x1080"],
+        "free_fps": report["speed_fps"],
+        "free_clips": [clip.name for clip in chosen],
+    }
+
+
+def _measure(
+    spec: Spec,
+    dataset: list[Clip],
+    folder: Path,
+    cache_dir: Path,
+    looks: Looks,
+    stage1: Path | None,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Judge samples of both splits, price a look, track some clips."""
+    say(f"measuring {spec.name}")
+    device, best = recipes.device(), folder / "best"
+    net = networks.load(best, device).net
+    samples = recipes.open_samples(spec, dataset, cache_dir, stage1=stage1)
+    tables = {
+        "train": measures.judge(net, samples.train, looks.samples, device=device),
+        "val": measures.judge(net, samples.val, looks.samples, device=device),
+    }
+    if spec.name in SWEPT:
+        tables["noise"] = measures.noise_sweep(net, samples.val, looks.samples, device=device)
+    for key, table in tables.items():
+        table.to_parquet(folder / f"{key}.parquet", index=False)
+    facts: dict[str, Any] = {"latency_ms": _latency(best, looks)}
+    if spec.name in ALONE:
+        facts["latency_by_fusion_ms"] = _price_of_fusion(spec, looks)
+    try:
+        return facts | free_running(spec.name, best, dataset, folder / "tracks", looks)
+    except Exception as error:  # a row that cannot track is still compared on samples
+        return facts | {"free_error": f"{type(error).__name__}: {error}"}
+
+
+def _latency(model: Path, looks: Looks) -> float:
+    return export.latency_ms(runtime.load(model, "torch", recipes.device()), runs=looks.latency_runs)
+
+
+def _price_of_fusion(spec: Spec, looks: Looks) -> dict[str, float]:
+    """One look with the row's own backbone and input, fused late and early; weights do not matter."""
+    found = {}
+    with TemporaryDirectory() as folder:
+        for fusion in ("late", "early"):
+            changed = Spec.from_dict({**spec.as_dict(), "fusion": fusion})
+            networks.save(networks.build(changed), Path(folder) / fusion)
+            found[fusion] = _latency(Path(folder) / fusion, looks)
+    return found
+
+
+def _spread(dataset: Sequence[Clip], at_most: int) -> list[Clip]:
+    """At most so many clips, of as many venues as can be."""
+    turns: dict[str, int] = {}
+    order = []
+    for clip in dataset:
+        turns[clip.venue] = turns.get(clip.venue, -1) + 1
+        order.append((turns[clip.venue], clip))
+    return [clip for _, clip in sorted(order, key=lambda item: item[0])][:at_most]
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path) if path.is_file() else pd.DataFrame()
+
+
+def _plain(value: Any) -> Any:
+    """With None for what is not finite, as JSON wants it."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 6) if abs(value) < float("inf") else None
+    return value

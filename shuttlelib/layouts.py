@@ -1,0 +1,104 @@
+"""Folder layouts of the public sets: which video belongs to which label file; beside `importers` in the flow.
+
+Both layouts keep the labels of a rally in `<match>/csv/<rally>_ball.csv`. They differ in where the video is:
+
+- Shuttlecock Trajectory Dataset (TrackNetV2's): `<part>/<match>/video/<rally>.mp4`, the parts being
+  Professional, Amateur and Test, or train and test. Source: the README of qaz812345/TrackNetV3.
+- RacketVision: `<sport>/all/<match>/csv/…` and `<sport>/videos/<match>_<rally>.mp4`, with the splits in
+  `<sport>/info/{train,val,test}.json` as [match, rally] pairs. Source: the dataset card of
+  linfeng302/RacketVision.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shuttlelib import splits
+from shuttlelib.labels import LabelError
+
+SPORTS = ("badminton", "tennis", "tabletennis")
+
+
+@dataclass(frozen=True)
+class Rally:
+    """One labelled rally of a public set.
+
+    Attributes:
+        name: for the clip, unique in the set.
+        video, labels: its files.
+        venue: the match, the unit of a split.
+        split: train, val or test.
+    """
+
+    name: str
+    video: Path
+    labels: Path
+    venue: str
+    split: str
+
+
+def find(root: str | Path, suffixes: Sequence[str], sport: str = "badminton") -> list[Rally]:
+    """The rallies of a folder in one of the layouts; empty where there are none.
+
+    A match that a set's own list has in two splits goes whole to the stricter one (test, then val), because a
+    split is by match.
+
+    Args:
+        root: the set's folder, or one above it.
+        suffixes: of videos, in lower case.
+        sport: of a set that holds several.
+
+    Raises:
+        LabelError: a label file without its video, or a list of splits that cannot be read.
+    """
+    root = Path(root)
+    found = []
+    listed: dict[Path, dict[tuple[str, str], str]] = {}
+    for labels in sorted(root.glob("**/csv/*_ball.csv")):
+        match, rally = labels.parent.parent, labels.stem.removesuffix("_ball")
+        part = match.parent
+        if part.name == "all":
+            if part.parent.name in SPORTS and part.parent.name != sport:
+                continue
+            own = listed.setdefault(part.parent, _listed(part.parent / "info"))
+            split, prefix = own.get((match.name, rally), "train"), ""
+            video = _video(part.parent / "videos", f"{match.name}_{rally}", suffixes)
+        else:
+            split = part.name.lower() if part.name.lower() in splits.NAMES else "train"
+            prefix = "" if match == root or part == root else f"{part.name.lower()}_"
+            video = _video(match / "video", rally, suffixes)
+        if video is None:
+            raise LabelError(f"{labels}: no video of this rally beside it; download the set again")
+        found.append(Rally(f"{prefix}{match.name}_{rally}", video, labels, f"{prefix}{match.name}", split))
+    return _whole_matches(found)
+
+
+def _video(folder: Path, stem: str, suffixes: Sequence[str]) -> Path | None:
+    return next((path for suffix in suffixes if (path := folder / f"{stem}{suffix}").is_file()), None)
+
+
+def _listed(info: Path) -> dict[tuple[str, str], str]:
+    """(match, rally) to split, of the lists in `info/`."""
+    found: dict[tuple[str, str], str] = {}
+    for name in splits.NAMES:  # train, val, test: a rally in two lists keeps the stricter one
+        path = info / f"{name}.json"
+        if not path.is_file():
+            continue
+        try:
+            found.update(
+                {(str(match), str(rally)): name for match, rally in json.loads(path.read_text("utf-8"))}
+            )
+        except (ValueError, TypeError) as error:
+            raise LabelError(
+                f"{path}: not a list of [match, rally] ({error}); download the set again"
+            ) from error
+    return found
+
+
+def _whole_matches(rallies: list[Rally]) -> list[Rally]:
+    strictest: dict[str, str] = {}
+    for rally in rallies:
+        before = strictest.get(rally.venue, "train")
+        strictest[rally.venue] = max(before, rally.split, key=splits.NAMES.index)
+    return [Rally(r.name, r.video, r.labels, r.venue, strictest[r.venue]) for r in rallies]

@@ -1,0 +1,226 @@
+"""Train many rows of the lineage under one budget, on the same data, from the same seed; on top of recipes.
+
+One folder a row, with what `train.fit` writes, `plan.json` (the number of steps, fixed once) and `row.json`
+(the result, or why it failed). Given again, what is done stays, what was interrupted resumes, and what
+failed is tried again. `comparison` makes the report of it.
+"""
+
+import gc
+import json
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import pandas as pd
+import torch
+
+from shuttlelib import clips, networks, recipes, timebox
+from shuttlelib.clips import Clip
+from shuttlelib.errors import ShuttleError, UsageError
+from shuttlelib.files import atomic_write
+from shuttlelib.spec import Spec
+from shuttlelib.versions import resolve
+
+LEVELS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every row gets: the same number of steps, or the same minutes of training, on the same mix.
+
+    Attributes:
+        batch: samples a step.
+        steps: optimizer steps; or
+        minutes: of training, turned into steps for each row by `timebox`.
+        validations: during each training; val_samples: of each.
+        rendered_share: of the training samples, where the data has rendered rallies.
+    """
+
+    batch: int = 16
+    steps: int | None = None
+    minutes: float | None = None
+    validations: int = 20
+    val_samples: int = 600
+    rendered_share: float = 0.3
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise UsageError(f"steps {self.steps}, minutes {self.minutes}: a budget is one of the two")
+        for name, value in asdict(self).items():
+            if value is not None and value <= 0 and name != "rendered_share":
+                raise UsageError(f"{name} {value}: a budget must be above 0")
+
+    def __str__(self) -> str:
+        if self.steps:
+            return f"{self.steps:,} steps of {self.batch} samples for every row"
+        return f"{self.minutes:g} minutes of training for every row, {self.batch} samples a step"
+
+
+def train_rows(
+    names: Sequence[str],
+    dataset: list[Clip],
+    out: Path,
+    cache_dir: Path,
+    budget: Budget,
+    seed: int = 0,
+    stage1: Path | None = None,
+    pretrained: bool = True,
+    overrides: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = print,
+    **config: Any,
+) -> dict[str, dict[str, Any]]:
+    """Train rows one after the other; one that fails is recorded, and the rest go on.
+
+    Args:
+        names: rows of `versions.names()`.
+        out: gets a folder a row.
+        stage1: see `recipes.open_samples`; the same for all stage-2 rows.
+        pretrained: start rows that want it from ImageNet weights where the Hub can be reached.
+        overrides: fields of every row's spec (tests make them small).
+        say: where progress goes.
+        config: further fields of `TrainConfig`.
+
+    Returns:
+        By name what `row.json` holds: what `train.fit` returns, budget, parameters, `start` of the weights,
+        hardware; or `error`.
+
+    Raises:
+        UsageError: no such row.
+        ShuttleError: `out` holds rows of another budget, seed or data.
+        KeyboardInterrupt: the row at work is saved and resumes.
+    """
+    specs = {name: resolve(name, **(overrides or {})) for name in names}
+    mine = {"budget": asdict(budget), "seed": seed, "data": clips.data_hash(dataset)}
+    mine |= {"overrides": dict(overrides or {}), "stage1": str(stage1 or "")}
+    _claim(out / "budget.json", json.loads(json.dumps(mine)))
+    results = {}
+    for i, (name, spec) in enumerate(specs.items(), 1):
+        path = out / name / "row.json"
+        done = json.loads(path.read_text()) if path.is_file() else {}
+        if done and "error" not in done:
+            say(f"[{i}/{len(specs)}] {name}: done before")
+        else:
+            say(f"[{i}/{len(specs)}] {name}: {budget}")
+            done = _attempt(spec, dataset, out / name, cache_dir, budget, seed, stage1, pretrained, config)
+            with atomic_write(path) as temp:
+                temp.write_text(json.dumps(done, indent=1) + "\n")
+            say(f"    {_line(done)}")
+        results[name] = done
+    return results
+
+
+def time_to_accuracy(
+    history: pd.DataFrame, levels: Sequence[float] = LEVELS, column: str = "accuracy_512"
+) -> dict[str, float | None]:
+    """Seconds of training until validation accuracy first reached each level.
+
+    Args:
+        history: `history.csv` of a training.
+        levels: in [0, 1].
+        column: the accuracy meant; "accuracy" where a history has no such column.
+
+    Returns:
+        {"0.5": seconds, …}; None where the level was not reached. Exact to the step between validations.
+    """
+    values = history[column if column in history else "accuracy"]
+    first = {level: history.loc[values >= level, "seconds"] for level in levels}
+    return {f"{level:g}": float(s.iloc[0]) if len(s) else None for level, s in first.items()}
+
+
+def starting_weights(spec: Spec, wanted: bool) -> str:
+    """Which weights a row can start from here: "ImageNet", or "scratch" and why."""
+    if not (spec.pretrained and wanted):
+        return "scratch"
+    try:
+        networks.build(spec, pretrained=True)
+    except ShuttleError as error:
+        return f"scratch ({error})"
+    return "ImageNet"
+
+
+def _attempt(
+    spec: Spec,
+    dataset: list[Clip],
+    folder: Path,
+    cache_dir: Path,
+    budget: Budget,
+    seed: int,
+    stage1: Path | None,
+    pretrained: bool,
+    config: dict[str, Any],
+) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    fixed = {"seed": seed, "batch": budget.batch, **config}
+
+    def plan() -> dict[str, Any]:
+        start = starting_weights(spec, pretrained)
+        if budget.steps:
+            every = max(1, round(budget.steps / budget.validations))
+            return {"start": start, "steps": budget.steps, "val_every": every, "checkpoint_every": every}
+        lean = _lean(spec, start, budget)
+        timing = timebox.trial(
+            lean, dataset, folder / "trial", cache_dir, stage1, val_samples=budget.val_samples, **fixed
+        )
+        assert budget.minutes is not None  # a budget is one of the two
+        return {"start": start, **timebox.schedule(budget.minutes * 60, timing, budget.validations)}
+
+    try:
+        planned = timebox.once(folder / "plan.json", plan)
+        sizes = {key: planned[key] for key in ("steps", "val_every", "checkpoint_every")}
+        result = recipes.train_on(
+            _lean(spec, planned["start"], budget),
+            dataset,
+            folder,
+            cache_dir,
+            stage1=stage1,
+            val_samples=budget.val_samples,
+            **{**fixed, **sizes},
+        )
+    except Exception as error:  # whatever befalls one row, the others are still worth training
+        (folder / "error.txt").write_text(traceback.format_exc())
+        return {"error": " ".join(f"{type(error).__name__}: {error}".split())[:500]}
+    finally:
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    rmtree(
+        folder / "checkpoints", ignore_errors=True
+    )  # gigabytes over all rows, and `row.json` says that it is done
+    parameters = sum(weight.numel() for weight in networks.load(folder / "best").net.parameters())
+    facts = {"parameters": parameters, "start": planned["start"], "batch": budget.batch}
+    return {**result, **facts}
+
+
+def _lean(spec: Spec, start: str, budget: Budget) -> Spec:
+    """The row as it is trained here."""
+    return Spec.from_dict(
+        {
+            **spec.as_dict(),
+            "pretrained": start == "ImageNet",
+            "rendered_share": budget.rendered_share,
+        }
+    )
+
+
+def _claim(path: Path, mine: dict[str, Any]) -> None:
+    held = timebox.once(path, lambda: mine)
+    other = [
+        f"{key} {held.get(key)!r} (now {value!r})" for key, value in mine.items() if held.get(key) != value
+    ]
+    if other:
+        raise ShuttleError(
+            f"{path.parent}: holds a lineage of another {', '.join(other)}; "
+            "choose another folder or delete it"
+        )
+
+
+def _line(done: Mapping[str, Any]) -> str:
+    if "error" in done:
+        return f"failed: {done['error']}"
+    return (
+        f"accuracy {done['accuracy_512']:.3f}, median error {done['median_px']:.2f} px of the 512 grid after "
+        f"{done['steps']} steps in {done['seconds']:.0f} s, from {done['start'][:40]}"
+    )

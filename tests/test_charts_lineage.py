@@ -1,0 +1,63 @@
+import pandas as pd
+
+from shuttlelib import charts_lineage
+
+
+def row(stage=1, parent="", **values):
+    return {
+        "stage": stage,
+        "parent": parent,
+        "notes": "an idea",
+        "accuracy": 0.5,
+        "latency_ms": 5.0,
+        **values,
+    }
+
+
+ROWS = {
+    "a": row(),
+    "b": row(parent="a", accuracy=0.7, accuracy_interval=[0.6, 0.8]),
+    "c": row(parent="b", accuracy=None, error="out of memory"),
+    "d": row(stage=2, accuracy=0.9, latency_ms=2.0),
+    "u": row(baseline=True, accuracy=0.6, latency_ms=50.0),
+}
+
+
+def texts(figure):
+    return [text.get_text() for axis in figure.axes for text in axis.texts]
+
+
+def test_the_tree_shows_what_each_row_bought_and_which_failed():
+    shown = texts(charts_lineage.family_tree(ROWS))
+    assert {"a", "b", "c", "d", "u"} <= set(shown)
+    assert "0.700 (+0.200)" in shown
+    assert "failed" in shown
+
+
+def test_bars_have_intervals_and_say_what_is_missing():
+    figure = charts_lineage.bars(ROWS, "accuracy")
+    axis = figure.axes[0]
+    assert len(axis.patches) == 4
+    assert [list(line.get_xdata()) for line in axis.lines] == [[0.6, 0.8]]
+    assert " failed" in texts(figure)
+
+
+def test_time_is_in_minutes_when_it_is_long_and_the_hardware_is_named():
+    history = pd.DataFrame({"seconds": [60.0, 600.0], "accuracy": [0.2, 0.8]})
+    axis = charts_lineage.accuracy_over_time({"a": history}, "a card").axes[0]
+    assert axis.get_xlabel() == "minutes of training on a card"
+    assert axis.lines[0].get_xdata().tolist() == [1.0, 10.0]
+    short = charts_lineage.accuracy_over_time({"a": history / 10}).axes[0]
+    assert short.get_xlabel() == "seconds of training"
+
+
+def test_rows_that_nothing_of_their_kind_beats_are_ringed():
+    better = {**ROWS, "e": row(accuracy=0.95, latency_ms=1.0)}
+    axis = charts_lineage.accuracy_against_latency(better).axes[0]
+    ringed = {tuple(line.get_xydata()[0]) for line in axis.lines if line.get_markersize() == 13}
+    assert ringed == {(1.0, 0.95), (2.0, 0.9), (50.0, 0.6)}
+
+
+def test_nothing_to_show_is_an_empty_figure():
+    for draw in (charts_lineage.family_tree, charts_lineage.accuracy_against_latency):
+        assert draw({}).axes

@@ -1,0 +1,73 @@
+import json
+
+import pandas as pd
+import pytest
+from test_charts_lineage import ROWS
+
+from shuttlelib import lineage_report
+from shuttlelib.claims import Claim
+
+MEASURED = {
+    "changed": {"neck": ["fpn", "bifpn"]},
+    "parameters": 1_500_000,
+    "start": "scratch (ImageNet weights of x could not be fetched)",
+    "batch": 16,
+    "steps": 300,
+    "seconds": 60.0,
+    "samples_per_s": 80.0,
+    "train_loss": 0.1,
+    "val_loss": 0.5,
+    "loss_ratio": 5.0,
+    "placed_share": 0.4,
+    "median_px": 3.0,
+    "mean_px": 9.0,
+    "fp2_share": None,
+    "free_accuracy": 0.61,
+    "free_accuracy_interval": [0.5, 0.7],
+    "time_to_accuracy_s": {"0.5": 30.0, "0.6": None, "0.7": None, "0.8": None, "0.85": None, "0.9": None},
+    "history": {"step": [300], "seconds": [60.0], "accuracy": [0.5], "median_px": [3.0]},
+}
+
+
+@pytest.fixture
+def report():
+    rows = {name: row if "error" in row else {**row, **MEASURED} for name, row in ROWS.items()}
+    rows["c"] = {**rows["c"], "changed": {}}
+    rows["a"]["latency_by_fusion_ms"] = {"late": 40.0, "early": 12.5}
+    claims = [
+        Claim("x is so", "told", "how", "2.00 times (1.50 to 3.00)", "holds", 2.0, (1.5, 3.0)),
+        Claim("y is so", "told", "how", "0.50 times (0.40 to 0.60)", "does not hold here", 0.5, (0.4, 0.6)),
+    ]
+    facts = {"budget": "300 steps", "seed": 0, "data_hash": "abc", "hardware": "a card"}
+    facts |= {"clips": {"train": 4, "val": 2}}
+    return {"facts": facts, "rows": rows, "claims": [claim.as_dict() for claim in claims]}
+
+
+def test_the_page_says_what_contradicts_the_story_what_failed_and_what_started_from_scratch(report):
+    page = lineage_report.markdown(report)
+    assert "Our measurement contradicts the story here: y is so (0.50 times" in page
+    assert page.index("contradicts") < page.index("agrees")
+    assert "- c: out of memory" in page
+    assert "From scratch, though the row starts from ImageNet weights: a, b, d, u" in page
+    assert "| b | a | 1.5 M | scratch | 0.1000 | 0.5000 | 5.0 | 0.700 (0.600 to 0.800) |" in page
+    assert "0.610 (0.500 to 0.700)" in page
+    assert "| a | 300 | 16 | 60 | 80 | 30 |  |" in page
+    assert "40.0 ms with a pass a frame, 12.5 ms with one early-fused pass" in page
+
+
+def test_files_are_written_and_read_back(report, tmp_path):
+    lineage_report.write(report, {}, tmp_path)
+    table = pd.read_csv(tmp_path / "lineage.csv", index_col="version")
+    assert table.loc["b", "free_accuracy_low"] == 0.5
+    assert table.loc["b", "s_to_0.5"] == 30
+    assert table.loc["c", "error"] == "out of memory"
+    assert json.loads((tmp_path / "lineage.json").read_text()) == json.loads(json.dumps(report))
+    drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert {"family_tree", "accuracy", "free_running", "accuracy_over_time"} <= drawn
+    assert (tmp_path / "lineage.md").is_file()
+
+
+def test_noise_is_shown_against_the_loss_without():
+    sweep = pd.DataFrame({"level": [0.0, 0.0, 0.02], "loss": [0.1, 0.3, 0.4]})
+    line = lineage_report.loss_against_noise({"a": sweep}).axes[0].lines[0]
+    assert line.get_ydata().tolist() == [1.0, 2.0]

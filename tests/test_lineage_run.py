@@ -1,0 +1,85 @@
+import json
+
+import pandas as pd
+import pytest
+
+from shuttlelib import lineage_run, recipes, synth
+from shuttlelib.errors import ShuttleError, UsageError
+from shuttlelib.lineage_run import Budget
+
+SMALL = {"backbone": "mobilenetv4_conv_small_050", "input_hw": (64, 64), "neck_channels": 16, "hidden": (16,)}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    synth.make_dataset(folder, 2, seed=9, size_hw=(180, 320), frame_count=12, val_share=0.5)
+    return recipes.load_data([folder])
+
+
+def rows(names, data, out, budget, **options):
+    said = []
+    found = lineage_run.train_rows(
+        names, data, out, out.parent / "cache", budget, overrides=SMALL, say=said.append, **options
+    )
+    return found, said
+
+
+@pytest.mark.slow
+def test_a_row_that_fails_is_recorded_and_the_rest_go_on_and_what_is_done_is_not_repeated(data, tmp_path):
+    budget = Budget(batch=2, steps=2, validations=1, val_samples=4)
+    names = ["unet_3in3", "stage2_v8"]  # a U-Net with a backbone cannot be built
+    found, _ = rows(names, data, tmp_path / "runs", budget)
+    assert "unet_3in3" in found["unet_3in3"]["error"]
+    assert (tmp_path / "runs" / "unet_3in3" / "error.txt").read_text().startswith("Traceback")
+    done = found["stage2_v8"]
+    assert (done["steps"], done["batch"], done["start"]) == (2, 2, "scratch")
+    assert done["hardware"]
+    assert not (tmp_path / "runs" / "stage2_v8" / "checkpoints").exists()
+    again, said = rows(names, data, tmp_path / "runs", budget)
+    assert again["stage2_v8"] == done
+    assert any("stage2_v8: done before" in line for line in said)
+    with pytest.raises(ShuttleError, match=r"another budget"):
+        rows(names, data, tmp_path / "runs", Budget(batch=2, steps=3))
+
+
+def test_the_same_data_mix_for_every_row_and_pretraining_only_where_it_was_had():
+    spec = lineage_run._lean(lineage_run.resolve("stage1_v4"), "scratch (no Hub)", Budget(steps=1))
+    assert (spec.rendered_share, spec.pretrained) == (0.3, False)
+
+
+def test_rows_that_cannot_reach_the_hub_say_so_and_start_from_scratch(monkeypatch):
+    def refuse(spec, pretrained):
+        raise ShuttleError("could not be fetched")
+
+    monkeypatch.setattr(lineage_run.networks, "build", refuse)
+    assert (
+        lineage_run.starting_weights(lineage_run.resolve("stage1_v4"), True)
+        == "scratch (could not be fetched)"
+    )
+    assert lineage_run.starting_weights(lineage_run.resolve("stage1_v4"), False) == "scratch"
+    assert lineage_run.starting_weights(lineage_run.resolve("stage1_v5"), True) == "scratch"
+
+
+@pytest.mark.parametrize("values", [{}, {"steps": 3, "minutes": 1.0}, {"steps": 3, "batch": 0}])
+def test_a_budget_is_steps_or_minutes(values):
+    with pytest.raises(UsageError):
+        Budget(**values)
+
+
+def test_seconds_to_each_accuracy_are_those_of_the_first_validation_that_had_it():
+    history = pd.DataFrame({"seconds": [10.0, 20.0, 30.0, 40.0], "accuracy_512": [0.4, 0.62, 0.58, 0.81]})
+    assert lineage_run.time_to_accuracy(history, (0.5, 0.6, 0.8, 0.9)) == {
+        "0.5": 20.0,
+        "0.6": 20.0,
+        "0.8": 40.0,
+        "0.9": None,
+    }
+    plain = history.rename(columns={"accuracy_512": "accuracy"})
+    assert lineage_run.time_to_accuracy(plain, (0.8,)) == {"0.8": 40.0}
+
+
+def test_a_budget_reads_as_a_sentence():
+    assert str(Budget(16, steps=6000)) == "6,000 steps of 16 samples for every row"
+    assert str(Budget(8, minutes=2.5)) == "2.5 minutes of training for every row, 8 samples a step"
+    assert json.dumps(lineage_run.asdict(Budget(steps=1)))

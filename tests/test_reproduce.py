@@ -1,0 +1,151 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from shuttlelib import labels, reproduce, synth
+from shuttlelib.errors import UsageError
+from shuttlelib.reproduce import Clock, Plan
+
+TIMING = {"step_s": 1.0, "validation_s": 1.0, "setup_s": 1.0}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder of rendered rallies and one that passes for real."""
+    root = tmp_path_factory.mktemp("data")
+    for name, seed in (("rendered", 9), ("real", 10)):
+        synth.make_dataset(root / name, 2, seed, size_hw=(180, 320), frame_count=12, val_share=0.5)
+    for path in (root / "real").glob("*.parquet"):
+        table, info = labels.read_table(path)
+        labels.write_table(path, table.assign(origin="tracknet_csv"), info)
+    return root / "real", root / "rendered"
+
+
+@pytest.fixture
+def plan(data, tmp_path):
+    out = tmp_path / "run"
+    return Plan(data, out, 30.0, out / "cache", out / "models", rows=("stage1_v4", "unet_3in3"))
+
+
+@pytest.fixture
+def work(monkeypatch):
+    """The long calls replaced by notes of what they were asked for."""
+    notes = []
+
+    def train_on(spec, dataset, run_dir, cache_dir, **options):
+        (run_dir / "best").mkdir(parents=True, exist_ok=True)
+        (run_dir / "best" / "version.json").write_text("{}")
+        notes.append((run_dir.name, len(dataset), options))
+        return {"accuracy_512": 0.5}
+
+    def compare(names, *args, **options):
+        notes.append(("compare", tuple(names), args[3]))
+        return {"rows": {name: {"accuracy": 0.5} for name in names}}
+
+    def publish(stage1, stage2, dataset, models, out, facts, also):
+        notes.append(("publish", [clip.name for clip in dataset], sorted(also)))
+        return {"smart": {"accuracy": {"grid512_4px": 0.5}}}
+
+    monkeypatch.setattr(reproduce.recipes, "train_on", train_on)
+    monkeypatch.setattr(reproduce.timebox, "trial", lambda *_, **__: TIMING)
+    monkeypatch.setattr(reproduce.cache, "open_caches", lambda *_: [])
+    monkeypatch.setattr(reproduce.lineage_report, "compare", compare)
+    monkeypatch.setattr(reproduce.shipping, "publish", publish)
+    return notes
+
+
+def test_steps_run_in_order_and_stage_2_builds_on_stage_1(plan, work):
+    said = []
+    outcome = reproduce.run(plan, said.append)
+    assert set(outcome.values()) == {"done"}
+    assert [note[0] for note in work] == [
+        "stage1_rendered",
+        "stage1",
+        "stage2_rendered",
+        "stage2",
+        "publish",
+        "compare",
+        "compare",
+    ]
+    options = {note[0]: note[2] for note in work[:4]}
+    assert options["stage1"]["init"] == plan.out / "stage1_rendered" / "best"
+    assert options["stage2"]["stage1"] == plan.out / "stage1" / "best"
+    assert options["stage1_rendered"]["init"] is None
+    assert work[0][1] == 3  # rendered to train on, all to validate on
+    assert work[4][2] == ["rendered rallies"]
+    assert work[5][1] == ("stage1_v4",)
+    assert work[6][1] == ("stage1_v4", "unet_3in3")
+    assert work[5][2] == work[6][2]  # one budget for the lineage and the baselines
+    assert any("stage1_rendered" in line for line in said)
+
+
+def test_boxes_share_the_time_that_is_left(plan, work):
+    reproduce.run(plan, lambda _: None)
+    steps = {
+        name: json.loads((plan.out / name / "plan.json").read_text())["steps"]
+        for name in ("stage1", "stage2")
+    }
+    assert 0.6 * 0.25 * 0.75 * 1800 < steps["stage1"] < 0.25 * 0.75 * 1800
+    assert steps["stage2"] > steps["stage1"]
+
+
+def test_what_is_done_is_not_repeated_and_a_plan_once_fixed_is_kept(plan, work):
+    reproduce.run(plan, lambda _: None)
+    (plan.out / "stage2.json").unlink()  # as if it was killed there
+    fixed = (plan.out / "stage2" / "plan.json").read_text()
+    work.clear()
+    outcome = reproduce.run(replace(plan, minutes=500.0), lambda _: None)
+    assert [note[0] for note in work] == ["stage2"]
+    assert (plan.out / "stage2" / "plan.json").read_text() == fixed
+    assert (outcome["stage1"], outcome["stage2"]) == ("done before", "done")
+
+
+def test_a_step_that_fails_is_recorded_and_the_others_go_on(plan, work, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("out of\nmemory")
+
+    monkeypatch.setattr(reproduce.shipping, "publish", refuse)
+    outcome = reproduce.run(plan, lambda _: None)
+    assert outcome["publish"] == "failed: RuntimeError: out of memory"
+    assert outcome["lineage"] == "done"
+    assert "out of" in (plan.out / "publish.error.txt").read_text()
+
+
+def test_without_time_nothing_starts(plan, work):
+    plan.out.mkdir()
+    (plan.out / "clock.json").write_text('{"spent_s": 1800.0}')
+    assert set(reproduce.run(plan, lambda _: None).values()) == {"no time left"}
+    assert work == []
+
+
+def test_a_dry_run_says_what_and_how_long_and_writes_nothing(plan):
+    text = reproduce.dry_run(replace(plan, shares={"publish": 0.0}))
+    assert "stage1_rendered" in text
+    assert "publish" not in text.replace(str(plan.models), "").partition("ships")[0]
+    assert "unet_3in3" in text
+    assert "2 real and 2 rendered clips, 48 frames" in text
+    assert not plan.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"shares": {"stage3": 1.0}}, "stage3"),
+        ({"minutes": 0.0}, "minutes"),
+        ({"stage1": "stage2_v8"}, "is of stage 2"),
+        ({"rows": ("stage9_v9",)}, "stage9_v9"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(plan, changes, words):
+    with pytest.raises(UsageError, match=words):
+        reproduce.run(replace(plan, **changes), lambda _: None)
+
+
+def test_the_clock_goes_on_where_it_was(tmp_path):
+    with Clock(tmp_path / "clock.json") as clock:
+        assert clock.spent_s < 5
+    (tmp_path / "clock.json").write_text('{"spent_s": 100.0}')
+    with Clock(tmp_path / "clock.json") as clock:
+        assert clock.spent_s >= 100
+    assert json.loads((tmp_path / "clock.json").read_text())["spent_s"] >= 100
