@@ -1,183 +1,249 @@
-"""Augmentation: torchvision v2 transforms on the frames of a sample and their points together.
+"""Augmentation: what is drawn for each sample of a batch, and its arithmetic on pictures; before samples.
 
-Between samples and models. Frames are a `tv_tensors.Video` (T, 3, H, W) uint8, points a
-`tv_tensors.KeyPoints` (1 + 30, 2): the head now, then the past ones, oldest first, in `geometry`'s
-continuous coordinates. torchvision 0.29 moves points so under an affine map, but flips them as if pixel
-centres were whole numbers (x to W - 1 - x), a pixel off: hence `Flip`. Which
-points are visible never passes through a transform, so the invisible stays invisible.
+Drawing and doing are apart: `Augmentation.draw` makes the numbers of a whole batch at once, each a
+function of (seed, draw number); `change` applies them to one sample with OpenCV, `batches` to a whole
+batch on a device, with the same result. Points are in `geometry`'s continuous coordinates and move by
+the same matrix as the pixels; which of them are visible is never touched, so the invisible stays so.
 """
 
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
-_NOISE_TILE = 1 << 22
+from shuttlelib.geometry import SizeHW
 
-
-def uniform(low: float, high: float) -> float:
-    """One draw from U(low, high) of torch's generator."""
-    return float(torch.empty(1).uniform_(low, high))
+PAST = 30  # past positions that a network may look at
+TILE_SIZE = 1 << 23  # half of it must hold a frame
+TILE_STD = 32  # grey levels
+_GREY = np.tile(np.array([0.299, 0.587, 0.114]), (3, 1))
 
 
-class Flip(v2.RandomHorizontalFlip):
-    """Horizontal flip of frames and points, x to W - x."""
+class Draws:
+    """Random numbers of a batch: each a function of (seed, stream, draw number) and of the order of calls.
 
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Apply to frames and points."""
-        if not isinstance(inpt, tv_tensors.KeyPoints):
-            return super().transform(inpt, params)
-        points = inpt.as_subclass(Tensor).clone()
-        points[..., 0] = inpt.canvas_size[1] - points[..., 0]
-        return tv_tensors.wrap(points, like=inpt)
-
-
-class SharedColour(v2.Transform):
-    """Brightness, contrast, saturation and channel gains, the same for all frames of a sample.
-
-    One 3x4 colour matrix a sample; the same changes through `v2.ColorJitter` take twenty times longer
-    on a CPU, more than the training step.
+    A counter-based generator costs microseconds a batch; seeding one of NumPy's costs 20 a draw.
 
     Args:
-        strength: half-width of the gains' ranges.
+        seed: of all draws.
+        numbers: (B,) draw numbers, at least 0.
+        stream: another stream is independent of this one.
+
+    Source: the finalizer and the increment of SplitMix64 (Steele, Lea, Flood, 2014).
     """
 
-    def __init__(self, strength: float = 0.3):
-        super().__init__()
-        self.strength = strength
+    def __init__(self, seed: int, numbers: np.ndarray, stream: int = 0):
+        start = _mix(np.full(1, (8 * seed + stream) % (1 << 64), np.uint64))
+        self.state = _mix(start + np.asarray(numbers).astype(np.uint64))
+        self.used = 0
 
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the colour matrix (3, 4)."""
-        s = self.strength
-        contrast, saturation = 1 + uniform(-s, s), 1 + uniform(-s, s)
-        tint = np.array([1 + uniform(-s, s) / 4 for _ in range(3)])
-        grey = np.tile(np.array([0.299, 0.587, 0.114]), (3, 1))
-        matrix = contrast * tint[:, None] * (saturation * np.eye(3) + (1 - saturation) * grey)
-        shift = 128 * (1 - contrast) + 255 * uniform(-s, s) / 2
-        return {"matrix": np.concatenate([matrix, np.full((3, 1), shift)], 1).astype(np.float32)}
+    def uniform(
+        self, low: float | np.ndarray = 0.0, high: float | np.ndarray = 1.0, size: tuple[int, ...] = ()
+    ) -> np.ndarray:
+        """(B, *size) from U(low, high)."""
+        count = int(np.prod(size, dtype=int))
+        steps = np.arange(self.used + 1, self.used + count + 1, dtype=np.uint64)
+        self.used += count
+        bits = _mix(self.state[:, None] + steps * np.uint64(0x9E3779B97F4A7C15))
+        unit = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        return low + (high - low) * unit.reshape(-1, *size)
 
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Apply to the frames; points pass."""
-        if not isinstance(inpt, tv_tensors.Video):
-            return inpt
-        return _per_frame(inpt, lambda image: cv2.transform(image, params["matrix"]))
+    def normal(self, size: tuple[int, ...] = ()) -> np.ndarray:
+        """(B, *size) from N(0, 1)."""
+        radius = np.sqrt(-2 * np.log(1 - self.uniform(size=size)))
+        return radius * np.cos(self.uniform(0, 2 * np.pi, size))
+
+    def chance(self, share: float) -> np.ndarray:
+        """(B,) true with this probability."""
+        return self.uniform() < share
+
+    def below(self, count: "int | np.ndarray", size: tuple[int, ...] = ()) -> np.ndarray:
+        """(B, *size) whole numbers from 0 up to `count`, which is at least 1, exclusive."""
+        return (self.uniform(size=size) * count).astype(np.int64)
 
 
-class FrameNoise(v2.Transform):
-    """Gaussian sensor noise, drawn anew for every frame.
+class Changes(NamedTuple):
+    """What happens to the pictures of a batch of B samples with T frames each, and to their points.
 
-    Args:
-        std: largest level, in fractions of the range.
-        kind: "uniform" draws each frame's level from U(0, std); "constant" always uses std.
+    Attributes:
+        matrix: (B, 3, 3) homography from input px before to input px after.
+        colour: (B, 3, 4) from RGB and 1 to RGB.
+        level: (B, T) standard deviation of the noise, grey levels.
+        start: (B, T) where a frame's noise begins in the tile.
+        jitter: (B, 31, 2) px, of the head (always 0) and of the past positions, nearest first.
     """
 
-    _tile: np.ndarray | None = None
-
-    def __init__(self, std: float = 0.02, kind: str = "uniform"):
-        super().__init__()
-        self.std, self.kind = std, kind
-
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw a level and a place in the noise tile for each frame."""
-        count = next(len(x) for x in flat_inputs if isinstance(x, tv_tensors.Video))
-        levels = [self.std if self.kind == "constant" else uniform(0, self.std) for _ in range(count)]
-        starts = torch.randint(_NOISE_TILE // 2, (count,)).tolist()
-        return {"levels": levels, "starts": starts}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Apply to the frames; points pass."""
-        if not isinstance(inpt, tv_tensors.Video):
-            return inpt
-        if FrameNoise._tile is None:  # level 32 of 255 around 128; drawing normals afresh costs 3 ms a frame
-            tile = np.random.default_rng(0).normal(128, 32, _NOISE_TILE)
-            FrameNoise._tile = tile.clip(0, 255).astype(np.uint8)
-        draws = iter(zip(params["levels"], params["starts"], strict=True))
-
-        def add(image: np.ndarray) -> np.ndarray:
-            level, start = next(draws)
-            tile = _stretch(FrameNoise._tile, start, image.size).reshape(image.shape)  # type: ignore[arg-type]
-            gain = level * 255 / 32
-            return cv2.addWeighted(image, 1.0, tile, gain, -128 * gain)
-
-        return _per_frame(inpt, add)
+    matrix: np.ndarray
+    colour: np.ndarray
+    level: np.ndarray
+    start: np.ndarray
+    jitter: np.ndarray
 
 
-class PastJitter(v2.Transform):
-    """Gaussian jitter of the past positions, since a tracker's own past is never exact.
-
-    Args:
-        std_norm: standard deviation as a fraction of the input's width.
-    """
-
-    def __init__(self, std_norm: float = 0.003):
-        super().__init__()
-        self.std_norm = std_norm
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Apply to all points but the first; frames pass."""
-        if not isinstance(inpt, tv_tensors.KeyPoints):
-            return inpt
-        noise = torch.randn(inpt.shape) * self.std_norm * inpt.canvas_size[1]
-        noise[0] = 0
-        return tv_tensors.wrap(inpt.as_subclass(Tensor) + noise, like=inpt)
-
-
+@dataclass(frozen=True)
 class Augmentation:
-    """The training pipeline of a version: frames and points in, frames and points out.
+    """How training samples of a version vary.
 
-    Args:
-        noise_std, noise: see `FrameNoise`.
-        scale: zoom range of the frames; (1, 1) leaves the scale to the crop (stage 2).
-        colour: see `SharedColour`.
-        jitter_past: move the past points a little, for versions that look at them; for others they may
-            be targets.
+    Attributes:
+        noise_std: largest level of the sensor noise, fraction of the range.
+        noise: "uniform" draws each frame's level from U(0, noise_std); "constant" always uses noise_std.
+        scale: zoom range of the picture; (1, 1) leaves the scale to the crop (stage 2).
+        colour: half-width of the ranges of brightness, contrast, saturation and channel gains.
+        shift: largest shift, fraction of the width and height.
+        roll_deg: largest rotation; perspective: largest change of scale from the centre to an edge.
+        flip, affine, colour_share: how often the picture is mirrored; zoomed, shifted, rolled; tinted.
+        jitter_norm: standard deviation of the past positions, fraction of the width: a tracker's own past
+            is never exact.
+        mix: how often another clip shines through; repeat: how often a past frame is a copy of its
+            neighbour; reverse: how often time runs backwards; paste: how often the shuttle is taken away,
+            or put elsewhere (see `overlays`).
     """
 
-    def __init__(
-        self,
-        noise_std: float = 0.02,
-        noise: str = "uniform",
-        scale: tuple[float, float] = (1.0, 1.0),
-        colour: float = 0.3,
-        jitter_past: bool = True,
-    ):
-        steps: list[v2.Transform] = [Flip(0.5)]
-        if scale != (1.0, 1.0):
-            bilinear = v2.InterpolationMode.BILINEAR
-            affine = v2.RandomAffine(0, translate=(0.08, 0.08), scale=scale, interpolation=bilinear)
-            steps.append(v2.RandomApply([affine], 0.5))
-        steps += [v2.RandomApply([SharedColour(colour)], 0.8), FrameNoise(noise_std, noise)]
-        steps += [PastJitter()] if jitter_past else []
-        self.pipeline = v2.Compose(steps)
+    noise_std: float = 0.02
+    noise: str = "uniform"
+    scale: tuple[float, float] = (1.0, 1.0)
+    colour: float = 0.3
+    shift: float = 0.08
+    roll_deg: float = 0.0
+    perspective: float = 0.0
+    flip: float = 0.5
+    affine: float = 0.5
+    colour_share: float = 0.8
+    jitter_norm: float = 0.003
+    mix: float = 0.0
+    repeat: float = 0.0
+    reverse: float = 0.0
+    paste: float = 0.0
+
+    @property
+    def warps(self) -> bool:
+        """Whether pictures are zoomed, shifted or turned, beyond the flip."""
+        return self.scale != (1.0, 1.0) or bool(self.roll_deg or self.perspective)
+
+    def draw(self, draws: Draws, size_hw: SizeHW, frames: int) -> Changes:
+        """The changes of a batch of pictures of one size."""
+        b, w = len(draws.state), size_hw[1]
+        matrix = np.tile(np.eye(3), (b, 1, 1))
+        flip = draws.chance(self.flip)
+        matrix[flip, 0, 0], matrix[flip, 0, 2] = -1, w
+        if self.warps:
+            chosen = draws.chance(self.affine)[:, None, None]
+            matrix = np.where(chosen, self._warp(draws, size_hw) @ matrix, matrix)
+        colour = np.where(draws.chance(self.colour_share)[:, None, None], self._colour(draws), np.eye(3, 4))
+        level = np.full((b, frames), self.noise_std)
+        if self.noise == "uniform":
+            level = draws.uniform(0, self.noise_std, (frames,))
+        jitter = draws.normal((1 + PAST, 2)) * self.jitter_norm * w
+        jitter[:, 0] = 0
+        return Changes(matrix, colour, 255 * level, draws.below(TILE_SIZE // 2, (frames,)), jitter)
+
+    def steps(self) -> dict[str, "Augmentation"]:
+        """Each kind of change by its name, alone and never left to chance."""
+        off = Augmentation(
+            0.0, self.noise, self.scale, self.colour, self.shift, self.roll_deg, self.perspective, 0, 0, 0, 0
+        )
+        alone = {"Flip": replace(off, flip=1.0)}
+        if self.warps:
+            alone["RandomAffine"] = replace(off, affine=1.0)
+        alone["SharedColour"] = replace(off, colour_share=1.0)
+        alone["FrameNoise"] = replace(off, noise_std=self.noise_std)
+        if self.jitter_norm:
+            alone["PastJitter"] = replace(off, jitter_norm=self.jitter_norm)
+        return alone
 
     def __call__(self, frames: Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply one random draw of torch's generator.
+        """Apply one draw of torch's generator, for a look at single samples.
 
         Args:
             frames: (T, 3, H, W) uint8.
-            xy: (N, 2) input px; nan where invisible.
+            xy: (N, 2) input px, the head first; nan where invisible.
 
         Returns:
             The same shapes; nan stays nan.
         """
-        seen = torch.isfinite(xy)
-        video = tv_tensors.Video(frames)
-        points = tv_tensors.KeyPoints(torch.where(seen, xy, 0.0), canvas_size=frames.shape[-2:])
-        video, points = self.pipeline(video, points)
-        return video.as_subclass(Tensor), torch.where(seen, points.as_subclass(Tensor), torch.nan)
+        draws = Draws(int(torch.randint(1 << 60, ())), np.zeros(1))
+        changes = self.draw(draws, (frames.shape[2], frames.shape[3]), len(frames))
+        images = change(frames.permute(0, 2, 3, 1).contiguous().numpy(), changes, 0)
+        moved = move(xy[None].double().numpy(), changes.matrix)[0] + changes.jitter[0, : len(xy)]
+        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(moved).to(xy.dtype)
+
+    def _warp(self, draws: Draws, size_hw: SizeHW) -> np.ndarray:
+        """(B, 3, 3): zoom, roll and perspective about the centre, then a shift."""
+        size = np.array([size_hw[1], size_hw[0]], float)
+        zoom, shift = draws.uniform(*self.scale), draws.uniform(-self.shift, self.shift, (2,)) * size
+        angle = np.radians(draws.uniform(-self.roll_deg, self.roll_deg))
+        tilt = draws.uniform(-self.perspective, self.perspective, (2,)) / (size / 2)
+        to_center, about, back = (np.tile(np.eye(3), (len(zoom), 1, 1)) for _ in range(3))
+        to_center[:, :2, 2], back[:, :2, 2] = -size / 2, size / 2 + shift
+        about[:, 0, 0] = about[:, 1, 1] = zoom * np.cos(angle)
+        about[:, 1, 0], about[:, 0, 1] = zoom * np.sin(angle), -zoom * np.sin(angle)
+        about[:, 2, :2] = tilt
+        return back @ about @ to_center
+
+    def _colour(self, draws: Draws) -> np.ndarray:
+        """(B, 3, 4): contrast, saturation, tint, brightness, in one matrix for all frames of a sample."""
+        s = self.colour
+        contrast, saturation = draws.uniform(1 - s, 1 + s, (2, 1, 1)).transpose(1, 0, 2, 3)
+        tint = draws.uniform(1 - s / 4, 1 + s / 4, (3, 1))
+        shift = 128 * (1 - contrast) + 255 * draws.uniform(-s, s, (1, 1)) / 2
+        gain = contrast * tint * (saturation * np.eye(3) + (1 - saturation) * _GREY)
+        return np.concatenate([gain, np.tile(shift, (1, 3, 1))], 2)
 
 
-def _stretch(tile: np.ndarray, start: int, length: int) -> np.ndarray:
-    """`length` values of a tile from `start` on, beginning again where it ends."""
-    return tile[start : start + length] if start + length <= len(tile) else np.resize(tile[start:], length)
+def move(xy: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Points (B, N, 2) under homographies (B, 3, 3); nan stays nan."""
+    moved = xy @ matrix[:, :2, :2].transpose(0, 2, 1) + matrix[:, None, :2, 2]
+    return moved / (xy @ matrix[:, 2, :2, None] + matrix[:, 2:, 2:])
 
 
-def _per_frame(video: tv_tensors.Video, change: Any) -> tv_tensors.Video:
-    """Apply a uint8 (H, W, 3) array function to each frame."""
-    images = video.as_subclass(Tensor).permute(0, 2, 3, 1).contiguous().numpy()
-    changed = torch.from_numpy(np.stack([change(image) for image in images]))
-    return tv_tensors.Video(changed.permute(0, 3, 1, 2))
+def change(images: np.ndarray, changes: Changes, i: int) -> np.ndarray:
+    """The pictures of sample `i` of a batch, uint8 (T, H, W, 3), after its changes."""
+    matrix, colour, level = changes.matrix[i], changes.colour[i], changes.level[i]
+    bright = not np.array_equal(colour, np.eye(3, 4))
+    out = np.empty_like(images)
+    for t, image in enumerate(images):
+        image = _warped(image, matrix)
+        if bright:
+            image = cv2.transform(image, colour)
+        if level[t]:
+            gain, start = level[t] / TILE_STD, changes.start[i, t]
+            noise = noise_tile()[start : start + image.size].reshape(image.shape)
+            image = cv2.addWeighted(image, 1.0, noise, gain, -128 * gain)
+        out[t] = image
+    return out
+
+
+@cache
+def noise_tile() -> np.ndarray:
+    """Normal noise around 128, uint8 (TILE_SIZE,): drawing it afresh costs 3 ms a frame."""
+    tile = np.random.default_rng(0).normal(128, TILE_STD, TILE_SIZE)
+    return tile.round().clip(0, 255).astype(np.uint8)
+
+
+def is_flip(matrix: np.ndarray, width: int) -> np.ndarray:
+    """(...) whether homographies (..., 3, 3) only mirror."""
+    return (matrix == np.array([[-1, 0, width], [0, 1, 0], [0, 0, 1]])).all((-2, -1))
+
+
+def _warped(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) under a homography, bilinear, black outside."""
+    h, w = image.shape[:2]
+    if np.array_equal(matrix, np.eye(3)):
+        return image
+    if is_flip(matrix, w):
+        return cv2.flip(image, 1)
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV counts pixel centres from 0, we edges
+    shifted = np.linalg.inv(half) @ matrix @ half
+    if not matrix[2, :2].any():
+        return cv2.warpAffine(image, shifted[:2], (w, h), flags=cv2.INTER_LINEAR)
+    return cv2.warpPerspective(image, shifted, (w, h), flags=cv2.INTER_LINEAR)
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

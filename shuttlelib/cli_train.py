@@ -1,6 +1,7 @@
 """The commands `shuttle run`, `shuttle train` and `shuttle versions`; thin, over pipeline and recipes."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
 
 _SHOWN = 5  # changes that the list of versions names
 
+Parts = Annotated[
+    int, typer.Option(min=1, help="Cut a batch into so many parts, one after the other, to save memory.")
+]
+Precision = Annotated[str, typer.Option(help="bf16, fp16 or no; auto is bf16 where the hardware has it.")]
+DataPath = Annotated[
+    str,
+    typer.Option(help="Where samples are cut and augmented: cpu, device; auto: on a GPU that holds them."),
+]
+MeasureData = Annotated[
+    bool, typer.Option("--measure-data", help="Only measure data and training steps, alone and together.")
+]
 versions_app = typer.Typer(help="The lineage of model versions.", invoke_without_command=True)
 
 
@@ -71,7 +83,11 @@ def train(
         int, typer.Option(min=0, help="With --lineage: val clips tracked free-running for each row.")
     ] = 3,
     batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
+    accumulate: Parts = 1,
+    precision: Precision = "auto",
+    data_path: DataPath = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Loader processes of the data path cpu.")] = 0,
+    measure_data: MeasureData = False,
     seed: Annotated[int, typer.Option(help="Of weights and draws.")] = 0,
     pretrained: Annotated[
         bool, typer.Option(help="Start historic rows from ImageNet weights (needs the Hub once).")
@@ -80,10 +96,13 @@ def train(
     """Train a version, or with --lineage all of them; OUT/best is a model folder with its ONNX graph."""
     if lineage == bool(version):
         raise UsageError(f"--version {version or '(none)'}: give a version, or --lineage, not both")
-    wanted = {"steps": steps, "batch": batch}
-    options = {"workers": workers, **{key: value for key, value in wanted.items() if value is not None}}
+    options: dict[str, Any] = {"workers": workers, "precision": precision, "data_path": data_path}
+    wanted = {"steps": steps, "batch": batch, "accumulate": accumulate}
+    options |= {key: value for key, value in wanted.items() if value is not None}
     with resumable():
-        if lineage:
+        if measure_data:
+            _measure(version, data, cache or out / "cache", out, seed, options)
+        elif lineage:
             _lineage(data, out, cache, seed, stage1, pretrained, minutes, rows, val_clips, options)
         else:
             _version(version, data, out, cache, seed, init, stage1, pretrained, options)
@@ -97,6 +116,12 @@ def resumable() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted; give the same command again to resume", file=sys.stderr)
         raise typer.Exit(1) from None
+
+
+def _measure(*arguments: Any) -> None:
+    from shuttlelib import throughput
+
+    print(throughput.report(*arguments))
 
 
 def _lineage(
@@ -159,6 +184,8 @@ def _version(
     result = recipes.train_version(
         version, data, out, cache or out / "cache", seed, init, stage1, overrides, **options
     )
+    if int(os.environ.get("RANK", "0")):  # under torchrun the first process writes for all
+        return
     write_json(out / "metrics.json", result)
     export.export_onnx(out / "best")
     print(

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import default_collate
-from torchvision.transforms import v2
 
 from shuttlelib import geometry, networks, paths, runtime, tracking, train, video
 from shuttlelib.augment import Augmentation
@@ -181,15 +180,7 @@ def speeds(dataset: Sequence[Clip]) -> np.ndarray:
 
 def augmentation_steps(spec: Spec) -> dict[str, Augmentation]:
     """Each transform of a version's training augmentation by its name, alone and never left to chance."""
-    steps = {}
-    for step in train.augmentation(spec).pipeline.transforms:
-        inner = step.transforms[0] if isinstance(step, v2.RandomApply) else step
-        if isinstance(inner, v2.RandomHorizontalFlip):
-            inner = type(inner)(1.0)
-        alone = train.augmentation(spec)
-        alone.pipeline = v2.Compose([inner])
-        steps[type(inner).__name__] = alone
-    return steps
+    return train.augmentation(spec).steps()
 
 
 TRIGGERS = ("start", "interval", "always", "lost", "unseen", "jump", "turn", "still")

@@ -2,26 +2,31 @@
 
 Stage 1 sees the whole frame letterboxed, stage 2 a crop at the canonical scale around a point that is
 near the shuttle the way a tracker's guess is, or somewhere else entirely. Past frames lie one
-thirtieth of a second apart, so a 60 fps clip skips every other frame. Every draw is a function of
-(seed, draw number): the same in any worker, after any resume.
+thirtieth of a second apart, so a 60 fps clip skips every other frame. What a batch shows is first planned
+as plain numbers, then cut and changed: here on the CPU, in `batches` on a device. Every draw is a function
+of (seed, draw number): the same in any worker, after any resume.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from shuttlelib import geometry
-from shuttlelib.augment import Augmentation
+from shuttlelib import augment, geometry, overlays
+from shuttlelib.augment import PAST, Augmentation, Changes, Draws
 from shuttlelib.cache import FrameCache
 from shuttlelib.frames import history_stride
 from shuttlelib.geometry import Window
+from shuttlelib.overlays import Mix, Paste
 from shuttlelib.versions import Spec
 
-PAST = 30
+Item = int | tuple[int, int]  # a sample's number, or (number, draw number)
+ORDER, CONTENT = 1, 0  # streams of the draws: which sample, and how it looks
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,33 @@ class CropPolicy:
     spread: float = 0.85
     elsewhere_share: float = 0.35
     zoom: tuple[float, float] = (0.75, 1.33)
+
+
+class Plan(NamedTuple):
+    """All that is known of a batch of B samples of T frames before a pixel is read.
+
+    Attributes:
+        number, clip: (B,) the sample, and its clip. looks: (B, T) frame numbers, oldest first.
+        window: (B, 4) x0, y0, w, h, native px.
+        xy: (B, 2) float32, the head after all changes, input px; nan where not visible.
+        history: (B, 30, 3) float32, see `Samples`.
+        changes: None changes nothing. mix, paste: None where no sample of the batch has one.
+    """
+
+    number: np.ndarray
+    clip: np.ndarray
+    looks: np.ndarray
+    window: np.ndarray
+    xy: np.ndarray
+    history: np.ndarray
+    changes: Changes | None = None
+    mix: Mix | None = None
+    paste: Paste | None = None
+
+    def overlaid(self, i: int) -> bool:
+        """Whether something is laid over sample `i`."""
+        pasted = self.paste is not None and (self.paste.donors[i] >= 0).any()
+        return bool(pasted or (self.mix is not None and self.mix.clip[i] >= 0))
 
 
 class Samples(Dataset):
@@ -71,16 +103,30 @@ class Samples(Dataset):
         self.caches, self.spec = list(caches), spec
         self.augmentation, self.seed = augmentation, seed
         self.policy = policy or CropPolicy()
-        self.distractors, self.centers = distractors or {}, centers or {}
         self.points = [_points(cache) for cache in self.caches]
         self.index = [
             (c, int(f)) for c, points in enumerate(self.points) for f in np.flatnonzero(points[:, 3] > 0)
         ]
+        self._where = np.array(self.index, int).reshape(-1, 2)
+        # tables of all clips one after the other, so that a batch is looked up at once
+        self._length = np.array([len(points) for points in self.points], int)
+        self._base = np.cumsum(self._length) - self._length
+        self._flat = np.concatenate([np.empty((0, 4)), *self.points])
+        self._last_seen = np.concatenate([np.empty(0, int), *(_last_seen(points) for points in self.points)])
+        given = [centers[cache.clip.name][: len(cache)] for cache in self.caches] if centers else []
+        self._given = np.concatenate(given) if given else None
+        self._false, self._false_count = _false_places(self.caches, distractors or {})
+        infos = [cache.clip.info for cache in self.caches]
+        self._size = np.array([info.even_hw[::-1] for info in infos], float).reshape(-1, 2)
+        self._scale = np.array([geometry.canonical_scale(info.even_hw) for info in infos], float)
+        self._stride = np.array([history_stride(info.fps) for info in infos], int)
+        full = [geometry.full_window(info.even_hw, spec.input_hw) for info in infos]
+        self._full = np.array([(f.x0, f.y0, f.w, f.h) for f in full]).reshape(-1, 4)
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, item: "int | tuple[int, int]") -> dict[str, Tensor]:
+    def __getitem__(self, item: Item) -> dict[str, Tensor]:
         """A sample by its index, or by (index, draw number) for a reproducible augmentation.
 
         Returns:
@@ -89,72 +135,154 @@ class Samples(Dataset):
             history: (30, 3) past x, y in [0, 1] of the input (0 when invisible) and visible.
             index: () the sample's number.
         """
-        number, draw = item if isinstance(item, tuple) else (item, item)
-        clip, frame = self.index[number]
-        rng = np.random.default_rng((self.seed, draw))
-        window = self._window(clip, frame, rng)
-        frames, xy, past = self._look(clip, frame, window)
-        if self.augmentation is not None:
-            with torch.random.fork_rng(devices=[]):
-                # the CPU generator alone: torch.manual_seed also notes a stack trace for CUDA, 1 ms a sample
-                torch.default_generator.manual_seed(int(rng.integers(2**63 - 1)))
-                frames, xy = self.augmentation(frames, xy)
-        return {**_targets(frames, xy, past), "index": torch.tensor(number)}
+        return self.__getitems__([item])[0]
+
+    def __getitems__(self, items: Sequence[Item]) -> list[dict[str, Tensor]]:
+        """Several samples: planned together, then cut and changed one by one with OpenCV."""
+        plan = self.plan(items)
+        numbers, xy, history = (torch.from_numpy(x) for x in (plan.number, plan.xy, plan.history))
+        result = []
+        for i in range(len(items)):
+            images = self.look(plan, i)
+            if plan.changes is not None:
+                images = augment.change(images, plan.changes, i)
+            frames = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+            result.append({"frames": frames, "xy": xy[i], "history": history[i], "index": numbers[i]})
+        return result
+
+    def plan(self, items: Sequence[Item]) -> Plan:
+        """What a batch of samples will show."""
+        pairs = np.array([item if isinstance(item, tuple) else (item, item) for item in items], np.int64)
+        number, draws = pairs[:, 0], Draws(self.seed, pairs[:, 1], CONTENT)
+        (clip, frame), a, t = self._where[number].T, self.augmentation, self.spec.frames
+        window = self._windows(clip, frame, draws)
+        changes = a.draw(draws, self.spec.input_hw, t) if a else None
+        back = np.tile(np.arange(1 + PAST), (len(pairs), 1))
+        if a:
+            back = overlays.other_times(draws, back, t, a.repeat, a.reverse)
+        times = frame[:, None] - self._stride[clip][:, None] * back
+        looks = self._inside(clip, times[:, t - 1 :: -1])
+        xy = self._seen(clip, times, window)
+        mix = self._mix(draws, back[:, t - 1 :: -1], a.mix) if a and a.mix else None
+        paste = self._paste(draws, clip, frame, looks, xy, window, a.paste) if a and a.paste else None
+        if paste is not None:
+            taken = (paste.donors >= 0)[:, ::-1]  # nearest first, like `xy`
+            xy[:, :t] += np.where(taken[..., None], paste.step[:, None], 0.0)  # nan where taken for good
+            xy[:, t:] += np.where(taken[:, :1, None], np.nan_to_num(paste.step)[:, None], 0.0)
+        if changes is not None:
+            xy = augment.move(xy, changes.matrix) + changes.jitter
+        return Plan(number, clip, looks, window, *self._targets(xy), changes, mix, paste)
 
     def window(self, number: int, draw: int = 0) -> Window:
         """The window a draw of a sample looks through (for placing predictions back in the frame)."""
-        clip, frame = self.index[number]
-        return self._window(clip, frame, np.random.default_rng((self.seed, draw)))
+        clip, frame = self._where[[number]].T
+        values = self._windows(clip, frame, Draws(self.seed, np.array([draw]), CONTENT))[0]
+        return self._view(values)
 
-    def _look(self, clip: int, frame: int, window: Window) -> tuple[Tensor, Tensor, Tensor]:
-        """Frames (T, 3, H, W); points (31, 2) in input px, nan where invisible; which of the past exist."""
-        stride = history_stride(self.caches[clip].clip.info.fps)
-        looks = [max(0, frame - stride * back) for back in reversed(range(self.spec.frames))]
-        images = np.stack([self.caches[clip].window(f, window) for f in looks])
-        numbers = np.array([frame] + [frame - stride * back for back in range(PAST, 0, -1)])
-        points = self.points[clip][np.maximum(numbers, 0)]
-        known = (numbers >= 0) & (points[:, 2] > 0)
-        xy = np.where(known[:, None], geometry.frame_to_window(points[:, :2], window), np.nan)
-        frames = torch.from_numpy(images).permute(0, 3, 1, 2)
-        return frames, torch.from_numpy(xy).float(), torch.from_numpy(known[1:])
+    def look(self, plan: Plan, i: int) -> np.ndarray:
+        """uint8 (T, H, W, 3) of one sample of a plan, before its changes."""
+        images = self._look(plan.clip[i], plan.looks[i], plan.window[i])
+        p, m = plan.paste, plan.mix
+        if p is not None:
+            for t in np.flatnonzero(p.donors[i] >= 0):
+                donor = self._look(plan.clip[i], p.donors[i, [t]], plan.window[i])[0]
+                overlays.paste(images[t], donor, p.spot[i, t], p.radius[i, t], p.step[i])
+        if m is not None and m.clip[i] >= 0:
+            other = self._look(m.clip[i], m.looks[i], m.window[i])
+            images = cv2.addWeighted(images, m.weight[i], other, 1 - m.weight[i], 0)
+        return images
 
-    def _window(self, clip: int, frame: int, rng: np.random.Generator) -> Window:
-        info = self.caches[clip].clip.info
-        size_hw = info.even_hw
+    def _look(self, clip: int, frames: np.ndarray, window: np.ndarray) -> np.ndarray:
+        view = self._view(window)
+        return np.stack([self.caches[clip].window(int(f), view) for f in frames])
+
+    def _view(self, window: np.ndarray) -> Window:
+        x0, y0, w, h = window.tolist()
+        return Window(x0, y0, w, h, *self.spec.input_hw)
+
+    def _inside(self, clip: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Frame numbers (B, n) moved into their clips."""
+        return np.clip(times, 0, self._length[clip][:, None] - 1)
+
+    def _seen(self, clip: np.ndarray, times: np.ndarray, window: np.ndarray) -> np.ndarray:
+        """(B, n, 2) labels at frame numbers (B, n), input px; nan where invisible or outside the clip."""
+        points = self._flat[self._base[clip][:, None] + self._inside(clip, times)]
+        known = (times >= 0) & (times < self._length[clip][:, None]) & (points[..., 2] > 0)
+        h, w = self.spec.input_hw
+        xy = (points[..., :2] - window[:, None, :2]) * (np.array([w, h]) / window[:, None, 2:])
+        return np.where(known[..., None], xy, np.nan)
+
+    def _targets(self, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points (B, 31, 2), nearest first, to the head and the history, which is oldest first."""
+        size = np.array(self.spec.input_hw[::-1])
+        head, past = xy[:, 0], xy[:, :0:-1]
+        inside = np.logical_and(head >= 0, head < size).all(1, keepdims=True)  # false for nan
+        known = np.isfinite(past).all(2, keepdims=True)
+        history = np.concatenate([np.where(known, past / size, 0.0), known], 2)
+        return np.where(inside, head, np.nan).astype(np.float32), history.astype(np.float32)
+
+    def _windows(self, clip: np.ndarray, frame: np.ndarray, draws: Draws) -> np.ndarray:
+        """(B, 4) what each sample looks through."""
         if self.spec.stage == 1:
-            return geometry.full_window(size_hw, self.spec.input_hw)
-        side = self.spec.input_hw[0]
-        scale = geometry.canonical_scale(size_hw)
+            return self._full[clip]
         low, high = self.policy.zoom if self.augmentation is not None else (1.0, 1.0)
-        center = self._center(clip, frame, size_hw, side / scale, rng)
-        return geometry.crop_window(
-            center, size_hw, side, zoom=float(np.exp(rng.uniform(np.log(low), np.log(high))))
-        )
+        out = self.spec.input_hw[0]
+        center = self._centers(clip, frame, (out / self._scale[clip])[:, None], draws)
+        side = out / (self._scale[clip] * np.exp(draws.uniform(np.log(low), np.log(high))))
+        corner = 2 * np.round((center - side[:, None] / 2) / 2)  # as `geometry.crop_window`
+        return np.column_stack([corner, side, side])
 
-    def _center(
-        self, clip: int, frame: int, size_hw: tuple[int, int], side: float, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Centre of a stage-2 crop, native px."""
-        if self.centers:
-            return self.centers[self.caches[clip].clip.name][frame]
-        points, policy = self.points[clip], self.policy
-        stride = history_stride(self.caches[clip].clip.info.fps)
-        anywhere = rng.uniform((0, 0), (size_hw[1], size_hw[0]))
-        now, before = points[frame], points[max(0, frame - stride)]
-        kind, nudge = rng.random(), rng.normal(0, policy.jitter_px * side / self.spec.input_hw[0], 2)
-        if kind < policy.elsewhere_share:
-            false = self.distractors.get(self.caches[clip].clip.name, np.empty((frame + 1, 0, 2)))[frame]
-            false = false[np.isfinite(false).all(1)]
-            if len(false) and rng.random() < 0.6:
-                return false[rng.integers(len(false))] + nudge
-            other = points[rng.integers(len(points))]
-            return other[:2] + nudge if other[2] > 0 and rng.random() < 0.5 else anywhere
-        if not now[2]:
-            seen = np.flatnonzero(points[: frame + 1, 2] > 0)
-            return points[seen[-1], :2] + nudge if len(seen) else anywhere
-        if kind < policy.elsewhere_share + policy.follow_share and before[2]:
-            return before[:2] + nudge
-        return now[:2] + rng.uniform(-1, 1, 2) * policy.spread * side / 2
+    def _centers(self, clip: np.ndarray, frame: np.ndarray, side: np.ndarray, draws: Draws) -> np.ndarray:
+        """(B, 2) centres of stage-2 crops, native px; side: (B, 1)."""
+        policy, base = self.policy, self._base[clip]
+        row = base + frame
+        if self._given is not None:
+            return self._given[row]
+        now, before = self._flat[row], self._flat[base + np.maximum(0, frame - self._stride[clip])]
+        other = self._flat[base + draws.below(self._length[clip])]
+        last = self._flat[np.maximum(self._last_seen[row], 0) + base]
+        nudge = draws.normal((2,)) * policy.jitter_px * side / self.spec.input_hw[0]
+        anywhere, kind = draws.uniform(0, self._size[clip], (2,)), draws.uniform()
+        elsewhere = np.where(_both(other[:, 2] > 0, draws.chance(0.5)), other[:, :2] + nudge, anywhere)
+        count = self._false_count[row]
+        false = self._false[row, draws.below(np.maximum(count, 1))] + nudge
+        elsewhere = np.where(_both(count > 0, draws.chance(0.6)), false, elsewhere)
+        gone = np.where((self._last_seen[row] >= 0)[:, None], last[:, :2] + nudge, anywhere)
+        on = now[:, :2] + draws.uniform(-1, 1, (2,)) * policy.spread * side / 2
+        follows = _both(kind < policy.elsewhere_share + policy.follow_share, before[:, 2] > 0)
+        near = np.where((now[:, 2] > 0)[:, None], np.where(follows, before[:, :2] + nudge, on), gone)
+        return np.where((kind < policy.elsewhere_share)[:, None], elsewhere, near)
+
+    def _mix(self, draws: Draws, back: np.ndarray, share: float) -> Mix:
+        chosen = draws.chance(share)
+        clip, frame = self._where[draws.below(np.full(len(chosen), len(self)))].T
+        looks = self._inside(clip, frame[:, None] - self._stride[clip][:, None] * back)
+        window = self._windows(clip, frame, draws)
+        return Mix(np.where(chosen, clip, -1), looks, window, draws.uniform(0.6, 0.9))
+
+    def _paste(
+        self,
+        draws: Draws,
+        clip: np.ndarray,
+        frame: np.ndarray,
+        looks: np.ndarray,
+        xy: np.ndarray,
+        window: np.ndarray,
+        share: float,
+    ) -> Paste:
+        away = np.arange(overlays.NEAREST, overlays.FARTHEST + 1)
+        times = frame[:, None] + self._stride[clip][:, None] * np.concatenate([-away, away])
+        times = np.where(times == self._inside(clip, times), times, -1)
+        size = np.array(self.spec.input_hw[::-1])
+        to_input = size / window[:, 2:]
+        low = np.maximum(-window[:, :2] * to_input, 0)
+        high = np.minimum((self._size[clip] - window[:, :2]) * to_input, size)
+        spots = self._seen(clip, times, window)
+        spot = xy[:, self.spec.frames - 1 :: -1]
+        scale = to_input[:, 0] / self._scale[clip]
+        return overlays.plan_paste(
+            draws, share, spot, looks, spots, times, scale, np.concatenate([low, high], 1)
+        )
 
 
 class RandomAccessSampler(Sampler):
@@ -174,9 +302,13 @@ class RandomAccessSampler(Sampler):
         return self.stop - self.start
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        for draw in range(self.start, self.stop):
-            u = np.random.default_rng((self.seed, 1, draw)).random() * self.cumulative[-1]
-            yield int(np.searchsorted(self.cumulative, u, side="right")), draw
+        for start in range(self.start, self.stop, 1024):
+            yield from self.items(np.arange(start, min(self.stop, start + 1024)))
+
+    def items(self, draws: np.ndarray) -> list[tuple[int, int]]:
+        """(sample, draw) of these draw numbers."""
+        u = Draws(self.seed, draws, ORDER).uniform() * self.cumulative[-1]
+        return list(zip(np.searchsorted(self.cumulative, u, side="right").tolist(), draws.tolist()))
 
 
 def mixing_weights(samples: Samples, rendered_share: float) -> np.ndarray:
@@ -206,10 +338,26 @@ def _points(cache: FrameCache) -> np.ndarray:
     return points
 
 
-def _targets(frames: Tensor, xy: Tensor, past_known: Tensor) -> dict[str, Tensor]:
-    h, w = frames.shape[-2:]
-    inside = (xy[0] >= 0).all() & (xy[0, 0] < w) & (xy[0, 1] < h)
-    head = xy[0] if bool(inside) else torch.full((2,), torch.nan)
-    past = torch.nan_to_num(xy[1:] / xy.new_tensor((w, h)))
-    history = torch.cat([past, past_known[:, None].to(past.dtype)], 1)
-    return {"frames": frames.contiguous(), "xy": head, "history": history}
+def _last_seen(points: np.ndarray) -> np.ndarray:
+    """(frames,) the latest frame up to each in which the shuttle is visible; -1 where there is none."""
+    return np.maximum.accumulate(np.where(points[:, 2] > 0, np.arange(len(points)), -1))
+
+
+def _false_places(
+    caches: Sequence[FrameCache], places: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distractors of all clips' frames, (N, K, 2) with the finite ones first, and how many, (N,)."""
+    most = max([1, *(x.shape[1] for x in places.values())])
+    tables = [np.empty((0, most, 2))]
+    for cache in caches:
+        table = np.full((len(cache), most, 2), np.nan)
+        given = places.get(cache.clip.name, np.empty((0, 0, 2)))[: len(cache)]
+        table[: len(given), : given.shape[1]] = given
+        order = np.argsort(~np.isfinite(table).all(2), axis=1, kind="stable")
+        tables.append(np.take_along_axis(table, order[..., None], 1))
+    joined = np.concatenate(tables)
+    return joined, np.isfinite(joined).all(2).sum(1)
+
+
+def _both(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (a & b)[:, None]

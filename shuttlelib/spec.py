@@ -46,6 +46,7 @@ class Spec:
         decay_norms: weight decay on norms and biases too.
         lr, backbone_lr_scale, weight_decay, batch, steps: training at the full profile.
         rendered_share: share of training samples drawn from rendered rallies.
+        roll_deg, perspective, mix, repeat, reverse, paste: see `augment.Augmentation`; 0 is off.
     """
 
     name: str
@@ -86,6 +87,12 @@ class Spec:
     batch: int = 16
     steps: int = 12000
     rendered_share: float = 0.3
+    roll_deg: float = 0.0
+    perspective: float = 0.0
+    mix: float = 0.0
+    repeat: float = 0.0
+    reverse: float = 0.0
+    paste: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; tuples become lists there and come back through `from_dict`."""

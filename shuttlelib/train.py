@@ -2,18 +2,16 @@
 
 Everything that decides a run is in the spec, the config and the data: draws are functions of the seed
 and the step, the learning rate is a function of the step, so a run that is stopped and resumed ends
-where an undisturbed one does. A run folder holds `best/` (a model folder: the averaged weights that
-validated best), `checkpoints/`, TensorBoard events and `history.csv`.
+where an undisturbed one does. Several processes (`torchrun`) share the draws of each step. A run folder
+holds `best/` (a model folder: the averaged weights that validated best), `checkpoints/`, TensorBoard
+events and `history.csv`.
 """
 
-import json
 import math
-import shutil
-import signal
-import threading
+import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,27 +20,31 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from shuttlelib import clips, metrics, networks
+from shuttlelib import clips, networks
 from shuttlelib.augment import Augmentation
-from shuttlelib.errors import ShuttleError
+from shuttlelib.batches import PATHS, Batch, Source
+from shuttlelib.checkpoints import Average, Checkpoints, Progress, claim
 from shuttlelib.files import atomic_write
-from shuttlelib.geometry import CANONICAL_HW, GRID512_HW
 from shuttlelib.losses import training_loss
 from shuttlelib.networks import ShuttleNet
 from shuttlelib.samples import RandomAccessSampler, Samples
+from shuttlelib.train_log import TrainLog
+from shuttlelib.troubles import TrainError, memory_named, save_batch, stop_between_steps
+from shuttlelib.validation import judge, validate
 from shuttlelib.versions import Spec
 
-KEPT_CHECKPOINTS = 2
+__all__ = ["TrainConfig", "TrainError", "augmentation", "fit", "validate"]
+
 STAGE1_SCALE = (0.7, 1.4)
-
-
-class TrainError(ShuttleError):
-    """Training cannot go on."""
+PRECISIONS = ("auto", "bf16", "fp16", "no")
+LOG_EVERY = 20  # steps
+AGREE_EVERY = 10  # steps after which several processes ask each other whether to stop
+MAX_SKIPPED = 25  # steps in a row that fp16 may leave out while it looks for its scale
+FREE_FIELDS = ("workers", "checkpoint_every", "accumulate", "data_path")  # may differ between sittings
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,12 @@ class TrainConfig:
         val_every, checkpoint_every: steps between.
         val_samples: at most so many, evenly spread.
         precision: "bf16", "fp16", "no", or "auto": bf16 where the hardware has it.
-        workers: loader processes.
+        workers: loader processes of the CPU's data path.
         clip_norm: largest norm of the gradient.
         seed: of weights, draws and order.
+        accumulate: parts a process cuts its share of the batch into, one after the other, to save memory.
+            BatchNorm sees a part at a time.
+        data_path: where samples are cut and augmented: "cpu", "device" or "auto" (see `batches.Source`).
     """
 
     steps: int
@@ -73,6 +78,8 @@ class TrainConfig:
     workers: int = 0
     clip_norm: float = 5.0
     seed: int = 0
+    accumulate: int = 1
+    data_path: str = "auto"
 
     @staticmethod
     def of(spec: Spec, **overrides: Any) -> "TrainConfig":
@@ -80,47 +87,13 @@ class TrainConfig:
         return TrainConfig(**{"steps": spec.steps, "batch": spec.batch, "lr": spec.lr, **overrides})
 
 
-class Progress:
-    """What a checkpoint remembers beside weights and optimizer."""
-
-    def __init__(self) -> None:
-        self.step, self.best, self.seconds = 0, -math.inf, 0.0
-        self.history: list[dict[str, float]] = []
-
-    def state_dict(self) -> dict[str, Any]:
-        """For Accelerate."""
-        return dict(vars(self))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """For Accelerate."""
-        vars(self).update(state)
-
-
-class Average(nn.Module):
-    """Exponential moving average of a network, itself a network."""
-
-    def __init__(self, net: ShuttleNet, decay: float):
-        super().__init__()
-        self.net = networks.build(net.spec)
-        self.net.load_state_dict(net.state_dict())
-        self.net.requires_grad_(False).eval()
-        self.decay = decay
-
-    @torch.no_grad()
-    def update(self, net: ShuttleNet, step: int) -> None:
-        """Move towards `net`; faster in the first steps, so that the start is forgotten."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for mine, theirs in zip(self.net.state_dict().values(), net.state_dict().values(), strict=True):
-            if mine.is_floating_point():
-                mine.lerp_(theirs.to(mine.dtype), 1 - decay)
-            else:
-                mine.copy_(theirs)
-
-
 def augmentation(spec: Spec) -> Augmentation:
     """The training augmentation of a version; stage 2 gets its scale from the crop itself."""
     scale = STAGE1_SCALE if spec.stage == 1 else (1.0, 1.0)
-    return Augmentation(spec.noise_std, spec.noise, scale, jitter_past=networks.uses_history(spec))
+    extras = {k: getattr(spec, k) for k in ("roll_deg", "perspective", "mix", "repeat", "reverse", "paste")}
+    # where a version does not look at the past positions, they may be its targets
+    jitter = Augmentation.jitter_norm if networks.uses_history(spec) else 0.0
+    return Augmentation(spec.noise_std, spec.noise, scale, jitter_norm=jitter, **extras)
 
 
 def fit(
@@ -144,224 +117,209 @@ def fit(
         whole training. One that is finished already is not repeated.
 
     Raises:
-        TrainError: the loss is not finite, there is nothing to train on, or `run_dir` holds a training
-            of something else.
-        KeyboardInterrupt: after Ctrl-C, once the step is done and saved; a second one stops at once.
+        TrainError: the loss is not finite (the batch is saved), the memory does not suffice, the batch
+            cannot be shared, there is nothing to train on, or `run_dir` holds a training of something else.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the step is done and saved; a second one stops at
+            once.
     """
+    run_dir = Path(run_dir)
     if not len(train) or not len(val):
         raise TrainError(
             f"{run_dir}: {len(train)} training and {len(val)} validation samples; both need some"
         )
-    _claim(Path(run_dir), spec, config, train, val, init)
-    run = _Run(spec, Path(run_dir), config, init)
-    weights = np.ones(len(train)) if weights is None else weights
-    started = time.perf_counter() - run.progress.seconds
-    quiet = not (progress and run.accelerator.is_main_process)
-    with _interrupt_between_steps() as interrupted:
-        for batch in tqdm(run.batches(train, weights), desc=spec.name, disable=quiet, unit="step"):
-            losses = run.update(batch)
-            run.progress.seconds = time.perf_counter() - started
-            run.after_step(losses, val)
-            if interrupted():
-                run.checkpoint()
-                raise KeyboardInterrupt
-    run.accelerator.end_training()
-    p = run.progress
-    best = max(reversed(p.history), key=lambda row: row["accuracy"])  # of equals the last, as in `best/`
-    rate = p.step * config.batch / max(1e-9, p.seconds)
-    return {**best, "steps": p.step, "seconds": p.seconds, "samples_per_s": rate}
+    with memory_named(run_dir, config.batch, config.accumulate):
+        run = _Run(spec, train, val, run_dir, config, init)
+        weights = np.ones(len(train)) if weights is None else weights
+        started = time.perf_counter() - run.progress.seconds
+        quiet = not (progress and run.accelerator.is_main_process)
+        left = config.steps - run.progress.step
+        with stop_between_steps() as asked, closing(run.log), closing(run.steps(weights)) as steps:
+            for parts in tqdm(steps, spec.name, left, disable=quiet, unit="step"):
+                losses = run.update(parts)
+                run.progress.seconds = time.perf_counter() - started
+                run.after_step(losses)
+                if run.agree(asked()):
+                    run.checkpoint()
+                    raise KeyboardInterrupt
+            return run.finish()
 
 
 class _Run:
     """The moving parts of one training."""
 
-    def __init__(self, spec: Spec, run_dir: Path, config: TrainConfig, init: Path | None):
+    def __init__(
+        self, spec: Spec, train: Samples, val: Samples, run_dir: Path, config: TrainConfig, init: Path | None
+    ):
         self.spec, self.config, self.dir = spec, config, run_dir
-        run_dir.mkdir(parents=True, exist_ok=True)
+        for name, known in (("precision", PRECISIONS), ("data_path", PATHS)):
+            if getattr(config, name) not in known:
+                value = getattr(config, name)
+                raise TrainError(f"{run_dir}: {name} {value!r} is unknown; choose one of {', '.join(known)}")
+        # without being told, Accelerate takes each of several CPU processes for the only one
+        several_cpus = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+        self.accelerator = Accelerator(cpu=several_cpus, mixed_precision=_precision(config.precision))
+        self.main, self.world = self.accelerator.is_main_process, self.accelerator.num_processes
+        parts = config.accumulate * self.world
+        if config.batch % parts:
+            raise TrainError(
+                f"{run_dir}: a batch of {config.batch} cannot be cut into {parts} equal parts "
+                f"({self.world} process(es), accumulate {config.accumulate}); choose a multiple of {parts}"
+            )
+        if self.main:
+            self._claim(train, val, init)
         set_seed(config.seed)
-        self.accelerator = Accelerator(
-            mixed_precision=_precision(config.precision),
-            dataloader_config=DataLoaderConfiguration(split_batches=True),
-            log_with="tensorboard",
-            project_dir=str(run_dir),
-        )
         net = networks.build(spec, pretrained=spec.pretrained and init is None)
         if init:
             networks.load_weights(net, init)
         net = net.to(memory_format=torch.channels_last)
-        self.average = Average(net, config.ema_decay).to(self.accelerator.device)
+        device = self.accelerator.device
+        self.average = Average(net, config.ema_decay).to(device)
         self.progress = Progress()
         self.net, self.optimizer = self.accelerator.prepare(net, _optimizer(net, spec, config.lr))
         self.accelerator.register_for_checkpointing(self.progress, self.average)
-        self.accelerator.init_trackers("tensorboard", config={"version": spec.name, **vars(config)})
-        self._resume()
+        self.checkpoints = Checkpoints(run_dir, self.accelerator)
+        self.checkpoints.resume()
+        self.train = Source(train, device, config.data_path, config.workers)
+        self.val = Source(val, device, config.data_path, config.workers)
+        self.log = TrainLog(run_dir, self.progress.step, self.main)
+        self.unchecked: tuple[int, list[Batch], Tensor] | None = None
+        self.skipped = 0
 
-    def batches(self, train: Samples, weights: np.ndarray) -> DataLoader:
-        """The batches that are still to come."""
-        c = self.config
-        sampler = RandomAccessSampler(weights, c.seed, self.progress.step * c.batch, c.steps * c.batch)
-        loader = DataLoader(
-            train,
-            c.batch,
-            sampler=sampler,
-            num_workers=c.workers,
-            persistent_workers=c.workers > 0,
-            pin_memory=self.accelerator.device.type == "cuda",
+    def steps(self, weights: np.ndarray) -> Generator[list[Batch], None, None]:
+        """This process's parts of the batch of each step that is still to come.
+
+        The draws of a step are the same however many processes and parts share them.
+        """
+        c, rank = self.config, self.accelerator.process_index
+        share = c.batch // (c.accumulate * self.world)
+        sampler = RandomAccessSampler(weights, c.seed, 0, c.steps * c.batch)
+        firsts = (
+            step * c.batch + (part * self.world + rank) * share
+            for step in range(self.progress.step, c.steps)
+            for part in range(c.accumulate)
         )
-        return self.accelerator.prepare(loader)
+        batches = self.train.batches(sampler.items(np.arange(first, first + share)) for first in firsts)
+        for _ in range(self.progress.step, c.steps):
+            began = time.perf_counter()
+            parts = [next(batches) for _ in range(c.accumulate)]
+            self.log.waited += time.perf_counter() - began
+            yield parts
 
-    def update(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One optimizer step."""
+    def update(self, parts: list[Batch]) -> dict[str, Tensor]:
+        """One optimizer step; the losses are means over this process's parts, detached."""
         lr = _learning_rate(self.config, self.progress.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
-        prediction = self.net(batch["frames"], batch["history"])
-        losses = training_loss(self.spec, prediction, batch["xy"], batch["history"])
-        if not torch.isfinite(losses["loss"]):
-            raise TrainError(
-                f"{self.dir}: the loss is {losses['loss']} at step {self.progress.step}; lower lr"
-            )
-        self.accelerator.backward(losses["loss"])
-        self.accelerator.clip_grad_norm_(self.net.parameters(), self.config.clip_norm)
+        sums: dict[str, Tensor] = {}
+        for i, batch in enumerate(parts):
+            last = i == len(parts) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.net):
+                prediction = self.net(batch["frames"], batch["history"])
+                losses = training_loss(self.spec, prediction, batch["xy"], batch["history"])
+                self.accelerator.backward(losses["loss"] / len(parts))
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value.detach() / len(parts)
+        norm = self.accelerator.clip_grad_norm_(self.net.parameters(), self.config.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return losses
+        self._note(parts, sums["loss"], norm)
+        return {**sums, "grad_norm": norm}
 
-    def after_step(self, losses: dict[str, Tensor], val: Samples) -> None:
+    def _note(self, parts: list[Batch], loss: Tensor, norm: Tensor) -> None:
+        """Check the step before this one, whose numbers are here: asking for this one's would idle a GPU."""
+        scaled = self.accelerator.scaler is not None  # fp16 leaves out the steps whose gradient overflows
+        self.skipped = self.skipped + 1 if scaled and self.accelerator.optimizer_step_was_skipped else 0
+        finite = torch.isfinite(loss)
+        if not scaled or self.skipped > MAX_SKIPPED:
+            finite = finite & torch.isfinite(norm)
+        numbers = torch.stack([finite.float(), loss.float(), norm.float()])
+        self.settle()
+        self.unchecked = self.progress.step, parts, numbers
+
+    def settle(self) -> None:
+        """Make sure that the last step was sound; called before anything of it is kept.
+
+        Raises:
+            TrainError: it was not; its batch is saved.
+        """
+        if self.unchecked is None:
+            return
+        (step, parts, numbers), self.unchecked = self.unchecked, None
+        finite, loss, norm = numbers.tolist()
+        if finite:
+            return
+        whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+        what = "gradient" if math.isfinite(loss) else "loss"
+        value = norm if math.isfinite(loss) else loss
+        saved = save_batch(self.dir, step, whole, self.train.samples)
+        raise TrainError(f"{self.dir}: the {what} is {value} at step {step}; lower lr; {saved}")
+
+    def after_step(self, losses: dict[str, Tensor]) -> None:
         """Average, log, validate and checkpoint when their time has come."""
         c, p = self.config, self.progress
         p.step += 1
         self.average.update(self.accelerator.unwrap_model(self.net), p.step)
         last = p.step == c.steps
-        if p.step % 20 == 0 or last:
-            values = {f"train/{k}": float(v.detach()) for k, v in losses.items()}
-            self.accelerator.log({**values, "train/lr": _learning_rate(c, p.step)}, step=p.step)
+        if p.step % LOG_EVERY == 0 or last:
+            lr = {f"lr/group{i}": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
+            pace = self.log.pace(p.step, c.batch)
+            self.log.scalars(p.step, {**{f"train/{k}": v for k, v in losses.items()}, **lr, **pace})
         if p.step % c.val_every == 0 or last:
-            self._validate(val, {f"train_{k}": float(v.detach()) for k, v in losses.items()})
+            self._validate({f"train_{k}": float(v) for k, v in losses.items()})
         if p.step % c.checkpoint_every == 0 or last:
             self.checkpoint()
 
-    def _validate(self, val: Samples, train_losses: dict[str, float]) -> None:
-        c, p = self.config, self.progress
-        device = self.accelerator.device
-        with self.accelerator.autocast():
-            scores = validate(self.average.net, val, c.batch, c.val_samples, device)
-        p.history.append({"step": p.step, "seconds": p.seconds, **train_losses, **scores})
-        self.accelerator.log({f"val/{k}": v for k, v in scores.items()}, step=p.step)
-        if not self.accelerator.is_main_process:
-            return
-        with atomic_write(self.dir / "history.csv") as temp:
-            pd.DataFrame(p.history).to_csv(temp, index=False)
-        if scores["accuracy"] >= p.best:
-            p.best = scores["accuracy"]
-            networks.save(self.average.net, self.dir / "best", {"step": p.step})
-
     def checkpoint(self) -> None:
-        """Save everything needed to resume; whole or not at all."""
-        folder = self.dir / "checkpoints"
-        temp = folder / ".partial"
-        self.accelerator.save_state(str(temp), safe_serialization=True)
-        self.accelerator.wait_for_everyone()  # every process adds its own random state
-        if self.accelerator.is_main_process:
-            final = folder / f"step_{self.progress.step:07d}"
-            shutil.rmtree(final, ignore_errors=True)
-            temp.rename(final)
-            for old in sorted(folder.glob("step_*"))[:-KEPT_CHECKPOINTS]:
-                shutil.rmtree(old)
-        self.accelerator.wait_for_everyone()
+        """Save everything needed to resume."""
+        self.settle()
+        self.checkpoints.save(self.progress.step)
 
-    def _resume(self) -> None:
-        saved = sorted((self.dir / "checkpoints").glob("step_*"))
-        if saved:
-            self.accelerator.load_state(str(saved[-1]))
+    def agree(self, asked: bool) -> bool:
+        """Whether to stop here: processes that stop at different steps would wait for each other forever."""
+        if self.world == 1:
+            return asked
+        if self.progress.step % AGREE_EVERY:
+            return False
+        vote = torch.tensor(float(asked), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(vote, "sum") > 0)
 
+    def finish(self) -> dict[str, Any]:
+        """The result, and the end of the log."""
+        p = self.progress
+        best = max(reversed(p.history), key=lambda row: row["accuracy"])  # of equals the last, as in `best/`
+        rate = p.step * self.config.batch / max(1e-9, p.seconds)
+        result = {**best, "steps": p.step, "seconds": p.seconds, "samples_per_s": rate}
+        self.log.result(self._facts(), result)
+        self.accelerator.end_training()
+        return result
 
-@contextmanager
-def _interrupt_between_steps() -> Iterator[Callable[[], bool]]:
-    """Hold the first Ctrl-C back until a step is whole; yields whether there was one."""
-    asked = False
+    def _validate(self, losses: dict[str, float]) -> None:
+        """Judge the averaged network, in the main process; keep it if none was better."""
+        self.settle()
+        c, p, net = self.config, self.progress, self.average.net
+        shared: list[Any] = [None]
+        if self.main:
+            with self.accelerator.autocast():
+                scores, table = judge(net, self.val, max(1, c.batch // c.accumulate), c.val_samples)
+                self.log.pictures(p.step, net, self.val.samples, table)
+            shared = [scores]
+        scores = broadcast_object_list(shared)[0]
+        p.history.append({"step": p.step, "seconds": p.seconds, **losses, **scores})
+        self.log.scalars(p.step, {f"val/{k}": v for k, v in scores.items()})
+        better, p.best = scores["accuracy"] >= p.best, max(p.best, scores["accuracy"])
+        if self.main:
+            with atomic_write(self.dir / "history.csv") as temp:
+                pd.DataFrame(p.history).to_csv(temp, index=False)
+            if better:
+                networks.save(net, self.dir / "best", {"step": p.step})
 
-    def note(*_: object) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(signal.SIGINT, before)
+    def _facts(self) -> dict[str, Any]:
+        return {**self.spec.as_dict(), **{f"config.{k}": v for k, v in vars(self.config).items()}}
 
-    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
-        yield lambda: False
-        return
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _claim(
-    run_dir: Path, spec: Spec, config: TrainConfig, train: Samples, val: Samples, init: Path | None
-) -> None:
-    """Note in `run.json` what is trained here, and refuse to resume anything else."""
-    skipped = ("workers", "checkpoint_every")  # may differ between sittings
-    facts = {
-        **spec.as_dict(),
-        **{f"config.{k}": v for k, v in vars(config).items() if k not in skipped},
-        "data": clips.data_hash([cache.clip for part in (train, val) for cache in part.caches]),
-        "init": str(init or ""),
-    }
-    wanted = json.loads(json.dumps(facts))
-    path = run_dir / "run.json"
-    if path.is_file() and any((run_dir / "checkpoints").glob("step_*")):
-        held = json.loads(path.read_text())
-        other = [f"{k} {held.get(k)!r} (now {v!r})" for k, v in wanted.items() if held.get(k) != v]
-        if other:
-            raise TrainError(
-                f"{run_dir}: holds another training: {', '.join(other)}; choose another folder or delete it"
-            )
-    with atomic_write(path) as temp:
-        temp.write_text(json.dumps(wanted, indent=2) + "\n")
-
-
-@torch.no_grad()
-def validate(
-    net: ShuttleNet, val: Samples, batch: int, at_most: int, device: torch.device | str = "cpu"
-) -> dict[str, float]:
-    """Metrics of a network on a fixed, evenly spread subset of samples.
-
-    Positions are judged within the network's own input (teacher-centred crops for stage 2): good for
-    choosing weights, not for reporting; `shuttle evaluate` judges the free-running tracker.
-
-    Returns:
-        accuracy, f1, error_px (mean over hits, px of the 512 grid for stage 1, canonical px for
-        stage 2), fp2_share (false alarms among samples without a shuttle) and loss; for comparisons
-        across rows accuracy_512 (4 px of the 512 grid for both stages) and median_px (of the best place's
-        error, px of that grid, over all samples with a shuttle, whether it was believed or not).
-    """
-    spec = net.spec
-    picks = np.linspace(0, len(val) - 1, min(at_most, len(val))).round().astype(int)
-    loader = DataLoader(torch.utils.data.Subset(val, picks.tolist()), batch)
-    rows, losses = [], []
-    for item in loader:
-        history = item["history"].to(device)
-        prediction = net(item["frames"].to(device), history)
-        losses.append(float(training_loss(spec, prediction, item["xy"].to(device), history)["loss"]))
-        xy = net.decode(prediction, 1)[0][:, 0].float().cpu()
-        rows.append(torch.cat([xy, prediction.visible_logit.float().cpu()[:, None], item["xy"]], 1))
-    table = torch.cat(rows).double().numpy()
-    unit = 512 / spec.input_hw[1] if spec.stage == 1 else 1.0
-    pred_seen, truth_seen = table[:, 2] >= 0, np.isfinite(table[:, 3])
-    counts = metrics.hit_counts(table[:, :2] * unit, pred_seen, table[:, 3:] * unit, truth_seen, 4.0)
-    error = np.hypot(*(table[:, :2] - table[:, 3:]).T) * unit
-    hits = pred_seen & truth_seen & (np.nan_to_num(error, nan=np.inf) <= 4.0)
-    grid = 1.0 if spec.stage == 1 else GRID512_HW[1] / CANONICAL_HW[1]  # from the unit above to the 512 grid
-    right = np.where(truth_seen, pred_seen & (np.nan_to_num(error, nan=np.inf) * grid <= 4.0), ~pred_seen)
-    return {
-        "accuracy": float(np.nan_to_num(counts.accuracy)),
-        "f1": float(np.nan_to_num(counts.f1)),
-        "error_px": float(error[hits].mean()) if hits.any() else 4.0,
-        "fp2_share": float(np.nan_to_num(counts.fp2_share)),
-        "loss": float(np.mean(losses)),
-        "accuracy_512": float(right.mean()),
-        "median_px": float(np.median(error[truth_seen]) * grid) if truth_seen.any() else float(GRID512_HW[1]),
-    }
+    def _claim(self, train: Samples, val: Samples, init: Path | None) -> None:
+        facts = {k: v for k, v in self._facts().items() if k.removeprefix("config.") not in FREE_FIELDS}
+        data = clips.data_hash([cache.clip for part in (train, val) for cache in part.caches])
+        claim(self.dir, {**facts, "data": data, "init": str(init or "")})
 
 
 def _optimizer(net: ShuttleNet, spec: Spec, lr: float) -> torch.optim.Optimizer:

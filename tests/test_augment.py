@@ -1,14 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from shuttlelib import augment
+from shuttlelib.augment import Augmentation
 
 H, W = 64, 96
+FULL = Augmentation(0.04, scale=(0.7, 1.4), roll_deg=8.0, perspective=0.1)
+ALONE = FULL.steps()
 
 
 def blob(x, y, frames=4):
@@ -24,33 +27,26 @@ def centroid(frame):
     return torch.stack([(weight * xs).sum(), (weight * ys).sum()]) / weight.sum()
 
 
-def only(*steps):
-    """An augmentation of just these steps."""
-    result = augment.Augmentation()
-    result.pipeline = v2.Compose(list(steps))
-    return result
-
-
 @pytest.mark.parametrize(
     "step",
     [
-        augment.Flip(1.0),
-        v2.RandomAffine(
-            0, translate=(0.1, 0.1), scale=(0.7, 1.4), interpolation=v2.InterpolationMode.BILINEAR
-        ),
+        ALONE["Flip"],
+        replace(ALONE["RandomAffine"], roll_deg=0.0, perspective=0.0),
+        replace(ALONE["RandomAffine"], scale=(1.0, 1.0), perspective=0.0),
+        replace(ALONE["RandomAffine"], scale=(1.0, 1.0), roll_deg=0.0),
     ],
-    ids=["flip", "affine"],
+    ids=["flip", "zoom", "roll", "perspective"],
 )
 @settings(max_examples=20, deadline=None)
 @given(x=st.floats(30, 66), y=st.floats(24, 40), seed=st.integers(0, 1000))
 def test_points_move_with_the_pixels(step, x, y, seed):
     torch.manual_seed(seed)
-    frames, points = only(step)(blob(x, y), torch.tensor([[x, y]]))
+    frames, points = step(blob(x, y), torch.tensor([[x, y]]))
     assert torch.dist(points[0], centroid(frames[3])) < 0.15
 
 
 def test_flip_twice_is_the_identity():
-    flip = only(augment.Flip(1.0))
+    flip = ALONE["Flip"]
     frames, points = blob(20.25, 30.5), torch.tensor([[20.25, 30.5], [torch.nan, torch.nan]])
     again = flip(*flip(frames, points))
     assert torch.equal(again[0], frames)
@@ -62,15 +58,14 @@ def test_flip_twice_is_the_identity():
 def test_the_invisible_stays_invisible_and_nothing_else_does(seed):
     torch.manual_seed(seed)
     points = torch.tensor([[torch.nan, torch.nan], [10.0, 20.0], [torch.nan, torch.nan]])
-    _, moved = augment.Augmentation(scale=(0.7, 1.4))(blob(10, 20), points)
+    _, moved = FULL(blob(10, 20), points)
     assert torch.isnan(moved).all(1).tolist() == [True, False, True]
 
 
 def test_colour_is_shared_by_the_four_frames_and_changes_with_the_draw():
     torch.manual_seed(0)
     frames = torch.randint(0, 256, (1, 3, H, W), dtype=torch.uint8).expand(4, -1, -1, -1)
-    colour = only(augment.SharedColour(0.3))
-    first, second = colour(frames, torch.zeros(1, 2))[0], colour(frames, torch.zeros(1, 2))[0]
+    first, second = (ALONE["SharedColour"](frames, torch.zeros(1, 2))[0] for _ in range(2))
     assert all(torch.equal(first[0], frame) for frame in first[1:])
     assert not torch.equal(first, second)
     assert not torch.equal(first[0], frames[0])
@@ -79,7 +74,7 @@ def test_colour_is_shared_by_the_four_frames_and_changes_with_the_draw():
 def noise_levels(kind, seed=0):
     torch.manual_seed(seed)
     grey = torch.full((4, 3, H, W), 128, dtype=torch.uint8)
-    noisy, _ = only(augment.FrameNoise(0.04, kind))(grey, torch.zeros(1, 2))
+    noisy, _ = replace(ALONE["FrameNoise"], noise=kind)(grey, torch.zeros(1, 2))
     return noisy, (noisy.double() - 128).std(dim=(1, 2, 3)) / 255
 
 
@@ -99,25 +94,42 @@ def test_constant_noise_has_one_level_and_differs_between_frames():
 
 def test_past_jitter_leaves_the_head_alone():
     torch.manual_seed(0)
-    points = tv_tensors.KeyPoints(torch.full((31, 2), 40.0), canvas_size=(H, W))
-    moved = augment.PastJitter(0.01)(points)
+    points = torch.full((31, 2), 40.0)
+    frames, moved = replace(ALONE["PastJitter"], jitter_norm=0.01)(blob(40, 40), points)
+    assert torch.equal(frames, blob(40, 40))
     assert torch.equal(moved[0], points[0])
     assert 0.5 < (moved[1:] - points[1:]).std() / (0.01 * W) < 1.5
 
 
 def test_past_points_that_are_targets_stay_where_they_are():
     frames, xy = blob(40, 30), torch.rand(31, 2) * 60
-    plain = augment.Augmentation(jitter_past=False)
-    plain.pipeline.transforms = [
-        step for step in plain.pipeline.transforms if not isinstance(step, augment.Flip)
-    ]
-    assert torch.equal(plain(frames, xy)[1], xy)
+    assert torch.allclose(Augmentation(flip=0.0, jitter_norm=0.0)(frames, xy)[1], xy)
+    assert "PastJitter" not in Augmentation(jitter_norm=0.0).steps()
 
 
 def test_the_same_draw_repeats():
     results = []
     for _ in range(2):
         torch.manual_seed(7)
-        results.append(augment.Augmentation(scale=(0.7, 1.4))(blob(40, 30), torch.tensor([[40.0, 30.0]])))
+        results.append(FULL(blob(40, 30), torch.tensor([[40.0, 30.0]])))
     assert torch.equal(results[0][0], results[1][0])
     assert torch.equal(results[0][1], results[1][1])
+
+
+def test_draws_depend_on_seed_stream_and_number_and_on_nothing_else():
+    def row(seed, number, stream=0, among=()):
+        draws = augment.Draws(seed, np.array([number, *among]), stream)
+        draws.uniform(size=(3,))
+        return draws.normal((2,))[0].tolist()
+
+    assert row(1, 5) == row(1, 5, among=(9, 4))
+    assert len({tuple(row(s, n, k)) for s in range(5) for n in range(50) for k in (0, 1)}) == 500
+
+
+def test_draws_are_as_random_as_they_claim():
+    draws = augment.Draws(3, np.arange(20_000))
+    u, z = draws.uniform(-1, 3, (2,)), draws.normal((2,))
+    assert np.abs(np.histogram(u, 40, (-1, 3))[0] / 1000 - 1).max() < 0.15
+    assert np.abs(np.corrcoef(np.column_stack([u[:-1], u[1:], z[:-1]]).T) - np.eye(6)).max() < 0.03
+    assert np.abs([z.mean(), z.std() - 1, (z**4).mean() / 3 - 1]).max() < 0.05
+    assert set(np.unique(draws.below(7))) == set(range(7))

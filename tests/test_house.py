@@ -31,13 +31,13 @@ FLOW = [
     {"metrics", "evaluation", "calibration"},  # before training: validation is measured by the one evaluator
     {"failures"},
     {"spec", "versions"},  # rows of data, which say what samples a network wants
-    {"augment", "cache", "samples"},
+    {"augment", "overlays", "cache", "samples", "batches"},
     {"blocks", "prediction", "pooled", "unet", "networks", "losses"},
-    {"train"},
+    {"validation", "train_log", "checkpoints", "troubles", "train"},
     {"mining", "clusters"},
     {"runtime", "runtime_tensorrt", "tracker", "overlay", "tracking"},
     {"export"},
-    {"recipes", "evidence", "beliefs", "html_report", "pipeline"},
+    {"recipes", "evidence", "beliefs", "html_report", "pipeline", "throughput"},
     {"timebox", "lineage_run", "measures", "claims", "comparison", "lineage_report"},
     {"cards", "shipping", "reproduce"},
     {"cli", "cli_data", "cli_hub", "cli_mine", "cli_reproduce", "cli_train"},

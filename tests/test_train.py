@@ -1,11 +1,29 @@
 import math
 import signal
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from shuttlelib import cache, clips, mining, networks, recipes, samples, synth, train, versions
+from shuttlelib import (
+    cache,
+    checkpoints,
+    clips,
+    mining,
+    networks,
+    recipes,
+    samples,
+    synth,
+    train,
+    troubles,
+    versions,
+)
 from shuttlelib.errors import ShuttleError
 from shuttlelib.train import TrainConfig, TrainError
 
@@ -27,14 +45,29 @@ def fit(data, run_dir, config=QUICK, **kwargs):
     return train.fit(SPEC, data.train, data.val, run_dir, config, data.weights, progress=False, **kwargs)
 
 
+def events(run_dir):
+    """What TensorBoard reads of a run."""
+    reader = EventAccumulator(
+        str(run_dir / "tensorboard"), size_guidance={"images": 0, "scalars": 0}
+    ).Reload()
+    return reader, {*reader.Tags()["scalars"], *reader.Tags()["images"]}
+
+
 def test_training_repeats_and_leaves_a_model_and_curves(data, tmp_path):
     first, second = fit(data, tmp_path / "a"), fit(data, tmp_path / "b")
     assert {k: first[k] for k in SCORES} == {k: second[k] for k in SCORES}
     assert first["steps"] == 6
     assert networks.load(tmp_path / "a" / "best").net.spec == SPEC
     assert (tmp_path / "a" / "history.csv").read_text().count("\n") == 3
-    assert list((tmp_path / "a").rglob("events.out.tfevents.*"))
-    assert len(list((tmp_path / "a" / "checkpoints").iterdir())) == train.KEPT_CHECKPOINTS
+    written, tags = events(tmp_path / "a")
+    assert {"train/loss", "train/grad_norm", "lr/group0", "val/accuracy", "val/fp2_share"} <= tags
+    assert {"speed/samples_per_s", "speed/data_wait_share", "val/fixed", "val/hardest"} <= tags
+    assert [e.step for e in written.Scalars("val/accuracy")] == [3, 6]
+    assert 0 <= written.Scalars("speed/data_wait_share")[0].value <= 1
+    strip = cv2.imdecode(np.frombuffer(written.Images("val/fixed")[-1].encoded_image_string, np.uint8), 1)
+    assert strip.shape == (64, 4 * 64, 3)
+    assert written.Scalars("best/accuracy")[0].value == pytest.approx(first["accuracy"])  # beside hparams
+    assert len(list((tmp_path / "a" / "checkpoints").iterdir())) == checkpoints.KEPT_CHECKPOINTS
 
 
 def test_a_killed_training_resumes_to_the_same_result(data, tmp_path, monkeypatch):
@@ -54,9 +87,91 @@ def test_a_killed_training_resumes_to_the_same_result(data, tmp_path, monkeypatc
     assert {k: resumed[k] for k in SCORES} == pytest.approx({k: whole[k] for k in SCORES}, abs=1e-6)
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_step(data, tmp_path):
-    with pytest.raises(TrainError, match=r"loss is nan at step \d"):
-        fit(data, tmp_path, TrainConfig(**{**vars(QUICK), "lr": math.inf}))
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_the_batch(data, tmp_path):
+    with pytest.raises(
+        TrainError, match=r"loss is nan at step 1; lower lr; .*nan_batch\.npz and \.png"
+    ) as stop:
+        fit(data, tmp_path, replace(QUICK, lr=math.inf))
+    kept = np.load(tmp_path / "nan_batch.npz")
+    assert kept["frames"].shape == (4, 4, 3, 64, 64)
+    assert int(kept["step"]) == 1
+    draws = samples.RandomAccessSampler(data.weights, QUICK.seed, 4, 8)  # those of step 1
+    assert kept["index"].tolist() == [index for index, _ in draws]
+    for clip, frame, index in zip(kept["clip"], kept["frame"], kept["index"]):
+        assert data.train.index[index][1] == frame
+        assert f"{clip} {frame}" in str(stop.value)
+    assert cv2.imread(str(tmp_path / "nan_batch.png")).shape[0] > 100
+    assert not list(tmp_path.glob("*partial*"))
+    assert not list(tmp_path.glob("checkpoints/*"))
+
+
+def test_steps_that_fp16_leaves_out_are_no_error_unless_it_never_finds_its_scale(monkeypatch):
+    run = object.__new__(train._Run)
+    run.accelerator = SimpleNamespace(scaler=object(), optimizer_step_was_skipped=True)
+    run.progress, run.dir, run.unchecked, run.skipped = checkpoints.Progress(), "run", None, 0
+    run.train = SimpleNamespace(samples=None)
+    monkeypatch.setattr(train, "save_batch", lambda *_: "saved")
+    for _ in range(train.MAX_SKIPPED):
+        run._note([{}], torch.tensor(1.0), torch.tensor(math.inf))
+    run.settle()
+    run._note([{}], torch.tensor(1.0), torch.tensor(math.inf))
+    with pytest.raises(TrainError, match="the gradient is inf at step 0"):
+        run.settle()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried"
+        ),
+    ],
+    ids=["cuda", "cpu"],
+)
+def test_too_little_memory_names_the_batch_to_try(data, tmp_path, monkeypatch, error):
+    def forward(*_):
+        raise error
+
+    monkeypatch.setattr(networks.ShuttleNet, "forward", forward)
+    with pytest.raises(TrainError, match=r"batch of 4 in 1 part.*--accumulate 2 .* or --batch 2"):
+        fit(data, tmp_path)
+
+
+def test_other_errors_keep_their_name():
+    with pytest.raises(RuntimeError, match="shapes"), troubles.memory_named(Path("run"), 4, 1):
+        raise RuntimeError("shapes do not match")
+
+
+def test_a_batch_in_parts_trains_as_one_batch_does(data, tmp_path):
+    config = replace(QUICK, batch=16, steps=4, val_every=2, checkpoint_every=4)
+    fit(data, tmp_path / "whole", config)
+    fit(data, tmp_path / "parts", replace(config, accumulate=2))
+    whole, parts = (pd.read_csv(tmp_path / name / "history.csv") for name in ("whole", "parts"))
+    assert np.allclose(whole["train_loss"], parts["train_loss"], rtol=0.1)  # BatchNorm sees other company
+    assert np.allclose(whole["loss"], parts["loss"], rtol=0.1)
+    with pytest.raises(TrainError, match="16 cannot be cut into 3 equal parts"):
+        fit(data, tmp_path / "thirds", replace(config, accumulate=3))
+
+
+def test_the_device_path_trains_and_resumes_alike(data, tmp_path, monkeypatch):
+    config = replace(QUICK, steps=4, data_path="device")
+    whole = fit(data, tmp_path / "whole", config)
+    monkeypatch.setattr(train._Run, "after_step", stop_at(3, train._Run.after_step))
+    with pytest.raises(SystemExit):
+        fit(data, tmp_path / "cut", config)
+    monkeypatch.undo()
+    resumed = fit(data, tmp_path / "cut", config)
+    assert {k: resumed[k] for k in SCORES} == {k: whole[k] for k in SCORES}
+
+
+def stop_at(step, after_step):
+    def stop(run, losses):
+        if run.progress.step == step:
+            raise SystemExit
+        return after_step(run, losses)
+
+    return stop
 
 
 def test_nothing_to_train_on_is_said(data, tmp_path):
@@ -94,7 +209,7 @@ def test_pretrained_backbones_learn_slower_and_norms_do_not_decay():
 
 def test_average_follows_the_network():
     net = networks.build(SPEC)
-    average = train.Average(net, 0.9)
+    average = checkpoints.Average(net, 0.9)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(1.0)
@@ -133,19 +248,20 @@ def test_a_folder_that_holds_another_training_is_refused(data, tmp_path):
     again = fit(data, tmp_path)
     assert again["steps"] == QUICK.steps  # the same one is simply done
     with pytest.raises(TrainError, match=r"another training: config\.seed 0 \(now 9\)"):
-        fit(data, tmp_path, TrainConfig(**{**vars(QUICK), "seed": 9}))
+        fit(data, tmp_path, replace(QUICK, seed=9))
 
 
-def test_ctrl_c_finishes_the_step_even_within_a_validation(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_a_stop_finishes_the_step_even_within_a_validation(data, tmp_path, monkeypatch, kind):
     whole = fit(data, tmp_path / "whole")
-    validate, presses = train.validate, []
+    judge, presses = train.judge, []
 
     def pressed(*args):
         if not presses:
-            presses.append(signal.raise_signal(signal.SIGINT))
-        return validate(*args)
+            presses.append(signal.raise_signal(kind))
+        return judge(*args)
 
-    monkeypatch.setattr(train, "validate", pressed)
+    monkeypatch.setattr(train, "judge", pressed)
     with pytest.raises(KeyboardInterrupt):
         fit(data, tmp_path / "cut")
     resumed = fit(data, tmp_path / "cut")

@@ -1,0 +1,112 @@
+"""What a training remembers, and its folder: claimed, saved whole or not at all, resumed; beside `train`."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from shuttlelib import networks
+from shuttlelib.files import atomic_write
+from shuttlelib.networks import ShuttleNet
+from shuttlelib.troubles import TrainError
+
+KEPT_CHECKPOINTS = 2
+
+
+class Progress:
+    """What a checkpoint remembers beside weights and optimizer."""
+
+    def __init__(self) -> None:
+        self.step, self.best, self.seconds = 0, -math.inf, 0.0
+        self.history: list[dict[str, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """For Accelerate."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """For Accelerate."""
+        vars(self).update(state)
+
+
+class Average(nn.Module):
+    """Exponential moving average of a network, itself a network."""
+
+    def __init__(self, net: ShuttleNet, decay: float):
+        super().__init__()
+        self.net = networks.build(net.spec)
+        self.net.load_state_dict(net.state_dict())
+        self.net.requires_grad_(False).eval()
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, net: ShuttleNet, step: int) -> None:
+        """Move towards `net`; faster in the first steps, so that the start is forgotten."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        pairs = list(zip(self.net.state_dict().values(), net.state_dict().values(), strict=True))
+        mine, theirs = zip(*((a, b.to(a.dtype)) for a, b in pairs if a.is_floating_point()))
+        torch._foreach_lerp_(list(mine), list(theirs), 1 - decay)  # one launch, not one a tensor
+        for a, b in pairs:
+            if not a.is_floating_point():
+                a.copy_(b)
+
+
+class Checkpoints:
+    """The checkpoints of a run folder: `checkpoints/step_NNNNNNN`, the newest few.
+
+    Args:
+        run_dir: the folder of the run.
+        accelerator: of the training, with everything registered; all its processes call alike.
+    """
+
+    def __init__(self, run_dir: Path, accelerator: Accelerator):
+        self.folder, self.accelerator = run_dir / "checkpoints", accelerator
+        self.temp = self.folder / ".partial"
+
+    def resume(self) -> None:
+        """Load the newest one, if any, and clear away one whose writing was cut off."""
+        if self.accelerator.is_main_process:
+            shutil.rmtree(self.temp, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        saved = sorted(self.folder.glob("step_*"))
+        if saved:
+            self.accelerator.load_state(str(saved[-1]))
+
+    def save(self, step: int) -> None:
+        """Save everything needed to resume at `step`; whole or not at all."""
+        final = self.folder / f"step_{step:07d}"
+        if not final.exists():
+            self.accelerator.save_state(str(self.temp), safe_serialization=True)
+            self.accelerator.wait_for_everyone()  # every process adds its own random state
+            if self.accelerator.is_main_process:
+                self.temp.rename(final)
+                for old in sorted(self.folder.glob("step_*"))[:-KEPT_CHECKPOINTS]:
+                    shutil.rmtree(old)
+        self.accelerator.wait_for_everyone()
+
+
+def claim(run_dir: Path, facts: dict[str, Any]) -> None:
+    """Note in `run.json` what is trained here, and refuse to resume anything else.
+
+    Args:
+        facts: plain values that decide the result; those that an older release did not write are not asked.
+
+    Raises:
+        TrainError: the folder holds a training of something else.
+    """
+    wanted = json.loads(json.dumps(facts))
+    path = run_dir / "run.json"
+    if path.is_file() and any((run_dir / "checkpoints").glob("step_*")):
+        held = json.loads(path.read_text())
+        other = [f"{k} {held[k]!r} (now {v!r})" for k, v in wanted.items() if held.get(k, v) != v]
+        if other:
+            raise TrainError(
+                f"{run_dir}: holds another training: {', '.join(other)}; choose another folder or delete it"
+            )
+    with atomic_write(path) as temp:
+        temp.write_text(json.dumps(wanted, indent=2) + "\n")

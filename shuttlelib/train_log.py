@@ -1,0 +1,103 @@
+"""What a training shows of itself in TensorBoard; beside `train` in the flow."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+from torch.utils.tensorboard import SummaryWriter
+
+from shuttlelib import plots
+from shuttlelib.networks import ShuttleNet
+from shuttlelib.samples import Samples
+
+FIXED, HARD = 4, 6  # validation samples that are shown each time: always the same; the worst
+LABEL, PLACE = (86, 180, 233), (230, 159, 0)  # the colours of `plots`: cross and ring
+
+
+class TrainLog:
+    """Events under `run_dir/tensorboard`; steps that a resumed training repeats replace the old ones.
+
+    Args:
+        run_dir: the folder of the run.
+        step: where the training stands.
+        on: false writes nothing (processes other than the main one).
+    """
+
+    def __init__(self, run_dir: Path, step: int, on: bool = True):
+        self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1) if on else None
+        self.waited = 0.0  # seconds for data since the last entry
+        self._last = step, time.perf_counter()
+
+    def scalars(self, step: int, values: Mapping[str, Any]) -> None:
+        """Numbers of a step under their names."""
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(name, float(value), step)
+
+    def pace(self, step: int, batch: int) -> dict[str, float]:
+        """Samples a second and the share of the time that waited for data, since the last call."""
+        (before, then), now = self._last, time.perf_counter()
+        seconds, waited = max(1e-9, now - then), self.waited
+        self._last, self.waited = (step, now), 0.0
+        return {
+            "speed/samples_per_s": (step - before) * batch / seconds,
+            "speed/data_wait_share": waited / seconds,
+        }
+
+    @torch.no_grad()
+    def pictures(self, step: int, net: ShuttleNet, val: Samples, table: pd.DataFrame) -> None:
+        """What the network believes of a few validation samples, and of those it gets most wrong.
+
+        Args:
+            table: of `validation.judge`.
+        """
+        if self.writer is None:
+            return
+        badness = table["wrong"] * (1e3 + table["error_px"].fillna(1e3)) + table["error_px"].fillna(0.0)
+        hard = table.loc[badness.sort_values(ascending=False, kind="stable").index[:HARD], "index"]
+        fixed = table["index"].to_numpy()[np.linspace(0, len(table) - 1, FIXED).astype(int)]
+        for name, numbers in (("fixed", fixed), ("hardest", hard)):
+            self.writer.add_image(f"val/{name}", _strip(net, val, list(numbers)), step, dataformats="HWC")
+        rows = [(val.caches[c].clip.name, f) for c, f in (val.index[i] for i in hard)]
+        self.writer.add_text("val/hardest", ", ".join(f"{clip} frame {frame}" for clip, frame in rows), step)
+        self.writer.flush()
+
+    def result(self, facts: Mapping[str, Any], measures: Mapping[str, float]) -> None:
+        """The hyperparameters against what came of them."""
+        if self.writer is not None:
+            plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in facts.items()}
+            self.writer.add_hparams(plain, {f"best/{k}": float(v) for k, v in measures.items()}, run_name=".")
+
+    def close(self) -> None:
+        """Write what is still held back."""
+        if self.writer is not None:
+            self.writer.close()
+
+
+def _strip(net: ShuttleNet, val: Samples, numbers: list[int]) -> np.ndarray:
+    """Current frames side by side, (H, N * W, 3) uint8: heatmap, ring where placed, cross where labelled."""
+    batch = default_collate(val.__getitems__(numbers))
+    device = next(net.parameters()).device
+    prediction = net(batch["frames"].to(device), batch["history"].to(device))
+    heatmaps = net.probabilities(prediction).float().cpu().numpy()
+    xy = net.decode(prediction, 1)[0][:, 0].float().cpu()
+    images = []
+    for i, image in enumerate(batch["frames"][:, -1].permute(0, 2, 3, 1).numpy()):
+        image = np.ascontiguousarray(plots.blend_heatmap(image, heatmaps[i]))
+        if prediction.visible_logit[i] >= 0:
+            cv2.circle(image, _pixel(xy[i]), 7, PLACE, 1, cv2.LINE_AA)
+        if torch.isfinite(batch["xy"][i]).all():
+            cv2.drawMarker(image, _pixel(batch["xy"][i]), LABEL, cv2.MARKER_TILTED_CROSS, 9)
+        images.append(image)
+    return np.concatenate(images, 1)
+
+
+def _pixel(xy: Tensor) -> tuple[int, int]:
+    return int(xy[0]), int(xy[1])

@@ -1,0 +1,98 @@
+"""What can go wrong in a training, and what it leaves for the person; beside `train` in the flow."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from shuttlelib import plots
+from shuttlelib.batches import Batch
+from shuttlelib.errors import ShuttleError
+from shuttlelib.files import atomic_write
+from shuttlelib.samples import Samples
+
+NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+SHOWN = 24  # pictures of a batch on its contact sheet
+
+
+class TrainError(ShuttleError):
+    """Training cannot go on."""
+
+
+@contextmanager
+def stop_between_steps() -> Iterator[Callable[[], bool]]:
+    """Hold the first Ctrl-C or SIGTERM back until a step is whole; yields whether there was one.
+
+    A second one acts as if nobody held it.
+    """
+    asked = False
+    kinds = (signal.SIGINT, signal.SIGTERM)
+
+    def restore() -> None:
+        for kind, before in zip(kinds, handlers):
+            signal.signal(kind, before)
+
+    def note(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        restore()
+
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
+        yield lambda: False
+        return
+    handlers = [signal.signal(kind, note) for kind in kinds]
+    try:
+        yield lambda: asked
+    finally:
+        restore()
+
+
+@contextmanager
+def memory_named(run_dir: Path, batch: int, accumulate: int) -> Iterator[None]:
+    """Say what to try when the memory does not suffice.
+
+    Raises:
+        TrainError: in place of the GPU's or the CPU's own error; it names the batch and what to give.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not known and not any(sign in str(error) for sign in NO_MEMORY):
+            raise
+        advice = (
+            f"give --accumulate {2 * accumulate} (the same {batch} samples a step, half as many at once) "
+            f"or --batch {max(1, batch // 2)}"
+        )
+        raise TrainError(
+            f"{run_dir}: out of memory with a batch of {batch} in {accumulate} part(s); {advice}"
+        ) from error
+
+
+def save_batch(run_dir: Path, step: int, batch: Batch, samples: Samples) -> str:
+    """Keep a batch for a look: `nan_batch.npz` and a contact sheet `nan_batch.png`, each whole or not at all.
+
+    Args:
+        batch: as `batches.Source` makes them; the arrays go into the file, with clip, frame and step.
+
+    Returns:
+        Where it is and what it shows, for an error message.
+    """
+    arrays: dict[str, Any] = {key: value.detach().cpu().numpy() for key, value in batch.items()}
+    places = [samples.index[int(i)] for i in arrays["index"]]
+    clips = [samples.caches[clip].clip.name for clip, _ in places]
+    frames = [frame for _, frame in places]
+    path = run_dir / "nan_batch.npz"
+    with atomic_write(path) as temp:
+        np.savez_compressed(temp, **{**arrays, "clip": clips, "frame": frames, "step": step})
+    titles = [f"{clip} {frame}" for clip, frame in zip(clips, frames)][:SHOWN]
+    images = list(arrays["frames"][:SHOWN, -1].transpose(0, 2, 3, 1))
+    sheet = plots.contact_sheet(images, titles, list(arrays["xy"][:SHOWN]))
+    with atomic_write(path.with_suffix(".png")) as temp:
+        sheet.savefig(temp)
+    return f"its batch is in {path} and .png: clip frame {', '.join(titles)}"

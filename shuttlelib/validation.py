@@ -1,0 +1,71 @@
+"""Judging a network on samples while it trains; between models and `train`."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from shuttlelib import metrics
+from shuttlelib.batches import Source
+from shuttlelib.geometry import CANONICAL_HW, GRID512_HW
+from shuttlelib.losses import training_loss
+from shuttlelib.networks import ShuttleNet
+from shuttlelib.samples import Samples
+
+HIT_PX = 4.0
+
+
+def validate(
+    net: ShuttleNet, val: Samples, batch: int, at_most: int, device: torch.device | str = "cpu"
+) -> dict[str, float]:
+    """Metrics of a network on a fixed, evenly spread subset of samples.
+
+    Positions are judged within the network's own input (teacher-centred crops for stage 2): good for
+    choosing weights, not for reporting; `shuttle evaluate` judges the free-running tracker.
+
+    Returns:
+        accuracy, f1, error_px (mean over hits, px of the 512 grid for stage 1, canonical px for
+        stage 2), fp2_share (false alarms among samples without a shuttle) and loss; for comparisons
+        across rows accuracy_512 (4 px of the 512 grid for both stages) and median_px (of the best place's
+        error, px of that grid, over all samples with a shuttle, whether it was believed or not).
+    """
+    return judge(net, Source(val, device), batch, at_most)[0]
+
+
+@torch.no_grad()
+def judge(net: ShuttleNet, source: Source, batch: int, at_most: int) -> tuple[dict[str, float], pd.DataFrame]:
+    """As `validate`, with a row a sample: index, x, y, logit, true_x, true_y (px), error_px, wrong.
+
+    error_px is nan unless both the label and the network place the shuttle; wrong is any kind of failure.
+    """
+    spec, samples = net.spec, source.samples
+    picks = np.linspace(0, len(samples) - 1, min(at_most, len(samples))).round().astype(int).tolist()
+    rows: list[Any] = []
+    losses = []
+    for item in source.batches(picks[n : n + batch] for n in range(0, len(picks), batch)):
+        prediction = net(item["frames"], item["history"])
+        losses.append(training_loss(spec, prediction, item["xy"], item["history"])["loss"])
+        xy = net.decode(prediction, 1)[0][:, 0].float()
+        rows.append(torch.cat([xy, prediction.visible_logit.float()[:, None], item["xy"]], 1))
+    names = ["x", "y", "logit", "true_x", "true_y"]
+    table = pd.DataFrame(torch.cat(rows).double().cpu().numpy(), columns=names)
+    found, truth = table[["x", "y"]].to_numpy(), table[["true_x", "true_y"]].to_numpy()
+    unit = 512 / spec.input_hw[1] if spec.stage == 1 else 1.0
+    said, seen = table["logit"].to_numpy() >= 0, np.isfinite(truth[:, 0])
+    counts = metrics.hit_counts(found * unit, said, truth * unit, seen, HIT_PX)
+    gap = np.hypot(*(found - truth).T) * unit
+    error = np.where(said & seen, gap, np.nan)
+    hits = error <= HIT_PX
+    grid = 1.0 if spec.stage == 1 else GRID512_HW[1] / CANONICAL_HW[1]  # from the unit above to the 512 grid
+    right = np.where(seen, error * grid <= HIT_PX, ~said)
+    table = table.assign(index=picks, error_px=error, wrong=np.where(seen, ~hits, said))
+    return {
+        "accuracy": float(np.nan_to_num(counts.accuracy)),
+        "f1": float(np.nan_to_num(counts.f1)),
+        "error_px": float(error[hits].mean()) if hits.any() else HIT_PX,
+        "fp2_share": float(np.nan_to_num(counts.fp2_share)),
+        "loss": float(torch.stack(losses).mean()),
+        "accuracy_512": float(right.mean()),
+        "median_px": float(np.median(gap[seen]) * grid) if seen.any() else float(GRID512_HW[1]),
+    }, table
