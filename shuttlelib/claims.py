@@ -138,7 +138,9 @@ def learning_speed(rows: Mapping[str, Row], slow: str = "stage1_v2", fast: str =
         return _missing(names, how, rows, (slow, fast))
     late, early = rows[slow].history, rows[fast].history
     best = late["median_px"].min()
-    (after, reached), quick = _first(late, best), _first(early, best)
+    slowly, quick = _first(late, best), _first(early, best)
+    assert slowly is not None  # its own best is reached
+    after, reached = slowly
     if quick is None:
         last = int(early["step"].iloc[-1])
         numbers = f"{slow} reached {best:.2f} px at step {reached}; {fast} did not within {last} steps"

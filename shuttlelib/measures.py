@@ -116,7 +116,7 @@ def has_learned(table: pd.DataFrame, share: float = 0.8) -> bool:
     """Whether a row places the head clearly better than one fixed answer, the median place, would."""
     seen = table[table["visible"]]
     fixed = np.hypot(seen["true_x"] - seen["true_x"].median(), seen["true_y"] - seen["true_y"].median())
-    return bool(median_error(seen) < share * fixed.median())
+    return bool(median_error(seen) < share * np.median(fixed))
 
 
 def placed_share(table: pd.DataFrame) -> float:

@@ -138,7 +138,7 @@ def _false_places(stage1: Path, dataset: list[Clip], cache_dir: Path) -> dict[st
         wholes = cache.open_caches(dataset, cache_dir, finder.net.spec.input_hw)
         found = mining.distractors(finder, wholes)
         with atomic_write(path) as temp, temp.open("wb") as file:
-            np.savez(file, **found)
+            np.savez(file, allow_pickle=False, **found)
     with np.load(path) as stored:
         return dict(stored)
 

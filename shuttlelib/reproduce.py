@@ -198,8 +198,8 @@ class _Run:
             also["rendered rallies"] = clips.split(self.rendered, "val")
         trained = f"{_count(self.real, 'real')} and {_count(self.rendered, 'rendered')}; seed {plan.seed}"
         facts = {"trained on": trained, "judged on": f"{len(val)} clips, hash {clips.data_hash(val)}"}
-        stages = (plan.out / f"stage{n}" / "best" for n in (1, 2))
-        results = shipping.publish(*stages, val, plan.models, plan.out / "ship", facts, also)
+        stage1, stage2 = (plan.out / f"stage{n}" / "best" for n in (1, 2))
+        results = shipping.publish(stage1, stage2, val, plan.models, plan.out / "ship", facts, also)
         return {mode: part["accuracy"]["grid512_4px"] for mode, part in results.items()}
 
     def compare(self, box: float, kinds: tuple[str, ...]) -> dict[str, Any]:
