@@ -133,7 +133,7 @@ def test_too_little_memory_names_the_batch_to_try(data, tmp_path, monkeypatch, e
     def forward(*_):
         raise error
 
-    monkeypatch.setattr(networks.ShuttleNet, "forward", forward)
+    monkeypatch.setattr(train, "training_loss", forward)
     with pytest.raises(TrainError, match=r"batch of 4 in 1 part.*--accumulate 2 .* or --batch 2"):
         fit(data, tmp_path)
 
