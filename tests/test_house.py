@@ -33,7 +33,7 @@ FLOW = [
     {"runtime", "runtime_tensorrt", "tracker", "overlay", "tracking"},
     {"export"},
     {"recipes", "evidence", "html_report", "pipeline", "cards", "shipping"},
-    {"cli", "cli_data", "cli_train"},
+    {"cli", "cli_data", "cli_label", "cli_train"},
 ]
 LAYER = {name: level for level, names in enumerate(FLOW) for name in names}
 UNFINISHED = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK"]))
@@ -64,7 +64,9 @@ def test_imports_follow_the_flow(path):
     own = concept(path)
     assert own in LAYER, f"{own} has no place in FLOW: give it one"
     for other in set(imported_concepts(ast.parse(path.read_text()))):
-        assert other != "apps", "the core imports no add-on"
+        assert other != "apps" or own.startswith("cli"), "the core imports no add-on"
+        if other == "apps":
+            continue
         assert other in LAYER, f"{other} has no place in FLOW: give it one"
         assert LAYER[other] <= LAYER[own], f"{own} imports {other}, which comes later in the flow"
 

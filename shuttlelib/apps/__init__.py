@@ -1,0 +1,1 @@
+"""Add-ons beside the flow; the core imports none of them."""
