@@ -14,12 +14,12 @@ from shuttlelib.geometry import canonical_scale
 
 
 def progress(answers: Answers) -> pd.DataFrame:
-    """One row a clip: tasks, labelled, visible (of the labelled), left."""
+    """One row a clip: tasks, labelled, visible (to one annotator at least), left."""
     tasks = pd.DataFrame(answers.tasks, columns=["clip", "frame"])
-    labelled = {(answer.clip, answer.frame): answer.visible for answer in answers.found}
+    labelled = {(answer.clip, answer.frame) for answer in answers.found}
+    visible = {(answer.clip, answer.frame) for answer in answers.found if answer.visible}
     keys = list(zip(tasks["clip"], tasks["frame"]))
-    tasks["labelled"] = [key in labelled for key in keys]
-    tasks["visible"] = [labelled.get(key, False) for key in keys]
+    tasks["labelled"], tasks["visible"] = [key in labelled for key in keys], [key in visible for key in keys]
     table = tasks.groupby("clip").agg(
         tasks=("frame", "size"), labelled=("labelled", "sum"), visible=("visible", "sum")
     )

@@ -63,19 +63,17 @@ def judge(
     Returns:
         By frame: outcome (a key of `_WITH`), confidence, with_model and without (names of `ACTIONS`).
     """
-    both = truth.set_index("frame").join(
-        track[["visible", "x_px", "y_px", "confidence"]], rsuffix="_said", how="inner"
-    )
-    apart = np.hypot(both["x_px"] - both["x_px_said"], both["y_px"] - both["y_px_said"]) * canonical_scale(
-        size_hw
-    )
+    says = track[["visible", "x_px", "y_px", "confidence"]].add_suffix("_said")
+    both = truth.set_index("frame").join(says, how="inner")
+    apart = np.hypot(both["x_px"] - both["x_px_said"], both["y_px"] - both["y_px_said"])
+    apart = apart * canonical_scale(size_hw)
     seen, said = both["visible"].astype(bool), both["visible_said"].astype(bool)
     kinds = [seen & said & (apart <= tolerance_px), seen & said, seen & ~said, ~seen & said]
     outcome = np.select([kind.to_numpy() for kind in kinds], list(_WITH)[:4], list(_WITH)[4])
     return pd.DataFrame(
         {
             "outcome": outcome,
-            "confidence": both["confidence"],
+            "confidence": both["confidence_said"],
             "with_model": [_WITH[name] for name in outcome],
             "without": [_WITHOUT[bool(value)] for value in seen],
         },
