@@ -54,6 +54,9 @@ def serve(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of the own server.")] = None,
     model: Annotated[bool, typer.Option(help="Pre-annotate with the model.")] = True,
     models: Models = None,
+    suggest_from: Annotated[
+        float, typer.Option(min=0, max=1, help="Least confidence of a point that is pre-annotated.")
+    ] = 0.9,
     seed: Annotated[int, typer.Option(help="Of the draw of frames.")] = 0,
     lossless: Annotated[bool, typer.Option("--lossless", help="PNG instead of JPEG.")] = False,
     browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
@@ -73,7 +76,7 @@ def serve(
     labelling = _at(labelling, url)
     if not labelling.url:
         server.find_program(server_env, server.known_program(work))  # before the minutes of tracking
-    settings = serving.Settings(frames, unsure, seed, lossless)
+    settings = serving.Settings(frames, unsure, seed, lossless, suggest_from=suggest_from)
     batches = _batches(labelling, videos or [], settings, models if model else None, model, data)
     if suspects is not None and data is not None:
         batches += serving.prepare_suspects(labelling, suspects, data, lossless)

@@ -66,7 +66,7 @@ def test_pictures_are_native_and_the_past_shows_the_place(video, tmp_path):
 
 def test_a_batch_goes_out_once(video, networks, tmp_path):
     client, labelling = FakeClient(), work.Work(tmp_path / "work")
-    settings = serve.Settings(frames=4)
+    settings = serve.Settings(frames=4, suggest_from=0.0)
     batch = serve.prepare_video(labelling, video, settings, networks)
     labelling = serve.publish(client, labelling, [batch], "test")
     assert labelling == work.load(tmp_path / "work")
@@ -177,8 +177,10 @@ def test_effort_counts_what_a_correction_takes():
     result = effort.summarize(judged)
     both = [effort.seconds(name) for name in ("accept", "move the point", "set a point")]
     unseen = 2 * effort.seconds("say why it is not visible")
-    assert result["with_model"]["seconds_a_frame"] == pytest.approx((sum(both) + unseen) / 5)
+    assert result["with_model"]["0.0"]["seconds_a_frame"] == pytest.approx((sum(both) + unseen) / 5)
     assert result["without"]["seconds_a_frame"] == pytest.approx((3 * both[2] + unseen) / 5)
+    assert result["with_model"]["0.8"] == result["without"]  # no answer is as sure as that
+    assert "no suggestions" in effort.describe({"all": result})
 
 
 def test_the_page_asks_what_pull_understands():

@@ -20,17 +20,17 @@ def progress(answers: Answers) -> pd.DataFrame:
     visible = {(answer.clip, answer.frame) for answer in answers.found if answer.visible}
     keys = list(zip(tasks["clip"], tasks["frame"]))
     tasks["labelled"], tasks["visible"] = [key in labelled for key in keys], [key in visible for key in keys]
-    table = tasks.groupby("clip").agg(
-        tasks=("frame", "size"), labelled=("labelled", "sum"), visible=("visible", "sum")
-    )
+    groups = tasks.groupby("clip")
+    sums = {"tasks": groups["frame"].size(), "labelled": groups["labelled"].sum()}
+    table = pd.DataFrame({**sums, "visible": groups["visible"].sum()})
     return table.assign(left=table["tasks"] - table["labelled"])
 
 
 def pace(answers: Answers) -> pd.DataFrame:
     """One row an annotator: labels and seconds (median a label, as the page measured them)."""
     rows = [(answer.who, answer.seconds) for answer in answers.found]
-    table = pd.DataFrame(rows, columns=["annotator", "seconds"]).groupby("annotator")["seconds"]
-    return table.agg(labels="size", median_s="median")
+    groups = pd.DataFrame(rows, columns=["annotator", "seconds"]).groupby("annotator")["seconds"]
+    return pd.DataFrame({"labels": groups.size(), "median_s": groups.median()})
 
 
 def agreement(answers: Answers, clips: Mapping[str, WorkClip]) -> dict[str, Any]:

@@ -74,7 +74,9 @@ def read(
             hand): names the task. Nothing of the project is used then.
     """
     answers: list[Answer] = []
-    tasks, problems, skipped = [], [], 0
+    tasks: list[tuple[str, int]] = []
+    problems: list[str] = []
+    skipped = 0
     for task in export:
         where = f"{source}, task {task.get('id', '?') if isinstance(task, dict) else '?'}"
         clip, frame = _shown(task, clips, where)

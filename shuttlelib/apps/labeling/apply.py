@@ -56,7 +56,7 @@ def apply(
     for answer in answers:
         by_frame.setdefault(answer.frame, []).append(answer)
     known = set(zip(history["server"], history["project"], history["annotation"], history["at"]))
-    rows = {int(frame): group for frame, group in table.groupby("frame")}
+    rows = {frame: table[table["frame"] == frame] for frame in table["frame"].unique().tolist()}
     new_rows: dict[int, pd.DataFrame] = {}
     changes: list[pd.DataFrame] = []
     for frame, group in sorted(by_frame.items()):
@@ -102,20 +102,7 @@ def _deleted(
     latest = ours.drop_duplicates("annotation", keep="last")
     gone = latest[~latest["annotation"].isin(there) & (latest["action"] != history_.REMOVED)]
     found: dict[int, list[Answer]] = {}
-    for row in gone.itertuples():
-        answer = Answer(
-            str(row.clip),
-            int(row.frame),
-            int(row.task),
-            int(row.annotation),
-            str(row.who),
-            str(row.at),
-            str(row.choice),
-            bool(row.visible),
-            float(row.x_px),
-            float(row.y_px),
-            "",
-            float("nan"),
-        )
+    for row in gone[list(history_.FROM_ANSWER)].to_dict("records"):
+        answer = Answer(clip="", flags="", seconds=float("nan"), **{str(name): row[name] for name in row})
         found.setdefault(answer.frame, []).append(answer)
     return found

@@ -19,9 +19,11 @@ from shuttlelib import tracking
 from shuttlelib.apps.labeling import pick
 from shuttlelib.clips import Clip
 from shuttlelib.geometry import canonical_scale
+from shuttlelib.labels import LabelError
 
 SECONDS = {"K": 0.2, "P": 1.1, "B": 0.1, "M": 1.35}
 TOLERANCE_PX = 3.0  # a careful person leaves a point that is this near: labels scatter by 2 px
+SUGGEST_FROM = (0.0, 0.8, 0.9, 0.95)
 # M look; P and B B click on the head; K the visibility; K K submit. To move a point: P B, P B.
 ACTIONS = {
     "set a point": "MPBBKKK",
@@ -61,7 +63,8 @@ def judge(
         tolerance_px: farther points are moved; px of a 1280x720 frame.
 
     Returns:
-        By frame: outcome (a key of `_WITH`), confidence, with_model and without (names of `ACTIONS`).
+        By frame: outcome (a key of `_WITH`), said (a point), confidence, with_model and without (names of
+        `ACTIONS`).
     """
     says = track[["visible", "x_px", "y_px", "confidence"]].add_suffix("_said")
     both = truth.set_index("frame").join(says, how="inner")
@@ -73,6 +76,7 @@ def judge(
     return pd.DataFrame(
         {
             "outcome": outcome,
+            "said": said,
             "confidence": both["confidence_said"],
             "with_model": [_WITH[name] for name in outcome],
             "without": [_WITHOUT[bool(value)] for value in seen],
@@ -99,7 +103,12 @@ def measure(
 
     Returns:
         all, picked: `summarize` of every labelled frame, and of those that would be sent out.
+
+    Raises:
+        LabelError: there is no clip.
     """
+    if not dataset:
+        raise LabelError("no clips to measure on; render some with `shuttle data synth`")
     everything, chosen = [], []
     with tempfile.TemporaryDirectory() as folder:
         for clip in dataset:
@@ -116,20 +125,30 @@ def measure(
 
 
 def summarize(judged: pd.DataFrame) -> dict[str, Any]:
-    """Frames an hour and inputs a frame, with and without the model, and how often each outcome is."""
-    result: dict[str, Any] = {"frames": len(judged)}
-    result["outcomes"] = (
-        judged["outcome"].value_counts(normalize=True).reindex(list(_WITH), fill_value=0).to_dict()
-    )
-    for name, column in (("with_model", "with_model"), ("without", "without")):
-        each = judged[column]
-        result[name] = {
-            "seconds_a_frame": float(each.map(seconds).mean()),
-            "frames_an_hour": float(3600 / each.map(seconds).mean()),
-            "inputs_a_frame": float(each.map(inputs).mean()),
-        }
-    result["speed_up"] = result["with_model"]["frames_an_hour"] / result["without"]["frames_an_hour"]
-    return result
+    """What the frames of `judge` cost.
+
+    Returns:
+        frames, outcomes (shares), without, and with_model: by each of `SUGGEST_FROM`, the least confidence of
+        a point that is suggested (others the person sets). Each of these has seconds_a_frame,
+        frames_an_hour, inputs_a_frame and times_as_fast (as without).
+    """
+    shares = judged["outcome"].value_counts(normalize=True).reindex(list(_WITH), fill_value=0.0)
+    without = _cost(judged["without"])
+    levels = {}
+    for level in SUGGEST_FROM:
+        shown = ~judged["said"] | (judged["confidence"] >= level)
+        levels[str(level)] = _cost(judged["with_model"].where(shown, judged["without"]), without)
+    return {"frames": len(judged), "outcomes": shares.to_dict(), "without": without, "with_model": levels}
+
+
+def _cost(actions: pd.Series, without: Mapping[str, float] | None = None) -> dict[str, float]:
+    each = float(actions.map(seconds).mean())
+    return {
+        "seconds_a_frame": each,
+        "frames_an_hour": 3600 / each,
+        "inputs_a_frame": float(actions.map(inputs).mean()),
+        "times_as_fast": without["seconds_a_frame"] / each if without else 1.0,
+    }
 
 
 def describe(result: Mapping[str, Any]) -> str:
@@ -138,11 +157,11 @@ def describe(result: Mapping[str, Any]) -> str:
     for name, part in result.items():
         shares = ", ".join(f"{outcome} {share:.0%}" for outcome, share in part["outcomes"].items())
         lines += [f"{name}: {part['frames']} frames: {shares}"]
-        for how in ("without", "with_model"):
-            row = part[how]
-            lines += [
-                f"  {how.replace('_', ' '):<10} {row['frames_an_hour']:5.0f} frames/h, "
-                f"{row['seconds_a_frame']:.2f} s and {row['inputs_a_frame']:.1f} keys and clicks a frame"
-            ]
-        lines += [f"  pre-annotations make labelling {part['speed_up']:.2f} times as fast"]
+        rows = {"no suggestions": part["without"]}
+        rows |= {f"suggest from {level}": row for level, row in part["with_model"].items()}
+        lines += [
+            f"  {how:<18} {row['frames_an_hour']:5.0f} frames/h ({row['times_as_fast']:.2f} times), "
+            f"{row['seconds_a_frame']:.2f} s and {row['inputs_a_frame']:.1f} keys and clicks a frame"
+            for how, row in rows.items()
+        ]
     return "\n".join(lines)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -14,7 +15,7 @@ from shuttlelib.apps.labeling.answers import Answer
 from shuttlelib.labels import LabelError
 
 ADDED, REPLACED, CONFIRMED, REMOVED = "added", "replaced", "confirmed", "removed"
-COLUMNS = {
+COLUMNS: dict[str, Any] = {
     "clip": object,
     "frame": "int64",
     "action": object,
@@ -31,7 +32,7 @@ COLUMNS = {
     "annotation": "int64",
     "pulled_at": object,
 }
-_FROM_ANSWER = ("frame", "who", "at", "choice", "visible", "x_px", "y_px", "task", "annotation")
+FROM_ANSWER = ("frame", "who", "at", "choice", "visible", "x_px", "y_px", "task", "annotation")
 _CONFIRMED_PX = 1e-6
 _ROW = ["visible", "x_px", "y_px", "origin", "flags"]
 

@@ -30,6 +30,8 @@ class Settings:
         seed: of the draw.
         lossless: PNG instead of JPEG.
         mode: of the tracker.
+        suggest_from: least confidence of a point that is shown as a pre-annotation. Moving a wrong point
+            takes longer than setting one: a suggestion pays if it is right six times in ten (`effort`).
     """
 
     frames: int = 60
@@ -37,6 +39,7 @@ class Settings:
     seed: int = 0
     lossless: bool = False
     mode: str = "smart"
+    suggest_from: float = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +93,10 @@ def prepare_video(
     answers = {}
     if track is not None and networks is not None:
         model = f"{networks.stage1.version}+{networks.stage2.version}"
-        for frame in set(found) & set(track.index):
-            row = track.loc[frame]
-            says = (bool(row["visible"]), row["x_px"], row["y_px"], row["confidence"])
-            answers[frame] = [tasks.prediction(*says, clip.size_hw, model)]
+        for row in track[track.index.isin(found)].reset_index().to_dict("records"):
+            sure = bool(row["visible"]) and row["confidence"] >= settings.suggest_from
+            says = (sure, row["x_px"], row["y_px"], row["confidence"])
+            answers[int(row["frame"])] = [tasks.prediction(*says, clip.size_hw, model)]
     return Batch(clip, {frame: why[frame] for frame in found}, answers, settings.lossless)
 
 
@@ -110,10 +113,11 @@ def prepare_suspects(work: Work, path: Path, data: Path, lossless: bool = False)
     table = suspects.read_suspects(path)
     videos = clips.videos_in(data)
     batches = []
-    for name, rows in table.groupby("clip", sort=True):
+    for name in sorted(table["clip"].unique()):
+        rows = table[table["clip"] == name]
         if name not in videos or not (data / f"{name}.parquet").is_file():
             raise LabelError(f"{path}: clip {name!r} is not in {data}; give the --data folder that was mined")
-        clip = _clip(work, videos[str(name)])
+        clip = _clip(work, videos[name])
         if rows["frame"].max() >= clip.frame_count:
             raise LabelError(
                 f"{path}: clip {name!r} has no frame {rows['frame'].max()} (of {clip.frame_count}); "
@@ -122,9 +126,9 @@ def prepare_suspects(work: Work, path: Path, data: Path, lossless: bool = False)
         rows = rows[~rows["frame"].isin(clip.frames)].set_index("frame")
         current = labels.read_table(data / f"{name}.parquet")[0].drop_duplicates("frame").set_index("frame")
         found = pictures.extract(
-            videos[str(name)], clip.fps, list(rows.index), _places(current), _media(work, clip), lossless
+            videos[name], clip.fps, list(rows.index), _places(current), _media(work, clip), lossless
         )
-        answers = {frame: _doubts(rows.loc[frame], current, clip) for frame in found}
+        answers = {frame: _doubts(frame, rows, current, clip) for frame in found}
         batches.append(Batch(clip, dict.fromkeys(found, suspects.WHY_SUSPECT), answers, lossless))
     return batches
 
@@ -200,13 +204,14 @@ def _places(table: pd.DataFrame) -> dict[int, pictures.Place]:
     return {int(frame): (x, y) for frame, x, y in zip(seen.index, seen["x_px"], seen["y_px"])}
 
 
-def _doubts(row: pd.Series, current: pd.DataFrame, clip: WorkClip) -> list[dict[str, Any]]:
-    """The model's answer, and the label that it contradicts."""
-    says = (bool(np.isfinite(row["x_px"] + row["y_px"])), row["x_px"], row["y_px"], row["confidence"])
+def _doubts(frame: int, rows: pd.DataFrame, current: pd.DataFrame, clip: WorkClip) -> list[dict[str, Any]]:
+    """The model's answer for a frame, and the label that it contradicts."""
+    x, y, confidence = (float(rows[name][frame]) for name in ("x_px", "y_px", "confidence"))
+    says = (bool(np.isfinite(x + y)), x, y, confidence)
     answers = [tasks.prediction(*says, clip.size_hw, "mined")]
-    if row.name in current.index:
-        label = current.loc[row.name]
-        said = (bool(label["visible"]), label["x_px"], label["y_px"], float("nan"))
+    if frame in current.index:
+        x, y = float(current["x_px"][frame]), float(current["y_px"][frame])
+        said = (bool(current["visible"][frame]), x, y, float("nan"))
         answers.append(tasks.prediction(*said, clip.size_hw, tasks.CURRENT_LABEL))
     return answers
 
