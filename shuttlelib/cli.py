@@ -13,6 +13,7 @@ import typer
 
 from shuttlelib import cli_hub, cli_mine, cli_reproduce, cli_train
 from shuttlelib.cli_data import Folder, data_app, parse_size
+from shuttlelib.cli_label import label_app
 from shuttlelib.errors import ShuttleError, UsageError
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -25,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
+app.add_typer(label_app, name="label")
 app.add_typer(cli_train.versions_app, name="versions")
 app.add_typer(cli_hub.models_app, name="models")
 app.command(epilog="Example: shuttle run --profile quick --out runs/first")(cli_train.run)

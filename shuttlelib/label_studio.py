@@ -3,8 +3,10 @@
 JSON, JSON_MIN and CSV are read. A task is one extracted frame with one point label (`KeyPointLabels`)
 and one choice of visibility. Its data
 fields `clip` and `frame` say which frame it is; without them the image's name does
-(`00030/291.jpg`, `00030_frame_000291.png`). Points are in percent of `original_width` and
-`original_height`. Cancelled (skipped) and unlabelled tasks give no row.
+(`00030/291.jpg`, `00030_frame_000291.png`). Points are in percent of the picture; its size in px is the
+task's data fields `image_width` and `image_height`, without them the point's `original_width` and
+`original_height`, which change when frames are cut out again at another size. Cancelled (skipped) and
+unlabelled tasks give no row.
 
 Source: the formats as Label Studio 1.23 writes them, https://labelstud.io/guide/export
 """
@@ -25,7 +27,9 @@ from shuttlelib.geometry import SizeHW
 from shuttlelib.labels import COLUMNS, LabelError, as_canonical, make_table
 
 VISIBLE = ("visible", "yes", "true", "1")
-INVISIBLE = ("invisible", "not visible", "hidden", "occluded", "out of frame", "no", "false", "0")
+INVISIBLE = (
+    *("invisible", "not visible", "hidden", "occluded", "out of frame", "not in play", "no", "false", "0"),
+)
 _FRAME_FILE = re.compile(r"(?P<clip>[^/\\=]+?)[/\\_-](?:frame[_-]?)?(?P<frame>\d+)\.\w+$")
 
 
@@ -83,6 +87,7 @@ class Annotation:
         points: dicts with x and y in percent, original_width and original_height.
         choice: the visibility chosen, "" when there is none.
         annotator: who, "" when unknown.
+        number, updated_at: the server's number and time of the annotation, where the export has them.
     """
 
     source: str
@@ -91,6 +96,8 @@ class Annotation:
     points: list[dict[str, Any]]
     choice: str
     annotator: str
+    number: int = 0
+    updated_at: str = ""
 
     def cell(self, column: str, value: Any) -> Cell:
         """A value of this annotation with its place."""
@@ -115,7 +122,7 @@ def from_json(text: str, source: str | Path) -> pd.DataFrame:
     annotations: list[Annotation] = []
     for row, task in enumerate(tasks, start=1):
         if isinstance(task.get("annotations"), list):
-            annotations.extend(_full(task, str(source), row))
+            annotations.extend(of_task(task, str(source), row))
         elif "annotation_id" in task or "annotator" in task:
             annotations.extend(_flat(task, str(source), row))
         elif "image" not in task:  # JSON_MIN writes an unlabelled task as its data alone
@@ -137,8 +144,12 @@ def from_csv(header: list[str], rows: list[tuple[int, list[str]]], source: str |
     return _table([annotation for annotations in found for annotation in annotations])
 
 
-def _full(task: dict[str, Any], source: str, row: int) -> Iterator[Annotation]:
-    """The annotations of one task of a full JSON export."""
+def of_task(task: dict[str, Any], source: str, row: int) -> Iterator[Annotation]:
+    """The annotations of one task of a full JSON export, cancelled ones left out.
+
+    Raises:
+        LabelError: a part of the task is not what an export has there; also while iterating.
+    """
     data = _objects(Cell([task.get("data")], source, row, "data"))[0]
     for entry in _objects(Cell(task["annotations"], source, row, "annotations")):
         if entry.get("was_cancelled"):
@@ -153,7 +164,9 @@ def _full(task: dict[str, Any], source: str, row: int) -> Iterator[Annotation]:
                 choice = _choice(value)
         who = entry.get("completed_by", "")
         who = who.get("email") or who.get("id", "") if isinstance(who, dict) else who
-        yield Annotation(source, row, data, points, choice, str(who))
+        number = whole_number(Cell(entry.get("id", 0), source, row, "id"))
+        changed = str(entry.get("updated_at") or "")
+        yield Annotation(source, row, data, points, choice, str(who), number, changed)
 
 
 def _flat(task: dict[str, Any], source: str, row: int) -> Iterator[Annotation]:
@@ -194,9 +207,9 @@ def _table(annotations: list[Annotation]) -> pd.DataFrame:
     people = defaultdict(set)
     rows: list[tuple] = []
     for annotation in annotations:
-        clip, frame = _clip_and_frame(annotation)
+        clip, frame = clip_and_frame(annotation)
         people[clip, frame].add(annotation.annotator)
-        rows.extend((annotation, clip, frame, *seen) for seen in _sightings(annotation))
+        rows.extend((annotation, clip, frame, *seen) for seen in sightings(annotation))
     if not rows:
         return as_canonical(pd.DataFrame({name: [] for name in COLUMNS}))
     flags = []
@@ -209,8 +222,12 @@ def _table(annotations: list[Annotation]) -> pd.DataFrame:
     return make_table(clips, frames, visible, x, y, "label_studio", flags)
 
 
-def _clip_and_frame(annotation: Annotation) -> tuple[str, int]:
-    """Which frame a task shows: by its data fields, otherwise by its image's name."""
+def clip_and_frame(annotation: Annotation) -> tuple[str, int]:
+    """Which frame a task shows: by its data fields, otherwise by its image's name.
+
+    Raises:
+        LabelError: neither says.
+    """
     data = annotation.data
     if data.get("clip") not in ("", None) and data.get("frame") not in ("", None):
         return str(data["clip"]), whole_number(annotation.cell("frame", data["frame"]))
@@ -222,8 +239,12 @@ def _clip_and_frame(annotation: Annotation) -> tuple[str, int]:
     return match["clip"], whole_number(annotation.cell("image", match["frame"]))
 
 
-def _sightings(annotation: Annotation) -> list[tuple[bool, float, float]]:
-    """(visible, x_px, y_px) of each point; without a choice, a point means visible."""
+def sightings(annotation: Annotation) -> list[tuple[bool, float, float]]:
+    """(visible, x_px, y_px) of each point; without a choice, a point means visible.
+
+    Raises:
+        LabelError: an unknown choice, or a point or a size that is no number.
+    """
     choice = annotation.choice.strip().lower().replace("_", " ").replace("-", " ")
     if choice and choice not in VISIBLE + INVISIBLE:
         raise annotation.cell("visibility", annotation.choice).fail(
@@ -233,8 +254,8 @@ def _sightings(annotation: Annotation) -> list[tuple[bool, float, float]]:
     found = [
         (
             visible,
-            _px(annotation, point, "x", "original_width"),
-            _px(annotation, point, "y", "original_height"),
+            _px(annotation, point, "x", "width"),
+            _px(annotation, point, "y", "height"),
         )
         for point in annotation.points
     ]
@@ -242,8 +263,11 @@ def _sightings(annotation: Annotation) -> list[tuple[bool, float, float]]:
 
 
 def _px(annotation: Annotation, point: dict[str, Any], axis: str, extent: str) -> float:
-    """Percent of the image's extent to px."""
-    size = number(annotation.cell(extent, point.get(extent)))
+    """Percent of the picture's extent to px."""
+    column, said = f"original_{extent}", point.get(f"original_{extent}")
+    if annotation.data.get(f"image_{extent}") not in ("", None):
+        column, said = f"image_{extent}", annotation.data[f"image_{extent}"]
+    size = number(annotation.cell(column, said))
     if not size > 0:
-        raise annotation.cell(extent, point.get(extent)).fail("write the image's size in px")
+        raise annotation.cell(column, said).fail("write the image's size in px")
     return number(annotation.cell(axis, point.get(axis))) / 100 * size

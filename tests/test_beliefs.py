@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from shuttlelib import beliefs, labels
+from shuttlelib.blocks import cell_probabilities
 from shuttlelib.clips import Clip
 from shuttlelib.networks import Prediction
 from shuttlelib.versions import resolve
@@ -26,6 +27,9 @@ class Bright(torch.nn.Module):
         self.histories.append(history)
         grey = frames[:, -1].float().mean(1)
         return Prediction(grey, grey[:, None].repeat(1, 2, 1, 1), (grey.amax((1, 2)) - 150) / 10)
+
+    def probabilities(self, prediction):
+        return cell_probabilities(prediction.heatmap)
 
     def decode(self, prediction, k):
         flat = prediction.heatmap.flatten(1).argmax(1)

@@ -1,0 +1,108 @@
+"""Puts answers into a clip's label table, and what they replaced into its history; no files here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from shuttlelib.apps.labeling import answers as answers_
+from shuttlelib.apps.labeling import history as history_
+from shuttlelib.apps.labeling.answers import Answer
+from shuttlelib.labels import as_canonical
+
+
+@dataclass(frozen=True, eq=False)
+class Applied:
+    """A clip with its answers in.
+
+    Attributes:
+        table: the canonical table, in frame order.
+        history: the whole history, older rows first.
+        changed: history rows that are new.
+        gone: frames with an annotation in the history that is not on the server any more.
+        is_new: whether table or history differ from before.
+    """
+
+    table: pd.DataFrame
+    history: pd.DataFrame
+    changed: pd.DataFrame
+    gone: list[int]
+    is_new: bool
+
+
+def apply(
+    table: pd.DataFrame,
+    history: pd.DataFrame,
+    answers: Sequence[Answer],
+    clip: str,
+    server: str,
+    project: int,
+    drop_deleted: bool = False,
+) -> Applied:
+    """Bring the answers for one clip into its labels.
+
+    A frame is touched only when its answers are not all in the history: labels that were cleaned since the
+    last pull stay clean. A frame whose table still holds what the history says was replaced (the write was
+    cut off between the two files) is done again without a second history row.
+
+    Args:
+        table, history: of the clip, empty ones for a new clip.
+        answers: of the clip, from `answers.read`.
+        clip: its present name.
+        server, project: where the answers are from.
+        drop_deleted: also remove labels whose annotation was deleted on the server; otherwise they stay.
+    """
+    by_frame: dict[int, list[Answer]] = {}
+    for answer in answers:
+        by_frame.setdefault(answer.frame, []).append(answer)
+    known = set(zip(history["server"], history["project"], history["annotation"], history["at"]))
+    rows = {frame: table[table["frame"] == frame] for frame in table["frame"].unique().tolist()}
+    new_rows: dict[int, pd.DataFrame] = {}
+    changes: list[pd.DataFrame] = []
+    for frame, group in sorted(by_frame.items()):
+        old = rows.get(frame, table.iloc[:0])
+        fresh = [a for a in group if (server, project, a.annotation, a.at) not in known]
+        if fresh:
+            changes.append(history_.entries(fresh, old, clip, server, project))
+        elif not _cut_off(history, frame, old, group, clip):
+            continue
+        new_rows[frame] = answers_.as_rows(group, clip)
+    lost = _deleted(history, answers, server, project)
+    for frame, removed in lost.items() if drop_deleted else ():
+        changes.append(
+            history_.entries(removed, rows.get(frame, table.iloc[:0]), clip, server, project, removed=True)
+        )
+        new_rows[frame] = answers_.as_rows(by_frame.get(frame, []), clip)
+    kept = table[~table["frame"].isin(list(new_rows))]
+    parts = [part for part in (kept, *new_rows.values()) if len(part)]
+    merged = pd.concat(parts).sort_values("frame", kind="stable") if parts else kept
+    changed = pd.concat(changes, ignore_index=True) if changes else history.iloc[:0]
+    grown = pd.concat([history, changed], ignore_index=True) if len(history) and changes else None
+    whole = changed if grown is None and changes else history if grown is None else grown
+    return Applied(as_canonical(merged), whole, changed, sorted(lost), bool(new_rows))
+
+
+def _cut_off(
+    history: pd.DataFrame, frame: int, old: pd.DataFrame, group: Sequence[Answer], clip: str
+) -> bool:
+    """Whether the history has the answers for a frame and the table does not."""
+    last = history[history["frame"] == frame].iloc[-1]
+    if last["action"] == history_.REMOVED:
+        return False
+    was = history_.rows_as_json(old)
+    return was == last["replaced"] and was != history_.rows_as_json(answers_.as_rows(group, clip))
+
+
+def _deleted(
+    history: pd.DataFrame, answers: Sequence[Answer], server: str, project: int
+) -> dict[int, list[Answer]]:
+    """Answers in the history that the server has no more, by frame."""
+    there = {answer.annotation for answer in answers}
+    ours = history[(history["server"] == server) & (history["project"] == project)]
+    latest = ours.drop_duplicates("annotation", keep="last")
+    gone = latest[~latest["annotation"].isin(there) & (latest["action"] != history_.REMOVED)]
+    found: dict[int, list[Answer]] = {}
+    for row in gone[list(history_.FROM_ANSWER)].to_dict("records"):
+        answer = Answer(clip="", flags="", seconds=float("nan"), **{str(name): row[name] for name in row})
+        found.setdefault(answer.frame, []).append(answer)
+    return found

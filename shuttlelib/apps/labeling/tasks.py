@@ -1,0 +1,71 @@
+"""Tasks as Label Studio imports them: a frame, those before it, the model's answer as a pre-annotation."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from shuttlelib import __version__
+from shuttlelib.apps.labeling.page import CHOICES, IMAGE, LABEL, PAST, POINT, VISIBILITY
+from shuttlelib.apps.labeling.work import WorkClip
+from shuttlelib.geometry import SizeHW
+
+CURRENT_LABEL = "current label"  # the "model" of a suspect's label, shown beside the model's answer
+_POINT_PERCENT = 0.4  # of the width: how large the point is drawn
+
+
+def task(
+    clip: WorkClip,
+    frame: int,
+    why: str,
+    url_of: Callable[[int], str],
+    answers: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """One task.
+
+    Args:
+        clip, frame, why: what is shown, and why it was chosen.
+        url_of: address of a picture: 0 is the frame, n the n-th look before it.
+        answers: of `prediction`.
+    """
+    data = {
+        "clip": clip.name,
+        "frame": frame,
+        "why": why,
+        "image": url_of(0),
+        **{f"past_{n}": url_of(n) for n in range(1, PAST + 1)},
+        "image_width": clip.width,
+        "image_height": clip.height,
+        "video_sha256": clip.sha256,
+        "made_by": f"shuttlelib {__version__}",
+    }
+    return {"data": data, "predictions": answers}
+
+
+def prediction(
+    visible: bool, x_px: float, y_px: float, confidence: float, size_hw: SizeHW, model: str
+) -> dict[str, Any]:
+    """A model's answer as a pre-annotation; nothing is drawn for "not visible".
+
+    A model cannot say why it sees nothing, so that choice is left to the person.
+
+    Args:
+        x_px, y_px: native px.
+        confidence: of the answer, in [0, 1]; nan where unknown.
+        size_hw: of the picture.
+        model: its version.
+    """
+    result = results(CHOICES[0], (x_px, y_px), size_hw) if visible and math.isfinite(x_px + y_px) else []
+    score = confidence if math.isfinite(confidence) else 0.0
+    return {"model_version": model, "score": round(score, 4), "result": result}
+
+
+def results(choice: str, xy_px: tuple[float, float] | None, size_hw: SizeHW) -> list[dict[str, Any]]:
+    """A visibility and, where there is one, a point in native px, as Label Studio stores the two."""
+    height, width = size_hw
+    common = {"to_name": IMAGE, "original_width": width, "original_height": height, "image_rotation": 0}
+    seen = {"type": "choices", "from_name": VISIBILITY, "value": {"choices": [choice]}}
+    if xy_px is None:
+        return [{**common, **seen}]
+    place = {"x": xy_px[0] / width * 100, "y": xy_px[1] / height * 100, "width": _POINT_PERCENT}
+    point = {"type": "keypointlabels", "from_name": POINT, "value": {**place, "keypointlabels": [LABEL]}}
+    return [{**common, **point}, {**common, **seen}]
