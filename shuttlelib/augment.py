@@ -21,6 +21,9 @@ PAST = 30  # past positions that a network may look at
 TILE_SIZE = 1 << 23  # half of it must hold a frame
 TILE_STD = 32  # grey levels
 _GREY = np.tile(np.array([0.299, 0.587, 0.114]), (3, 1))
+_ABOUT_GREY = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(
+    3
+)  # the cross product with the grey axis
 
 
 class Draws:
@@ -93,6 +96,8 @@ class Augmentation:
         noise: "uniform" draws each frame's level from U(0, noise_std); "constant" always uses noise_std.
         scale: zoom range of the picture; (1, 1) leaves the scale to the crop (stage 2).
         colour: half-width of the ranges of brightness, contrast, saturation and channel gains.
+        hue: how often all colours turn by any angle about grey, so that courts and shirts take every colour
+            and a white shuttle stays white.
         shift: largest shift, fraction of the width and height.
         roll_deg: largest rotation; perspective: largest change of scale from the centre to an edge.
         flip, affine, colour_share: how often the picture is mirrored; zoomed, shifted, rolled; tinted.
@@ -107,6 +112,7 @@ class Augmentation:
     noise: str = "uniform"
     scale: tuple[float, float] = (1.0, 1.0)
     colour: float = 0.3
+    hue: float = 0.5
     shift: float = 0.08
     roll_deg: float = 0.0
     perspective: float = 0.0
@@ -143,8 +149,17 @@ class Augmentation:
 
     def steps(self) -> dict[str, "Augmentation"]:
         """Each kind of change by its name, alone and never left to chance."""
-        off = Augmentation(
-            0.0, self.noise, self.scale, self.colour, self.shift, self.roll_deg, self.perspective, 0, 0, 0, 0
+        off = replace(
+            self,
+            noise_std=0.0,
+            flip=0.0,
+            affine=0.0,
+            colour_share=0.0,
+            jitter_norm=0.0,
+            mix=0.0,
+            repeat=0.0,
+            reverse=0.0,
+            paste=0.0,
         )
         alone = {"Flip": replace(off, flip=1.0)}
         if self.warps:
@@ -190,7 +205,9 @@ class Augmentation:
         contrast, saturation = draws.uniform(1 - s, 1 + s, (2, 1, 1)).transpose(1, 0, 2, 3)
         tint = draws.uniform(1 - s / 4, 1 + s / 4, (3, 1))
         shift = 128 * (1 - contrast) + 255 * draws.uniform(-s, s, (1, 1)) / 2
-        gain = contrast * tint * (saturation * np.eye(3) + (1 - saturation) * _GREY)
+        angle = np.where(draws.chance(self.hue), draws.uniform(-np.pi, np.pi), 0.0)[:, None, None]
+        turn = np.cos(angle) * np.eye(3) + (1 - np.cos(angle)) / 3 + np.sin(angle) * _ABOUT_GREY
+        gain = contrast * tint * (saturation * np.eye(3) + (1 - saturation) * _GREY) @ turn
         return np.concatenate([gain, np.tile(shift, (1, 3, 1))], 2)
 
 

@@ -38,7 +38,8 @@ from shuttlelib import (
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write
-from shuttlelib.samples import Samples, mixing_weights
+from shuttlelib.mixing import mixing_weights
+from shuttlelib.samples import Samples
 from shuttlelib.spec import Spec
 from shuttlelib.train import TrainConfig
 from shuttlelib.versions import resolve

@@ -7,7 +7,7 @@ as plain numbers, then cut and changed: here on the CPU, in `batches` on a devic
 of (seed, draw number): the same in any worker, after any resume.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from shuttlelib import augment, geometry, overlays
 from shuttlelib.augment import PAST, Augmentation, Changes, Draws
@@ -26,7 +26,7 @@ from shuttlelib.overlays import Mix, Paste
 from shuttlelib.versions import Spec
 
 Item = int | tuple[int, int]  # a sample's number, or (number, draw number)
-ORDER, CONTENT = 1, 0  # streams of the draws: which sample, and how it looks
+CONTENT = 0  # stream of the draws that say how a sample looks
 
 
 @dataclass(frozen=True)
@@ -283,47 +283,6 @@ class Samples(Dataset):
         return overlays.plan_paste(
             draws, share, spot, looks, spots, times, scale, np.concatenate([low, high], 1)
         )
-
-
-class RandomAccessSampler(Sampler):
-    """Weighted draws with replacement, each a function of (seed, draw number), from `start` to `stop`.
-
-    Args:
-        weights: (N,) relative frequency of each sample.
-        seed: of the draws.
-        start, stop: draw numbers; resuming at a step is a larger `start`.
-    """
-
-    def __init__(self, weights: np.ndarray, seed: int, start: int, stop: int):
-        self.cumulative = np.cumsum(weights, dtype=np.float64)
-        self.seed, self.start, self.stop = seed, start, stop
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        for start in range(self.start, self.stop, 1024):
-            yield from self.items(np.arange(start, min(self.stop, start + 1024)))
-
-    def items(self, draws: np.ndarray) -> list[tuple[int, int]]:
-        """(sample, draw) of these draw numbers."""
-        u = Draws(self.seed, draws, ORDER).uniform() * self.cumulative[-1]
-        return list(zip(np.searchsorted(self.cumulative, u, side="right").tolist(), draws.tolist()))
-
-
-def mixing_weights(samples: Samples, rendered_share: float) -> np.ndarray:
-    """(N,) weights that give rendered rallies their share, equal within each kind.
-
-    Where only one kind is present it gets everything.
-    """
-    rendered = np.array(
-        [samples.caches[c].clip.table["origin"].iloc[0] == "synthetic" for c, _ in samples.index]
-    )
-    weights = np.ones(len(rendered))
-    if 0 < rendered.sum() < len(rendered):
-        weights[rendered] = rendered_share / rendered.sum()
-        weights[~rendered] = (1 - rendered_share) / (~rendered).sum()
-    return weights
 
 
 def _points(cache: FrameCache) -> np.ndarray:

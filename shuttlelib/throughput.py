@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from shuttlelib import recipes, train, versions
-from shuttlelib.samples import RandomAccessSampler
+from shuttlelib.mixing import RandomAccessSampler
 
 STEPS = 30  # measured of each kind, at most; the first few are for warming up
 WARM = 5

@@ -30,8 +30,9 @@ from shuttlelib.batches import PATHS, Batch, Source
 from shuttlelib.checkpoints import Average, Checkpoints, Progress, claim
 from shuttlelib.files import atomic_write
 from shuttlelib.losses import training_loss
+from shuttlelib.mixing import RandomAccessSampler
 from shuttlelib.networks import ShuttleNet
-from shuttlelib.samples import RandomAccessSampler, Samples
+from shuttlelib.samples import Samples
 from shuttlelib.train_log import TrainLog
 from shuttlelib.troubles import TrainError, memory_named, save_batch, stop_between_steps
 from shuttlelib.validation import judge, validate

@@ -71,6 +71,18 @@ def test_colour_is_shared_by_the_four_frames_and_changes_with_the_draw():
     assert not torch.equal(first[0], frames[0])
 
 
+def test_a_turned_hue_leaves_grey_grey_and_colours_change():
+    torch.manual_seed(1)
+    turning = replace(ALONE["SharedColour"], colour=0.0, hue=1.0)
+    grey = torch.full((4, 3, H, W), 200, dtype=torch.uint8)
+    red = grey.clone()
+    red[:, 1:] = 40
+    changed = torch.stack([turning(red, torch.zeros(1, 2))[0][0, :, 0, 0] for _ in range(30)]).double()
+    assert (turning(grey, torch.zeros(1, 2))[0].int() - 200).abs().max() <= 1
+    assert changed.std(0).min() > 20
+    assert (changed.mean(1) - 280 / 3).abs().max() < 25  # as bright as before, but for clipping
+
+
 def noise_levels(kind, seed=0):
     torch.manual_seed(seed)
     grey = torch.full((4, 3, H, W), 128, dtype=torch.uint8)

@@ -98,22 +98,3 @@ def test_draws_repeat_and_differ(crops):
     again = samples.Samples(crops, STAGE2, train.augmentation(STAGE2), seed=5)
     assert torch.equal(data[(4, 77)]["frames"], again[(4, 77)]["frames"])
     assert not torch.equal(data[(4, 77)]["frames"], data[(4, 78)]["frames"])
-
-
-def test_sampler_resumes_where_it_stopped_and_follows_the_weights():
-    weights = np.array([1.0, 0.0, 3.0])
-    whole = list(samples.RandomAccessSampler(weights, 1, 0, 400))
-    assert list(samples.RandomAccessSampler(weights, 1, 150, 400)) == whole[150:]
-    share = np.mean([index == 2 for index, _ in whole])
-    assert {index for index, _ in whole} == {0, 2}
-    assert share == pytest.approx(0.75, abs=0.07)
-
-
-def test_rendered_samples_get_their_share(crops):
-    data = samples.Samples(crops, STAGE2)
-    assert np.allclose(samples.mixing_weights(data, 0.3), 1.0)  # one kind only
-    data.caches[1].clip.table["origin"] = "normalized_csv"
-    weights = samples.mixing_weights(data, 0.3)
-    data.caches[1].clip.table["origin"] = "synthetic"
-    assert weights[:16].sum() == pytest.approx(0.3)
-    assert weights[16:].sum() == pytest.approx(0.7)
