@@ -205,6 +205,7 @@ def _batches(
 
 def _invite(work: Path, labelling: "Work", page: str, browser: bool, wait: bool) -> None:
     """Open the page, say how to log in, and keep an own server up."""
+    import signal
     import webbrowser
 
     if not labelling.url:
@@ -214,6 +215,8 @@ def _invite(work: Path, labelling: "Work", page: str, browser: bool, wait: bool)
     if labelling.url or not wait:
         return
     print("Ctrl-C stops the server; `shuttle label serve` starts it again, labels are kept", flush=True)
+    for stop in (signal.SIGINT, signal.SIGTERM):  # a shell starts what it puts aside without the first
+        signal.signal(stop, signal.default_int_handler)
     try:
         while True:
             time.sleep(3600)

@@ -44,6 +44,9 @@ LABEL_CONFIG = f"""<View>
 </View>
 """
 
+# Label Studio takes files only into a project of one picture a task: an empty one beside it holds them.
+UPLOAD_CONFIG = f'<View><Image name="{IMAGE}" value="$image"/></View>'
+
 
 def check_config(config: str, project: str) -> None:
     """Refuse a project whose page is not one that `pull` understands.

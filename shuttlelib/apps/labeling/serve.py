@@ -144,6 +144,9 @@ def publish(client: Client, work: Work, batches: Sequence[Batch], title: str) ->
     if not work.project:
         work = replace(work, project=client.create_project(title, page.LABEL_CONFIG))
         work.save()
+    if work.url and not work.pictures:
+        work = replace(work, pictures=client.create_project(f"{title}: pictures", page.UPLOAD_CONFIG))
+        work.save()
     page.check_config(client.project(work.project)["label_config"], f"project {work.project} at {client.url}")
     shown = {(str(t["data"].get("clip")), t["data"].get("frame")) for t in client.export(work.project)}
     models = set()
@@ -229,7 +232,7 @@ def _tasks(client: Client, work: Work, batch: Batch, frames: list[int]) -> list[
         for n in range(page.PAST + 1)
     }
     if work.url:
-        sent = client.upload(work.project, [folder / name for name in names.values()])
+        sent = client.upload(work.pictures, [folder / name for name in names.values()])
         urls = {key: sent[folder / name] for key, name in names.items()}
     else:
         client.add_folder(work.project, folder.resolve())

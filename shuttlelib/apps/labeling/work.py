@@ -67,6 +67,7 @@ class Work:
         folder: of `work.json`.
         url: of an existing server; "" for one of its own.
         project: number on the server, 0 while there is none.
+        pictures: number of the project that holds the pictures on an existing server, 0 while there is none.
         model: the version that pre-annotated.
         clips: by name.
     """
@@ -74,6 +75,7 @@ class Work:
     folder: Path
     url: str = ""
     project: int = 0
+    pictures: int = 0
     model: str = ""
     clips: dict[str, WorkClip] = field(default_factory=dict)
 
