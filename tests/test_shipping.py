@@ -45,11 +45,12 @@ def test_results_hold_every_mode_and_the_card_repeats_them(shipped):
     assert "- trained on: nothing" in card
 
 
-def test_a_card_shows_the_undefined_as_a_dash(shipped):
+def test_a_card_shows_the_undefined_as_a_dash(shipped, tmp_path):
     root, results = shipped
     blank = json.loads(json.dumps(results))
     blank["smart"]["hit_error_px"]["1920x1080"] = None
-    path = cards.write_card(root / "models" / "stage1_v5", blank, {})
+    (tmp_path / "version.json").write_text((root / "models" / "stage1_v5" / "version.json").read_text())
+    path = cards.write_card(tmp_path, blank, {})
     assert "| - |" in path.read_text()
 
 
@@ -70,11 +71,15 @@ def test_a_better_pair_is_kept_unless_forced(shipped, tmp_path):
     better = json.loads(json.dumps(stored))
     better["free_running"]["smart"]["accuracy"]["grid512_4px"] = 0.99
     dataset = clips.load_dataset(root / "data")
+    results = json.loads(json.dumps(results))
+    results["smart"]["accuracy"]["grid512_4px"] = 0.98
     path.write_text(json.dumps(better))
     with pytest.raises(ShuttleError, match=r"keeps stage1_v5 and stage2_v8: smart accuracy 0\.990.*--force"):
         shipping._check_better(results, dataset, root / "models", tmp_path)
-    path.write_text(json.dumps(stored))
+    better["free_running"]["smart"]["accuracy"]["grid512_4px"] = 0.97
+    path.write_text(json.dumps(better))
     shipping._check_better(results, dataset, root / "models", tmp_path)
+    path.write_text(json.dumps(stored))
     assert list(tmp_path.iterdir()) == []  # the same clips: nothing is tracked again
 
 
