@@ -110,7 +110,8 @@ def test_the_card_says_what_how_many_where_which_faults_and_under_what_licence(h
         {"split": "train", "path": "clips/train/*"},
         {"split": "validation", "path": "clips/val/*"},
     ]
-    assert "3 clips, 9 labelled frames of which 6 show the shuttle, 2 venues" in " ".join(text.split())
+    text = " ".join(text.split())
+    assert "3 clips, 9 labelled frames of which 6 show the shuttle, 2 venues" in text
     assert "| val | Odense | 1 | 4 | 3 | 67% |" in text
     assert "| out_of_frame | Points outside the picture. | 1 | 1 | left as it is |" in text
     assert "the centre of the top-left pixel is (0.5, 0.5)" in text
