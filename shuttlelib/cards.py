@@ -81,7 +81,7 @@ def _noise(smart: Mapping[str, Any]) -> str:
 def _elsewhere(also: Mapping[str, Any]) -> str:
     if not also:
         return ""
-    return f" {', '.join(also)}: other clips, on which nothing was chosen."
+    return f"\n\nOther clips, never trained on, beside them: {'; '.join(also)}."
 
 
 def _row(name: str, part: Mapping[str, Any]) -> str:

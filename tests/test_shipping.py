@@ -58,7 +58,7 @@ def test_a_card_has_other_clips_and_the_time_of_training(shipped):
     root, _ = shipped
     card = (root / "models" / "stage1_v5" / "README.md").read_text()
     assert "| smart, side | 12 |" in card
-    assert "side: other clips, on which nothing was chosen." in card
+    assert "Other clips, never trained on, beside them: side." in card
     assert "training time, stage 1: 1.5 min; accuracy on val samples 0.5 after 1.5 min, 0.6 after" in card
     stored = json.loads((root / "out" / "metrics.json").read_text())
     assert set(stored["also"]) == {"side"}
