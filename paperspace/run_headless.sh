@@ -16,7 +16,8 @@ usage: bash paperspace/run_headless.sh [OPTIONS] NOTEBOOK [-p NAME VALUE]…
 options
   --name NAME     of the job (else after the notebook or the command, and the profile)
   --for TIME      at most so long (5h30m), then save, push and pause; `resume` goes on
-  --push REPO     push best/ to this Hub repository, now and then and at the end
+  --push REPO     push best/ to this Hub repository, now and then and at the end …
+  --licence ID    … under this licence, as the Hub names it (mit, cc-by-4.0)
   --off HOW       shut the machine down at the end: poweroff or api (else: none)
   --port PORT     TensorBoard on this port of 127.0.0.1 (6006; 0 for none)
   --retries N     start again so often when the process or its kernel was killed (3)
@@ -27,7 +28,7 @@ TEXT
 parse_options() {
   while [ $# -gt 0 ]; do
     case $1 in
-      --name | --for | --push | --off | --port | --retries)
+      --name | --for | --push | --licence | --off | --port | --retries)
         [ $# -ge 2 ] || usage_error "$1 needs a value (see --help)"
         options[${1#--}]=$2
         shift 2
@@ -44,6 +45,8 @@ parse_options() {
   esac
   [[ ${options[port]} =~ ^[0-9]{1,5}$ ]] || usage_error "--port ${options[port]}: not a port number"
   [[ ${options[retries]} =~ ^[0-9]+$ ]] || usage_error "--retries ${options[retries]}: not a number"
+  [ -z "${options[push]}" ] || [ -n "${options[licence]}" ] ||
+    usage_error "--push ${options[push]}: say under which licence too, as in --licence mit"
   [ -z "${options[for]}" ] || seconds_of "${options[for]}" >/dev/null ||
     usage_error "--for ${options[for]}: write a time as 5h30m, 90m or 3600s"
 }
@@ -200,7 +203,7 @@ stop() {
   say "$1 is $(state_of "$job")"
 }
 
-declare -A options=([name]='' [for]='' [push]='' [off]=none [port]=6006 [retries]=3)
+declare -A options=([name]='' [for]='' [push]='' [licence]='' [off]=none [port]=6006 [retries]=3)
 words=() command=() run_dir='' scratch_gb=1
 main() {
   case ${1:-} in

@@ -110,7 +110,8 @@ push() {
   local best stamp=$job/pushed
   find "$run_dir" -maxdepth 3 -type d -name best | while IFS= read -r best; do
     if [ -f "$stamp" ] && [ -z "$(find "$best" -newer "$stamp" -print -quit)" ]; then continue; fi
-    if timeout 1800 "$SHUTTLE_ENV/bin/shuttle" models push "${options[push]}" "$best"; then
+    if timeout 1800 "$SHUTTLE_ENV/bin/shuttle" models push "${options[push]}" --model "$best" \
+      --licence "${options[licence]}"; then
       note "pushed $best to ${options[push]}"
     else
       note "notice: $best could not be pushed to ${options[push]} (see above); it stays where it is"

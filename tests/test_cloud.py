@@ -175,8 +175,8 @@ def test_the_best_weights_are_pushed_and_no_token_is_written(machine, repo, said
     machine.environment |= {"HF_TOKEN": "hf_secret", "PAPERSPACE_API_KEY": "ps_secret"}
     best = machine.store / "runs/job/03_train_stage1/best"
     best.mkdir(parents=True)
-    log = start(machine, "--push", repo, "notebooks/03_train_stage1.ipynb")
-    assert f"shuttle models push {repo} {best}" in log
+    log = start(machine, "--push", repo, "--licence", "mit", "notebooks/03_train_stage1.ipynb")
+    assert f"shuttle models push {repo} --model {best} --licence mit" in log
     assert "token 9 long" in log
     assert said in log
     assert machine.state("job") == "done"
@@ -193,6 +193,7 @@ def test_the_best_weights_are_pushed_and_no_token_is_written(machine, repo, said
         (["--port", "http", "shuttle", "run"], "--port http: not a port number"),
         (["--name", "../x", "shuttle", "run"], "--name ../x: letters"),
         (["--push"], "--push needs a value"),
+        (["--push", "me/shuttle", "shuttle", "run"], "--push me/shuttle: say under which licence"),
         (["--what", "shuttle"], "knows no --what"),
         (["stop", "nobody"], "nobody: no such job"),
     ],

@@ -92,7 +92,7 @@ def prepare_video(
     found = pictures.extract(video, clip.fps, list(why.index), seen, _media(work, clip), settings.lossless)
     answers = {}
     if track is not None and networks is not None:
-        model = f"{networks.stage1.version}+{networks.stage2.version}"
+        model = f"{networks.stage1.version}+{networks.last.version}"
         for row in track[track.index.isin(found)].reset_index().to_dict("records"):
             sure = bool(row["visible"]) and row["confidence"] >= settings.suggest_from
             says = (sure, row["x_px"], row["y_px"], row["confidence"])
