@@ -90,7 +90,8 @@ def test_ctrl_c_ends_the_run_cleanly(tmp_path):
     interrupt = "import os, signal, threading\nopen('pid', 'w').write(str(os.getpid()))\n"
     interrupt += "os.kill(os.getppid(), signal.SIGINT)"
     make_notebook(tmp_path / "notebooks", "00_long", interrupt + "\nthreading.Event().wait()")
-    code = (
+    code = (  # a shell's background jobs start with Ctrl-C ignored
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pathlib import Path; from shuttlelib import pipeline\n"
         "pipeline.run_notebooks(pipeline.select_notebooks(folder=Path('notebooks')), Path('run'), 'quick')"
     )
