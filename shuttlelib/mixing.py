@@ -7,7 +7,10 @@ import numpy as np
 import pandas as pd
 from torch.utils.data import Sampler
 
+from shuttlelib import geometry
 from shuttlelib.augment import Draws
+from shuttlelib.frames import history_stride
+from shuttlelib.labels import ClipInfo
 from shuttlelib.samples import Samples
 
 ORDER = 1  # stream of the draws that say which sample comes next
@@ -22,9 +25,12 @@ class Emphasis:
 
     Attributes:
         hidden: weight of a frame without a shuttle.
-        resting: weight of a visible one that stays within `rest_px` (native) over `rest_frames` either way.
+        resting: weight of a visible one that stays within `rest_px` (of 1280x720) over `rest_frames` either
+            way.
         blink_frames: real labels that say "invisible" for at most so many frames between visible ones are
             not trained on: looked at, 70 of 83 such frames showed the shuttle, or might have.
+
+    Frames are counted at 30 a second, as by `frames.history_stride`.
     """
 
     hidden: float = 2.0
@@ -70,7 +76,9 @@ def mixing_weights(samples: Samples, rendered_share: float, emphasis: Emphasis |
     rendered = np.array(
         [samples.caches[c].clip.table["origin"].iloc[0] == "synthetic" for c, _ in samples.index], bool
     )
-    marks = [_marks(points, emphasis) for points in samples.points]
+    marks = [
+        _marks(points, cache.clip.info, emphasis) for cache, points in zip(samples.caches, samples.points)
+    ]
     hidden, resting, blinking = np.array([marks[c][:, f] for c, f in samples.index]).reshape(-1, 3).T
     weights = np.where(hidden, emphasis.hidden, np.where(resting, emphasis.resting, 1.0))
     weights[blinking & ~rendered] = 0.0
@@ -80,13 +88,14 @@ def mixing_weights(samples: Samples, rendered_share: float, emphasis: Emphasis |
     return weights
 
 
-def _marks(points: np.ndarray, emphasis: Emphasis) -> np.ndarray:
+def _marks(points: np.ndarray, info: ClipInfo, emphasis: Emphasis) -> np.ndarray:
     """(3, frames) bool of a clip's points: without a shuttle; resting; labelled invisible for a blink."""
-    seen = points[:, 2] > 0
-    xy = pd.DataFrame(np.where(seen[:, None], points[:, :2], np.nan))
-    around = xy.rolling(2 * emphasis.rest_frames + 1, center=True, min_periods=emphasis.rest_frames)
+    seen, stride = points[:, 2] > 0, history_stride(info.fps)
+    xy = np.where(seen[:, None], points[:, :2] * geometry.canonical_scale(info.even_hw), np.nan)
+    rest = emphasis.rest_frames * stride
+    around = pd.DataFrame(xy).rolling(2 * rest + 1, center=True, min_periods=rest)
     span = np.hypot(*(around.max() - around.min()).to_numpy().T)
     resting = seen & (span <= emphasis.rest_px)
     last = np.maximum.accumulate(np.where(seen, np.arange(len(seen)), -len(seen)))
     after = np.minimum.accumulate(np.where(seen, np.arange(len(seen)), 2 * len(seen))[::-1])[::-1]
-    return np.stack([~seen, resting, ~seen & (after - last - 1 <= emphasis.blink_frames)])
+    return np.stack([~seen, resting, ~seen & (after - last - 1 <= emphasis.blink_frames * stride)])

@@ -160,9 +160,11 @@ class Tracker:
         self._whole = full_window(size_hw, stage1.input_hw)
         past = max(stage1.frames, stage2.frames if stage2 else 0) - 1
         self._frames: deque[Frame] = deque(maxlen=past * self._stride + 1)
-        self._rows: deque[Row] = deque(maxlen=PAST * self._stride)
+        self._rows: deque[Row] = deque(maxlen=max(PAST * self._stride, self._frames_in(self.params.still_s)))
         self._last_seen: np.ndarray | None = None  # native px
         self._hint: np.ndarray | None = None  # best place of the last calibration, visible or not
+        self._places: list[np.ndarray] = []  # where the current frame is expected to show it, native px
+        self._step_px = 0.0  # length of the last step
         self._unseen = 0
         self._since_calibration = 0
         self._noise_frames = max(1, self._frames_in(self.params.noise_window_s))
@@ -194,6 +196,7 @@ class Tracker:
     def step(self, frame: Frame) -> Row:
         """The row of the next frame; a later step may still withdraw it (change it to not visible)."""
         self._frames.append(frame)
+        self._places, self._step_px = self._expected(frame.index)
         trigger, found = "", None
         if self.mode == WHOLE:
             found = self._look_at_all()[0]
@@ -206,7 +209,7 @@ class Tracker:
         ):
             trigger = "interval"
         else:
-            found = self._look(self._expected(frame.index)[0])
+            found = self._look(self._places)
             trigger = self._doubt(found) if self.mode == "smart" else ""
         self._since_calibration += 1
         if trigger:
@@ -274,10 +277,9 @@ class Tracker:
         p = self.params
         if self._last_seen is None or self._unseen >= self._frames_in(p.prior_coast_s):
             return np.full(len(xy_px), -p.prior_lost_logit)
-        places, step_px = self._expected(self._frames[-1].index)
-        sigma_px = p.prior_sigma_heights * self.size_hw[0] + p.prior_sigma_steps * step_px
+        sigma_px = p.prior_sigma_heights * self.size_hw[0] + p.prior_sigma_steps * self._step_px
         sigma_px *= 1 + self._unseen * BASE_FPS / self.fps
-        distance_px = np.hypot(*(xy_px - places[0]).T)
+        distance_px = np.hypot(*(xy_px - self._places[0]).T)
         return np.maximum(p.prior_near_logit - 0.5 * (distance_px / sigma_px) ** 2, -p.prior_far_logit)
 
     def _input(self, windows: list[Window], network: Backend) -> np.ndarray:

@@ -39,6 +39,15 @@ _POOLED: dict[str, Any] = {
     "visibility": "joint",
     "decay_norms": True,
 }
+# the predecessor's heatmap pyramid, which a row of each stage begins with
+BIFPN: dict[str, Any] = {
+    "taps": (4, 8, 16, 32),
+    "normalization": "imagenet",
+    "neck": "bifpn",
+    "neck_channels": 64,
+    "neck_rounds": 4,
+    "head_maps": 2,
+}
 ROWS: dict[str, dict[str, Any]] = {
     "stage1_v1": {
         **_POOLED,
@@ -66,12 +75,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "parent": "stage1_v3",
         "network": "pyramid",
         "backbone": "tf_efficientnetv2_b3",
-        "taps": (4, 8, 16, 32),
-        "normalization": "imagenet",
-        "neck": "bifpn",
-        "neck_channels": 64,
-        "neck_rounds": 4,
-        "head_maps": 2,
+        **BIFPN,
         "hidden": (256, 64, 16),
         "points": 1,
         "decode": "soft_argmax",
@@ -140,12 +144,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "stage2_v6": {
         "parent": "stage2_v5",
         "backbone": "tf_efficientnetv2_b0",
-        "taps": (4, 8, 16, 32),
-        "normalization": "imagenet",
-        "neck": "bifpn",
-        "neck_channels": 64,
-        "neck_rounds": 4,
-        "head_maps": 2,
+        **BIFPN,
         "prior": "none",
         "film": False,
         "visibility": "none",

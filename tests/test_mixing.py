@@ -3,23 +3,24 @@ import pandas as pd
 import pytest
 
 from shuttlelib import mixing
+from shuttlelib.labels import ClipInfo
 
 
 class Clip:
-    def __init__(self, origin):
-        self.table = pd.DataFrame({"origin": [origin]})
+    def __init__(self, origin, info):
+        self.table, self.info = pd.DataFrame({"origin": [origin]}), info
 
 
 class Cache:
-    def __init__(self, origin):
-        self.clip = Clip(origin)
+    def __init__(self, origin, info):
+        self.clip = Clip(origin, info)
 
 
 class Labelled:
     """Stands for samples: all frames of clips given as (frames, 2) points, nan where invisible."""
 
-    def __init__(self, clips):
-        self.caches = [Cache(origin) for origin, _ in clips]
+    def __init__(self, clips, size=(1280, 720), fps=30.0):
+        self.caches = [Cache(origin, ClipInfo(*size, fps, len(xy), "")) for origin, xy in clips]
         seen = [np.isfinite(xy[:, 0]) for _, xy in clips]
         self.points = [np.column_stack([np.nan_to_num(xy), s, s]) for s, (_, xy) in zip(seen, clips)]
         self.index = [(c, f) for c, points in enumerate(self.points) for f in range(len(points))]
@@ -63,6 +64,15 @@ def test_a_resting_shuttle_counts_more():
     weights = mixing.mixing_weights(Labelled([("tracknet_csv", xy)]), 0.3)
     assert (weights[34:] == 3.0).all()
     assert (weights[:26] == 1.0).all()
+
+
+def test_resting_and_blinking_do_not_depend_on_resolution_and_frame_rate():
+    xy = np.concatenate([without(5, 6, 7), np.tile(FLYING[-1:], (12, 1)) + np.arange(12)[:, None] % 3])
+    usual = mixing.mixing_weights(Labelled([("tracknet_csv", xy)]), 0.3)
+    twice = np.repeat(xy, 2, axis=0) * 1.5
+    again = mixing.mixing_weights(Labelled([("tracknet_csv", twice)], (1920, 1080), 60.0), 0.3)
+    assert set(usual) == {0.0, 1.0, 3.0}
+    assert (again[::2] == usual).mean() > 0.95  # but for a frame where the rest begins
 
 
 @pytest.mark.parametrize(("origin", "weight"), [("tracknet_csv", 0.0), ("synthetic", 2.0)])
