@@ -47,7 +47,7 @@ lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python $(PIP) install --quiet uv
 	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv-lock/bin/uv pip compile pyproject.toml \
-	    --universal --python-version 3.11 --extra dev --extra rtx --no-annotate --quiet $(UPGRADE) \
+	    --universal --python-version 3.11 --extra dev --extra rtx --extra openvino --extra app --no-annotate --quiet $(UPGRADE) \
 	    --output-file requirements.lock
 	rm -rf .venv-lock
 

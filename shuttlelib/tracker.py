@@ -7,7 +7,7 @@ History is the tracker's own past predictions, never ground truth.
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -17,7 +17,7 @@ import numpy as np
 from shuttlelib.errors import UsageError
 from shuttlelib.frames import BASE_FPS, Frame, history_stride
 from shuttlelib.geometry import SizeHW, Window, crop_window, frame_to_window, full_window, window_to_frame
-from shuttlelib.runtime import Backend
+from shuttlelib.runtime import Backend, Candidates
 
 MODES = ("smart", "fast", "calibration")  # of a pair
 WHOLE = "whole"  # the mode of a stage-1 version alone
@@ -108,6 +108,23 @@ class Row:
     source: str
 
 
+class Look(NamedTuple):
+    """One batch that the tracker wants a network to see: the current and past frames through windows.
+
+    Attributes:
+        stage: which network, 1 or 2.
+        windows: of the frames, one an input.
+        history: see `Backend.run`; None where the network has no use for it.
+    """
+
+    stage: int
+    windows: list[Window]
+    history: np.ndarray | None
+
+
+_Asking = Generator[Look, Candidates, "_Found"]
+
+
 class _Found(NamedTuple):
     """Stage 2's answer at its best crop, or stage 1's of the whole frame."""
 
@@ -195,11 +212,24 @@ class Tracker:
 
     def step(self, frame: Frame) -> Row:
         """The row of the next frame; a later step may still withdraw it (change it to not visible)."""
+        asking = self.asking(frame)
+        look = next(asking)
+        while True:
+            try:
+                look = asking.send(self._see(look))
+            except StopIteration as done:
+                return done.value
+
+    def asking(self, frame: Frame) -> Generator[Look, Candidates, Row]:
+        """The next frame's row, for a caller that looks itself: each `Look` wants its `Candidates` sent in.
+
+        So several trackers can share one batch, and pixels may stay where the networks run.
+        """
         self._frames.append(frame)
         self._places, self._step_px = self._expected(frame.index)
         trigger, found = "", None
         if self.mode == WHOLE:
-            found = self._look_at_all()[0]
+            found = (yield from self._look_at_all())[0]
         elif self.mode == "calibration":
             trigger = "always"
         elif self._hint is None:
@@ -209,13 +239,13 @@ class Tracker:
         ):
             trigger = "interval"
         else:
-            found = self._look(self._places)
+            found = yield from self._look(self._places)
             trigger = self._doubt(found) if self.mode == "smart" else ""
         self._since_calibration += 1
         if trigger:
             self.counts[trigger] += 1
             self._since_calibration = 0
-            calibrated = self._calibrate(afresh=trigger == "still")
+            calibrated = yield from self._calibrate(afresh=trigger == "still")
             self._hint = calibrated.xy_px
             if trigger == "still" and found is not None:
                 found = found._replace(probability=found.alone)
@@ -232,37 +262,37 @@ class Tracker:
     def _frames_in(self, seconds: float) -> int:
         return max(1, round(seconds * self.fps))
 
-    def _calibrate(self, afresh: bool = False) -> _Found:
+    def _calibrate(self, afresh: bool = False) -> _Asking:
         """Stage 1 on the whole frame, stage 2 on crops around its places; the likeliest one wins.
 
         `afresh` forgets what the track expects.
         """
-        _, places, scores = self._look_at_all()
+        _, places, scores = yield from self._look_at_all()
         radius = self.params.triangle_radius_heights * self.size_hw[0]
         angles = np.deg2rad([-90, 30, 150])
         centers = [places[0] + radius * np.array([math.cos(a), math.sin(a)]) for a in angles]
         for place, score in zip(places[1:], scores[1:]):
             if len(centers) < self.params.stage1_candidates + 2 and score >= self.params.candidate_min_score:
                 centers.append(place)
-        return self._look(centers, afresh)
+        return (yield from self._look(centers, afresh))
 
-    def _look_at_all(self) -> tuple[_Found, np.ndarray, np.ndarray]:
+    def _look_at_all(self) -> Generator[Look, Candidates, tuple[_Found, np.ndarray, np.ndarray]]:
         """Stage 1 on the whole frame: its answer, its places (K, 2) native px and their scores (K,)."""
         windows = [self._whole]
-        result = self.stage1.run(self._input(windows, self.stage1), self._history(windows, self.stage1))
+        result = yield Look(1, windows, self._history(windows, self.stage1))
         self.counts["stage1_inputs"] += 1
         places = window_to_frame(result.xy[0].astype(np.float64), self._whole)
         inside = np.clip(places[0], 0, (self.size_hw[1], self.size_hw[0]))
         seen = float(result.visible[0])
         return _Found(inside, seen, seen), places, result.score[0]
 
-    def _look(self, centers: list[np.ndarray], afresh: bool = False) -> _Found:
+    def _look(self, centers: list[np.ndarray], afresh: bool = False) -> _Asking:
         """Stage 2 on a crop at each centre, in one batch; the likeliest, given the track unless afresh."""
         assert self.stage2 is not None  # the modes that come here need one
         side = self.stage2.input_hw[0]
         limit = np.array([self.size_hw[1], self.size_hw[0]], dtype=np.float64)
         windows = [crop_window(np.clip(center, 0, limit), self.size_hw, side) for center in centers]
-        result = self.stage2.run(self._input(windows, self.stage2), self._history(windows, self.stage2))
+        result = yield Look(2, windows, self._history(windows, self.stage2))
         self.counts["stage2_inputs"] += len(windows)
         answers = zip(result.xy[:, 0].astype(np.float64), windows, strict=True)
         xy_px = np.stack([window_to_frame(xy, window) for xy, window in answers])
@@ -281,6 +311,12 @@ class Tracker:
         sigma_px *= 1 + self._unseen * BASE_FPS / self.fps
         distance_px = np.hypot(*(xy_px - self._places[0]).T)
         return np.maximum(p.prior_near_logit - 0.5 * (distance_px / sigma_px) ** 2, -p.prior_far_logit)
+
+    def _see(self, look: Look) -> Candidates:
+        """Cut what the look asks for out of the frames, and run its network."""
+        network = self.stage1 if look.stage == 1 else self.stage2
+        assert network is not None  # the modes that look at crops need a stage 2
+        return network.run(self._input(look.windows, network), look.history)
 
     def _input(self, windows: list[Window], network: Backend) -> np.ndarray:
         """(B, T, h, w, 3): the current frame and past ones through each window, oldest first."""
