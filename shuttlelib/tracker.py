@@ -7,10 +7,10 @@ History is the tracker's own past predictions, never ground truth.
 
 import math
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from shuttlelib.errors import UsageError
 from shuttlelib.frames import BASE_FPS, Frame, history_stride
 from shuttlelib.geometry import SizeHW, Window, crop_window, frame_to_window, full_window, window_to_frame
 from shuttlelib.runtime import Backend, Candidates
+
+Result = TypeVar("Result")
 
 MODES = ("smart", "fast", "calibration")  # of a pair
 WHOLE = "whole"  # the mode of a stage-1 version alone
@@ -133,6 +135,16 @@ class _Found(NamedTuple):
     alone: float  # of the network alone
 
 
+def finish(asking: Generator[Any, Candidates, Result], see: Callable[[Any], Candidates]) -> Result:
+    """Answer all that a generator asks; what it returns."""
+    try:
+        look = next(asking)
+        while True:
+            look = asking.send(see(look))
+    except StopIteration as done:
+        return done.value
+
+
 class Tracker:
     """Tracks the shuttle through the frames of one video, given one after the other.
 
@@ -192,6 +204,20 @@ class Tracker:
 
         When `frames` raises, the rows so far come out first.
         """
+        tracking, answer = self.tracking(frames), None
+        while True:
+            try:
+                item = tracking.send(answer)
+            except StopIteration:
+                return
+            answer = self.see(item) if isinstance(item, Look) else None
+            if not isinstance(item, Look):
+                yield item
+
+    def tracking(
+        self, frames: Iterable[Frame]
+    ) -> Generator["Look | tuple[Frame, Row]", Candidates | None, None]:
+        """As `track`, for a caller that looks itself: looks come out too, and want their `Candidates`."""
         waiting: deque[tuple[Frame, Row]] = deque()
         failure: Exception | None = None
         source = iter(frames)
@@ -203,7 +229,7 @@ class Tracker:
             except Exception as error:
                 failure = error
                 break
-            waiting.append((frame, self.step(frame)))
+            waiting.append((frame, (yield from self.asking(frame))))
             if len(waiting) > self._noise_frames:
                 yield waiting.popleft()
         yield from waiting
@@ -212,13 +238,7 @@ class Tracker:
 
     def step(self, frame: Frame) -> Row:
         """The row of the next frame; a later step may still withdraw it (change it to not visible)."""
-        asking = self.asking(frame)
-        look = next(asking)
-        while True:
-            try:
-                look = asking.send(self._see(look))
-            except StopIteration as done:
-                return done.value
+        return finish(self.asking(frame), self.see)
 
     def asking(self, frame: Frame) -> Generator[Look, Candidates, Row]:
         """The next frame's row, for a caller that looks itself: each `Look` wants its `Candidates` sent in.
@@ -312,20 +332,28 @@ class Tracker:
         distance_px = np.hypot(*(xy_px - self._places[0]).T)
         return np.maximum(p.prior_near_logit - 0.5 * (distance_px / sigma_px) ** 2, -p.prior_far_logit)
 
-    def _see(self, look: Look) -> Candidates:
-        """Cut what the look asks for out of the frames, and run its network."""
+    def see(self, look: Look) -> Candidates:
+        """Cut what a look asks for out of the frames, and run its network."""
+        return self.network(look).run(self.pixels(look), look.history)
+
+    def network(self, look: Look) -> Backend:
+        """The network that a look wants."""
         network = self.stage1 if look.stage == 1 else self.stage2
         assert network is not None  # the modes that look at crops need a stage 2
-        return network.run(self._input(look.windows, network), look.history)
+        return network
 
-    def _input(self, windows: list[Window], network: Backend) -> np.ndarray:
-        """(B, T, h, w, 3): the current frame and past ones through each window, oldest first."""
-        count = network.frames
-        batch = np.empty((len(windows), count, windows[0].out_h, windows[0].out_w, 3), np.uint8)
-        for back in range(count):
-            frame = self._frames[max(0, len(self._frames) - 1 - self._stride * back)]
-            for images, window in zip(batch, windows):
-                images[count - 1 - back] = frame.window(window)
+    def shown(self, count: int) -> list[Frame]:
+        """The frames that a network of `count` frames sees now, oldest first; the first stands for earlier ones."""
+        last = len(self._frames) - 1
+        return [self._frames[max(0, last - self._stride * back)] for back in reversed(range(count))]
+
+    def pixels(self, look: Look) -> np.ndarray:
+        """uint8 (B, T, h, w, 3): the current frame and past ones through each window, oldest first."""
+        frames, window = self.shown(self.network(look).frames), look.windows[0]
+        batch = np.empty((len(look.windows), len(frames), window.out_h, window.out_w, 3), np.uint8)
+        for images, window in zip(batch, look.windows):
+            for image, frame in zip(images, frames):
+                image[:] = frame.window(window)
         return batch
 
     def _history(self, windows: list[Window], network: Backend) -> np.ndarray | None:
