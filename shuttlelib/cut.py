@@ -1,4 +1,4 @@
-"""Windows of frames cut in torch, on any device and inside exported graphs; beside `runtime`.
+"""Windows of frames cut in torch, on any device and inside exported graphs; between frames and `device`.
 
 `frames.Frame.window` is the host's way and the reference. Here every output pixel is the mean of the native
 pixels that a box around it covers: as wide as an output pixel, but at least one native pixel. So downscaling
