@@ -40,7 +40,7 @@ FLOW = [
     {"blocks", "prediction", "pooled", "unet", "networks", "losses"},
     {"validation", "train_log", "checkpoints", "troubles", "train"},
     {"mining", "clusters"},
-    {"runtime", "runtime_tensorrt", "tracker", "overlay", "sources", "outputs", "tracking"},
+    {"runtime", "track_params", "tracker", "overlay", "sources", "outputs", "tracking"},
     {"export"},
     {"recipes", "evidence", "beliefs", "html_report", "pipeline", "throughput"},
     {"timebox", "lineage_run", "measures", "claims", "comparison", "lineage_report"},
