@@ -1,6 +1,7 @@
 """The command `shuttle track`; thin, over `tracking.track_source`."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +14,13 @@ if TYPE_CHECKING:
     from shuttlelib.sources import Source
 
 
+_VIDEOS = (
+    "Video files, folders of them, a camera's number, an rtsp:// or http:// address, or - for standard input."
+)
+
+
 def track(
-    videos: Annotated[list[str], typer.Argument(help="Video files, any format FFmpeg reads, or folders.")],
+    videos: Annotated[list[str], typer.Argument(help=_VIDEOS)],
     out: Annotated[Path, typer.Option(help="Folder for <stem>.csv, <stem>.json and <stem>.mp4.")],
     mode: Annotated[str, typer.Option(help="smart, fast, calibration, or whole: stage 1 alone.")] = "smart",
     backend: Annotated[str, typer.Option(help="auto, onnx, torch or tensorrt.")] = "auto",
@@ -27,20 +33,40 @@ def track(
         Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
     ] = None,
     jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="Also print each row as a line of JSON, at once.")
+        bool, typer.Option("--jsonl", help="Also print each row as a line of JSON, once it is final.")
     ] = False,
+    live: Annotated[
+        bool | None,
+        typer.Option(
+            help="Drop frames rather than fall behind; cameras and RTSP do so. Files play at their own rate."
+        ),
+    ] = None,
+    latency_ms: Annotated[
+        int, typer.Option(min=1, help="When live: the longest that a frame may wait for the tracker.")
+    ] = 200,
+    reconnect_s: Annotated[
+        float, typer.Option(min=0, help="How long to try to get a lost connection back.")
+    ] = 30,
+    raw: Annotated[
+        str, typer.Option(help="Standard input is raw video: WIDTHxHEIGHT@FPS, or …:FORMAT (yuv420p, rgb24).")
+    ] = "",
+    camera: Annotated[str, typer.Option(help="What to ask a camera for, like 1280x720@60:mjpeg.")] = "",
+    name: Annotated[
+        str, typer.Option(help="Stem of the outputs, instead of the file's or of source and time.")
+    ] = "",
 ) -> None:
     """Find the shuttle in every frame: one CSV row a frame."""
-    from shuttlelib import runtime, sources, tracking
+    from shuttlelib import runtime, streams, tracking
 
-    for name, value, known in (
+    for option, value, known in (
         ("--mode", mode, (*tracking.MODES, tracking.WHOLE)),
         ("--backend", backend, runtime.BACKENDS),
         ("--device", device, runtime.DEVICES),
     ):
         if value not in known:
-            raise UsageError(f"{name} {value}: choose one of {', '.join(known)}")
-    found = [source for video in videos for source in sources.find(video)]
+            raise UsageError(f"{option} {value}: choose one of {', '.join(known)}")
+    settings = streams.Settings(live, latency_ms / 1000, reconnect_s, raw=raw, camera=camera)
+    found = _named([source for video in videos for source in streams.find(video, settings)], name)
     tracking.check_stems(found)
     for source in found:
         tracking.check_outputs(source, out, overlay)
@@ -58,10 +84,24 @@ def track(
             continue
         done.append(summary)
         failed = failed or bool(summary["warning"])
+        if summary["interrupted"]:
+            failed = failed or not source.endless
+            break
     if done:
         print(_last_line(done), file=sys.stderr if jsonl else sys.stdout)
     if failed:
         raise typer.Exit(1)
+
+
+def _named(found: "list[Source]", name: str) -> "list[Source]":
+    """The sources, the only one under the name that is asked for."""
+    if len(found) > 1 and (endless := next((source for source in found if source.endless), None)):
+        raise UsageError(f"{endless.name}: does not end by itself; track it alone")
+    if not name:
+        return found
+    if len(found) > 1 or Path(name).name != name:
+        raise UsageError(f"--name {name}: give one video, and a name without a folder")
+    return [replace(found[0], stem=name)]
 
 
 def complain(line: str) -> None:

@@ -7,8 +7,8 @@ The state machine that does the finding is in `tracker`, what can be tracked in 
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from shuttlelib.outputs import COLUMNS, Emit, check_outputs, check_stems, growin
 from shuttlelib.sources import Footage, Source, video_file, without_gaps
 from shuttlelib.stopping import stop_when_asked
 from shuttlelib.tracker import MODES, WHOLE, Row, Tracker, TrackParams
-from shuttlelib.video import TruncatedVideoError, VideoInfo, probe
+from shuttlelib.video import EndedEarlyError, VideoInfo, probe
 
 __all__ = [
     "COLUMNS",
@@ -185,6 +185,7 @@ def track_source(
         emits = [growing_csv(csv, outputs, keep=not source.rereadable), *also]
         if overlay:
             emits.append(overlay_video(mp4, footage.info.even_hw, footage.info.fps, outputs))
+        emits.append(lambda frame, _: footage.done(frame))
         left = _emit_all(run.rows(asked), emits, lambda: on_frame and on_frame(run.frames, footage.info))
         if left is not None and source.rereadable:
             raise left
@@ -242,7 +243,7 @@ class _Run:
                     self.frames, self._visible, last = self.frames + 1, self._visible + row.visible, row
                     yield frame, row
                 self._counts += self._tracker.counts
-        except TruncatedVideoError as error:
+        except EndedEarlyError as error:
             self._warning = str(error)
             self._counts += self._tracker.counts
 
@@ -270,14 +271,15 @@ class _Run:
             "params": asdict(self._params),
             "interrupted": interrupted,
             "gaps": self._gaps,
-            **self._footage.facts,
+            **self._footage.facts(),
             "warning": self._warning,
             "note": notes and f"{self._source.name}: {notes}",
         }
 
 
-def _until(asked: Callable[[], bool], frames: Iterator[Frame]) -> Iterator[Frame]:
-    for frame in frames:
-        if asked():
-            return
-        yield frame
+def _until(asked: Callable[[], bool], frames: Generator[Frame, None, None]) -> Iterator[Frame]:
+    with closing(frames):
+        for frame in frames:
+            if asked():
+                return
+            yield frame

@@ -40,7 +40,7 @@ FLOW = [
     {"blocks", "prediction", "pooled", "unet", "networks", "losses"},
     {"validation", "train_log", "checkpoints", "troubles", "train"},
     {"mining", "clusters"},
-    {"cut", "runtime", "track_params", "tracker", "overlay", "sources", "outputs", "tracking"},
+    {"cut", "runtime", "track_params", "tracker", "overlay", "sources", "live", "streams", "outputs", "tracking"},
     {"export"},
     {"recipes", "evidence", "beliefs", "html_report", "pipeline", "throughput"},
     {"timebox", "lineage_run", "measures", "claims", "comparison", "lineage_report"},

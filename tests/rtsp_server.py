@@ -1,0 +1,31 @@
+"""A real RTSP server on loopback: `/usr/bin/python3 rtsp_server.py PORT [FILE.mp4]` prints its port and serves /court.
+
+A moving ball without end, or a file once. Needs Debian's python3-gi, gir1.2-gst-rtsp-server-1.0 and
+gstreamer1.0-plugins-good; run by the system's Python, whose packages these are.
+"""
+
+import sys
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+
+BALL = (
+    "( videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width=320,height=180,framerate=30/1"
+    " ! jpegenc ! rtpjpegpay name=pay0 pt=26 )"
+)
+FILE = "( filesrc location={} ! qtdemux ! rtph264pay name=pay0 pt=96 )"
+
+if __name__ == "__main__":
+    Gst.init(None)
+    server = GstRtspServer.RTSPServer()
+    server.set_address("127.0.0.1")
+    server.set_service(sys.argv[1])
+    media = GstRtspServer.RTSPMediaFactory()
+    media.set_launch(FILE.format(sys.argv[2]) if len(sys.argv) > 2 else BALL)
+    server.get_mount_points().add_factory("/court", media)
+    server.attach(None)
+    print(server.get_bound_port(), flush=True)
+    GLib.MainLoop().run()
