@@ -59,7 +59,7 @@ class TruncatedVideoError(EndedEarlyError):
 
     def __init__(self, path: str | Path, frames_read: int, frames_expected: int, damaged: int) -> None:
         of = f" of {frames_expected}" if frames_expected else ""
-        what = f"{damaged} damaged packets were skipped" if damaged else "the video stops in the middle"
+        what = f"{damaged} damaged packets were stepped over" if damaged else "the video stops in the middle"
         super().__init__(f"{path}: {what}, {frames_read}{of} frames read; copy or record it again")
         self.frames_read, self.frames_expected = frames_read, frames_expected
 

@@ -1,7 +1,8 @@
-"""A real RTSP server on loopback: `/usr/bin/python3 rtsp_server.py PORT [FILE.mp4]` prints its port and serves /court.
+"""A real RTSP server: `/usr/bin/python3 rtsp_server.py PORT [FILE.mp4]` prints its port and serves /court.
 
-A moving ball without end, or a file once. Needs Debian's python3-gi, gir1.2-gst-rtsp-server-1.0 and
-gstreamer1.0-plugins-good; run by the system's Python, whose packages these are.
+On loopback; port 0 takes a free one. It shows a moving ball without end, or a file once. Needs Debian's
+python3-gi, gir1.2-gst-rtsp-server-1.0 and gstreamer1.0-plugins-good; run by the system's Python, whose
+packages these are.
 """
 
 import sys
