@@ -87,13 +87,15 @@ class _Found(NamedTuple):
 
 
 def answer_all(asking: Generator[Look, Candidates, Result], see: Callable[[Look], Candidates]) -> Result:
-    """What a generator returns once each of its looks is taken."""
+    """What a generator returns once each of its looks is taken; it is closed if one fails."""
     try:
         look = next(asking)
         while True:
             look = asking.send(see(look))
     except StopIteration as done:
         return done.value
+    finally:
+        asking.close()
 
 
 class Tracker:

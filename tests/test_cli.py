@@ -153,7 +153,7 @@ def test_ctrl_c_is_quiet(shuttle, clip, models, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tracking.Tracker, "step", interrupt)
+    monkeypatch.setattr(tracking.Tracker, "asking", interrupt)
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
     assert (status, errors) == (1, ["interrupted"])
     assert files_in(tmp_path / "out") == []
