@@ -6,12 +6,12 @@ packages these are.
 """
 
 import sys
+from importlib import import_module  # of what no environment of ours has
 
-import gi
-
-gi.require_version("Gst", "1.0")
-gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+import_module("gi").require_versions({"Gst": "1.0", "GstRtspServer": "1.0"})
+GLib, Gst, GstRtspServer = (
+    import_module(f"gi.repository.{name}") for name in ("GLib", "Gst", "GstRtspServer")
+)
 
 BALL = (
     "( videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width=320,height=180,framerate=30/1"
