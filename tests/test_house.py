@@ -40,7 +40,7 @@ FLOW = [
     {"blocks", "prediction", "pooled", "unet", "networks", "losses"},
     {"validation", "train_log", "checkpoints", "troubles", "train"},
     {"mining", "clusters"},
-    {"cut", "runtime", "track_params", "tracker", "together", "overlay"},
+    {"cut", "runtime", "track_params", "tracker", "together", "device", "overlay"},
     {"sources", "live", "streams", "outputs", "tracking"},
     {"export"},
     {"recipes", "evidence", "beliefs", "html_report", "pipeline", "throughput"},
