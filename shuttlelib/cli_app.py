@@ -11,17 +11,14 @@ from shuttlelib.errors import ShuttleError
 
 
 def app(
-    host: Annotated[str, typer.Option(help="Address to listen on; others than this machine's want a password.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but this machine's own wants a password.")
+    ] = "127.0.0.1",
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="The first free one from 7860 if left out.")
     ] = None,
     password: Annotated[
-        str,
-        typer.Option(
-            envvar="SHUTTLE_APP_PASSWORD", help="Ask visitors for it; better given in the environment."
-        ),
+        str, typer.Option(envvar="SHUTTLE_APP_PASSWORD", help="That visitors must give.")
     ] = "",
     max_upload_mb: Annotated[int, typer.Option(min=1, help="Size limit of a video.")] = 1000,
     time_limit_s: Annotated[
@@ -30,32 +27,32 @@ def app(
     at_once: Annotated[int, typer.Option(min=1, help="Videos tracked at the same time.")] = 1,
     waiting: Annotated[int, typer.Option(min=1, help="Videos that may wait for their turn.")] = 8,
     keep_min: Annotated[float, typer.Option(min=1, help="Minutes that an idle visitor's files stay.")] = 60,
-    backend: Annotated[str, typer.Option(help="See shuttle track.")] = "auto",
-    device: Annotated[str, typer.Option(help="See shuttle track.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads a tracking; all cores if left out.")
-    ] = None,
+    backend: Annotated[str, typer.Option(help="As for shuttle track.")] = "auto",
+    device: Annotated[str, typer.Option(help="As for shuttle track.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if left out.")] = None,
     models: Annotated[
         Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
     ] = None,
-    space: Annotated[
-        Path | None, typer.Option(help="Instead, write a folder that runs as a Hugging Face Space.")
-    ] = None,
 ) -> None:
     """Serve a page in the browser: drop a video, watch it tracked, correct it, download the result."""
-    if space is not None:
-        from shuttlelib.apps.web.space import write_space
-
-        files = write_space(space)
-        print(f"{files} files in {space}; next: hf upload OWNER/NAME {space} . --repo-type space")
-        return
     if find_spec("gradio") is None:
         raise ShuttleError("gradio is not installed; run: pip install 'shuttlelib[app]'")
     from shuttlelib.apps.web.options import Options
     from shuttlelib.apps.web.serve import serve
 
-    keep_s = keep_min * 60
-    limits = Options(
-        host, port, password, False, max_upload_mb, time_limit_s, at_once, waiting, keep_s
-    ).with_tracker(backend, device, threads, models)
-    serve(limits)
+    serve(
+        Options(
+            host=host,
+            port=port,
+            password=password,
+            max_upload_mb=max_upload_mb,
+            time_limit_s=time_limit_s,
+            at_once=at_once,
+            waiting=waiting,
+            keep_s=keep_min * 60,
+            backend=backend,
+            device=device,
+            threads=threads,
+            models=models,
+        )
+    )

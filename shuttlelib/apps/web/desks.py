@@ -7,7 +7,7 @@ from pathlib import Path
 from shuttlelib.apps.web.folders import Folders
 from shuttlelib.apps.web.jobs import Job
 from shuttlelib.apps.web.options import Options
-from shuttlelib.apps.web.pictures import Pictures
+from shuttlelib.apps.web.stills import Stills
 from shuttlelib.apps.web.tracks import Track
 from shuttlelib.errors import ShuttleError
 
@@ -24,7 +24,7 @@ class Desk:
         folder: of its video; results go to its sub-folder `track`.
         video: the file, in the folder unless it is the sample.
         job: the tracking, from its start on.
-        track, pictures: the result, once there is one.
+        track, stills: the result, once there is one.
         corrections: frame to native px, None where not visible.
     """
 
@@ -32,16 +32,16 @@ class Desk:
     video: Path | None = None
     job: Job | None = None
     track: Track | None = None
-    pictures: Pictures | None = None
+    stills: Stills | None = None
     corrections: dict[int, tuple[float, float] | None] = field(default_factory=dict)
 
     def forget_track(self) -> None:
         """Stop a tracking and forget what it found."""
         if self.job is not None:
             self.job.cancel()
-        if self.pictures is not None:
-            self.pictures.close()
-        self.job = self.track = self.pictures = None
+        if self.stills is not None:
+            self.stills.close()
+        self.job = self.track = self.stills = None
         self.corrections = {}
 
 
@@ -83,7 +83,7 @@ class Desks:
             yield job
         if job.result is not None:
             desk.track = Track.read(desk.video, job.result)
-            desk.pictures = Pictures(desk.video, desk.track.time_s)
+            desk.stills = Stills(desk.video, desk.track.time_s)
 
     def leave(self, session: str) -> None:
         """A page was closed, or gets another video: stop its tracking, delete its files."""

@@ -92,14 +92,14 @@ def opened(keep_s: float, parent: Path | None = None) -> Iterator[Folders]:
                 _LOG.debug("sweep", exc_info=True)
 
     sweeper = threading.Thread(target=keep_clean, daemon=True)
-    with FileLock(root / _LOCK):
-        sweeper.start()
-        try:
+    try:
+        with FileLock(root / _LOCK):
+            sweeper.start()
             yield folders
-        finally:
-            stop.set()
-            sweeper.join()
-    shutil.rmtree(root, ignore_errors=True)
+    finally:
+        stop.set()
+        sweeper.join()
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def remove_leftovers(parent: Path) -> None:

@@ -1,4 +1,4 @@
-"""What stands between the network and Gradio: only what the page needs passes, and nobody reads another's files.
+"""What stands between the network and Gradio: only what the page needs passes, and only one's own files.
 
 Gradio serves every file of its upload folder to whoever names the path, fetches web addresses on request and
 has pages of its own. Here, each browser gets a random cookie; what it uploads is moved to that visitor's own

@@ -84,11 +84,11 @@ class Handlers:
     def show(self, least: float, request: gr.Request) -> Updates:
         """All that depends on the least confidence: numbers, trajectory, curves, gaps, downloads."""
         desk = self._desk(request)
-        if desk.track is None or desk.pictures is None:
+        if desk.track is None or desk.stills is None:
             return (gr.skip(),) * 8
         track = desk.track
         csv, report = track.write_filtered(least)
-        middle = desk.pictures.read(len(track.rows) // 2)
+        middle = desk.stills.read(len(track.rows) // 2)
         return (
             views.overview(track, least),
             views.court(track, middle, least),
@@ -103,10 +103,10 @@ class Handlers:
     def frame(self, frame: float, least: float, zoom: bool, request: gr.Request) -> str:
         """One frame with its trail."""
         desk = self._desk(request)
-        if desk.track is None or desk.pictures is None:
+        if desk.track is None or desk.stills is None:
             return ""
         index = min(max(int(frame), 0), len(desk.track.rows) - 1)
-        rgb = desk.pictures.read(index)
+        rgb = desk.stills.read(index)
         return views.viewer(desk.track, rgb, index, least, desk.corrections, zoom)
 
     def seek(self, event: gr.EventData) -> int:

@@ -3,12 +3,16 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from shuttlelib.apps.web.options import Options
 from shuttlelib.errors import ShuttleError
-from shuttlelib.tracking import TrackResult, load_networks, track_video
+from shuttlelib.frames import Frame
+from shuttlelib.sources import Footage, Source, video_file
+from shuttlelib.tracking import TrackResult, load_networks, track_source
 from shuttlelib.video import TruncatedVideoError, VideoInfo
 
 _LOG = logging.getLogger(__name__)
@@ -19,14 +23,12 @@ class _Cancelled(Exception):
 
 
 class _OutOfTime(TruncatedVideoError):
-    """The time is over: like a video that stops early, it keeps the rows that there are."""
+    """The time is over: as after a video that stops early, the rows that there are stay."""
 
-    def __init__(self, path: Path, frames: int, expected: int, limit_s: float) -> None:
-        super().__init__(path, frames, expected, 0)
-        of = f" of {expected:,}" if expected else ""
-        self.args = (
-            f"time limit of {limit_s:g} s reached after {frames:,}{of} frames; the rest was not looked at",
-        )
+    def __init__(self, info: VideoInfo, frames: int, limit_s: float) -> None:
+        super().__init__(info.path, frames, info.frame_count, 0)
+        of = f" of {info.frame_count:,}" if info.frame_count else ""
+        self.args = (f"the time limit of {limit_s:g} s was reached after {frames:,}{of} frames",)
 
 
 class Job:
@@ -37,6 +39,7 @@ class Job:
         out: folder for CSV, summary and overlay; empty again after a cancel or an error.
         mode: of tracking.
         options: limits and backend.
+        clock: seconds, for the limit and the speed.
 
     Attributes:
         frames: done so far.
@@ -45,12 +48,14 @@ class Job:
         error: what went wrong, in words for the visitor; "" when nothing did.
     """
 
-    def __init__(self, video: Path, out: Path, mode: str, options: Options) -> None:
+    def __init__(
+        self, video: Path, out: Path, mode: str, options: Options, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.video, self.out, self.mode, self.options = video, out, mode, options
         self.frames = self.expected = 0
         self.result: TrackResult | None = None
         self.error = ""
-        self._began_s = 0.0
+        self._clock, self._began_s = clock, 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -82,7 +87,7 @@ class Job:
     @property
     def fps(self) -> float:
         """Frames a second since the first one."""
-        return self.frames / max(time.monotonic() - self._began_s, 1e-3) if self.frames else 0.0
+        return self.frames / max(self._clock() - self._began_s, 1e-3) if self.frames else 0.0
 
     @property
     def seconds_left(self) -> float | None:
@@ -93,14 +98,18 @@ class Job:
 
     def _run(self) -> None:
         options = self.options
-        self._began_s = time.monotonic()
         try:
             networks = load_networks(
                 options.backend, options.device, options.threads, options.models, mode=self.mode
             )
-            self._began_s = time.monotonic()
-            self.result = track_video(
-                self.video, self.out, self.mode, overlay=True, networks=networks, on_frame=self._on_frame
+            self._began_s = self._clock()
+            self.result = track_source(
+                self._limited(video_file(self.video)),
+                self.out,
+                networks,
+                self.mode,
+                overlay=True,
+                on_frame=self._on_frame,
             )
         except _Cancelled:
             pass
@@ -110,12 +119,27 @@ class Job:
             _LOG.exception("tracking %s", self.video)
             self.error = "Something went wrong while tracking; the server's log has the details."
 
+    def _limited(self, source: Source) -> Source:
+        """The source, ending when the visitor or the clock says so."""
+
+        def frames(footage: Footage) -> Generator[Frame, None, None]:
+            with closing(footage.frames):
+                for frame in footage.frames:
+                    if self._stop.is_set():
+                        raise _Cancelled
+                    late = self._clock() - self._began_s > self.options.time_limit_s
+                    if late and frame.index:  # a track of no frame at all is none
+                        raise _OutOfTime(footage.info, frame.index, self.options.time_limit_s)
+                    yield frame
+
+        def open_(asked: Callable[[], bool]) -> Footage:
+            footage = source.open(asked)
+            return replace(footage, frames=frames(footage))
+
+        return replace(source, open=open_)
+
     def _on_frame(self, frames: int, info: VideoInfo) -> None:
         self.frames, self.expected = frames, info.frame_count
-        if self._stop.is_set():
-            raise _Cancelled
-        if time.monotonic() - self._began_s > self.options.time_limit_s:
-            raise _OutOfTime(self.video, frames, info.frame_count, self.options.time_limit_s)
 
 
 def in_plain_words(error: Exception | str, video: Path) -> str:

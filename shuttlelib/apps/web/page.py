@@ -32,8 +32,9 @@ def _question(options: Options) -> dict[str, Any]:
     """What is asked of the visitor, and the progress of the work."""
     most = f"{options.max_upload_mb:,} MB and {options.time_limit_s / 60:g} minutes of tracking at most"
     gr.HTML(
-        "<h1>Where is the shuttle?</h1><p>Give a video of badminton and get, for every frame, whether the "
-        f"shuttle is visible and where. Your video stays on this server, and only while this page is open; {most}.</p>",
+        f"<h1>{look.TITLE}</h1><p>Give a video of badminton and get, for every frame, whether the shuttle is "
+        "visible and where. Your video stays on this server, and only while this page is open; "
+        f"{most}.</p>",
         elem_id="head",
     )
     part: dict[str, Any] = {}
@@ -69,7 +70,7 @@ def _answer() -> dict[str, Any]:
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=320), gr.Tabs():
                 with gr.Tab("Frame by frame"):
-                    part["viewer"] = gr.HTML(js_on_load=look.VIEWER_JS, elem_id="viewer")
+                    part["viewer"] = gr.HTML(js_on_load=look.script("viewer"), elem_id="viewer")
                     part["frame"] = gr.Slider(0, 1, 0, step=1, label="Frame", elem_id="frame")
                     with gr.Row():
                         part["hide"] = gr.Button("Not visible here", size="sm", elem_id="hide")
@@ -83,9 +84,11 @@ def _answer() -> dict[str, Any]:
                 gr.HTML('<h2 class="part">Over the court</h2>')
                 part["court"] = gr.HTML(elem_id="court")
                 gr.HTML('<h2 class="part">Where the track was lost</h2>')
-                part["lost"] = gr.HTML(js_on_load=look.SEEK_JS, elem_id="lost")
-        gr.HTML('<h2 class="part">Over time</h2><p class="said">Shaded: no shuttle shown. Click to go there.</p>')
-        part["curves"] = gr.HTML(js_on_load=look.SEEK_JS, elem_id="curves")
+                part["lost"] = gr.HTML(js_on_load=look.script("seek"), elem_id="lost")
+        gr.HTML(
+            '<h2 class="part">Over time</h2><p class="said">Shaded: no shuttle shown. Click to go there.</p>'
+        )
+        part["curves"] = gr.HTML(js_on_load=look.script("seek"), elem_id="curves")
         with gr.Row(equal_height=False):
             with gr.Column(min_width=300):
                 gr.HTML('<h2 class="part">Take it with you</h2>')
@@ -93,7 +96,7 @@ def _answer() -> dict[str, Any]:
                     part[name] = gr.DownloadButton(label, size="sm", elem_id=name)
             with gr.Column(min_width=300):
                 gr.HTML('<h2 class="part">Corrections</h2>')
-                part["corrections"] = gr.HTML(js_on_load=look.SEEK_JS, elem_id="corrections")
+                part["corrections"] = gr.HTML(js_on_load=look.script("seek"), elem_id="corrections")
                 part["labels"] = gr.DownloadButton("Labels", size="sm", interactive=False, elem_id="labels")
                 gr.HTML(
                     '<p class="said">Put the file beside your video, then: '

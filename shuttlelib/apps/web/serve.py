@@ -16,12 +16,17 @@ from shuttlelib.apps.web import folders
 from shuttlelib.apps.web.gate import Gate
 from shuttlelib.apps.web.options import Options
 from shuttlelib.errors import UsageError
+from shuttlelib.tracking import load_networks
 
 if TYPE_CHECKING:
     import gradio as gr
 
-# Gradio reads them when it is imported or makes a page: no reports, no version check, no server of its own making.
-_ENVIRONMENT = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_SSR_MODE": "False"}
+# Gradio reads them when it is imported or makes a page: no reports, no look for newer versions.
+_ENVIRONMENT = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "GRADIO_SSR_MODE": "False",
+}
 
 
 @contextmanager
@@ -36,8 +41,7 @@ def running(options: Options, parent: Path | None = None) -> "Iterator[gr.Blocks
         UsageError: strangers could come in without a password, or the port is taken.
     """
     options.check()
-    with folders.opened(options.keep_s, parent) as place:
-        os.environ.update(_ENVIRONMENT, GRADIO_TEMP_DIR=str(place.root))
+    with folders.opened(options.keep_s, parent) as place, _environment(GRADIO_TEMP_DIR=str(place.root)):
         from shuttlelib.apps.web import page as page_
         from shuttlelib.apps.web.desks import Desks
         from shuttlelib.apps.web.handlers import Handlers
@@ -52,10 +56,27 @@ def running(options: Options, parent: Path | None = None) -> "Iterator[gr.Blocks
             page.close(verbose=False)
 
 
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """The process's environment with these and `_ENVIRONMENT`, until the block ends."""
+    before = dict(os.environ)
+    os.environ.update(_ENVIRONMENT, **values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def serve(options: Options) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
+    """Serve until Ctrl-C or SIGTERM.
+
+    Raises:
+        ShuttleError: as `running`, or the networks cannot be loaded.
+    """
     for stop in (signal.SIGINT, signal.SIGTERM):  # a shell starts what it puts aside without the first
         signal.signal(stop, signal.default_int_handler)
+    load_networks(options.backend, options.device, options.threads, options.models)  # say now what is missing
     try:
         with running(options) as page:
             print(f"open {page.local_url}  (Ctrl-C stops the page and deletes what was uploaded)", flush=True)
@@ -68,7 +89,9 @@ def _launch(page: "gr.Blocks", options: Options, place: folders.Folders) -> None
     from shuttlelib.apps.web import look
 
     max_bytes = options.max_upload_mb << 20
-    gate = Middleware(Gate, folders=place, max_bytes=max_bytes, local_only=options.local and not options.password)
+    gate = Middleware(
+        Gate, folders=place, max_bytes=max_bytes, local_only=options.local and not options.password
+    )
     if options.port is not None:
         _check_free(options.host, options.port)
     page.launch(
@@ -83,7 +106,7 @@ def _launch(page: "gr.Blocks", options: Options, place: folders.Folders) -> None
         blocked_paths=[],
         app_kwargs={"middleware": [gate], "docs_url": None, "redoc_url": None, "openapi_url": None},
         theme=look.theme(),
-        css=look.CSS,
+        css_paths=look.CSS,
         footer_links=[],
         run_history=False,
         enable_monitoring=False,

@@ -1,4 +1,4 @@
-"""The result of a tracking run as the page shows it: rows, the places where the track was lost, corrections."""
+"""The result of a tracking run as the page shows it: rows, places where the track was lost, corrections."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ LABEL_COLUMNS = ("Frame", "Visibility", "X", "Y")  # TrackNet's, which every imp
 
 
 class Gap(NamedTuple):
-    """Frames `first` to `last` in which no shuttle is shown, and whether one was seen with too little trust."""
+    """Frames `first` to `last` without a shown shuttle; `doubted`: one was seen, with too little trust."""
 
     first: int
     last: int

@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 
 from shuttlelib.apps.web.jobs import Job
-from shuttlelib.apps.web.pictures import Box, around, as_jpeg, whole
+from shuttlelib.apps.web.stills import around, as_jpeg, whole
 from shuttlelib.apps.web.tracks import Corrections, Gap, Track
 
 _TRAIL_S = 0.6
@@ -137,11 +137,6 @@ def _cross(xy: Sequence[float], arm: float) -> str:
     return f'<path class="cross" stroke-width="{arm / 4:.2f}" d="{strokes}"/>'
 
 
-def part(name: str, content: str) -> str:
-    """A part of the page under its heading."""
-    return f'<h2 class="part">{name}</h2>{content}'
-
-
 def court(track: Track, background: np.ndarray, least: float) -> str:
     """Every shown place over one dimmed frame of the video; joined up where the track is whole."""
     box, unit = whole(background), background.shape[1] / 640
@@ -201,12 +196,20 @@ def lost_table(track: Track, least: float) -> str:
         return '<p class="said">The shuttle is shown in every frame.</p>'
     times = track.time_s
     lines = [
-        _line(gap.first, clock(times[gap.first]), f"{gap.first:,} – {gap.last:,}", _length(times, gap), _why(gap))
+        _line(
+            gap.first,
+            clock(times[gap.first]),
+            f"{gap.first:,} – {gap.last:,}",
+            _length(times, gap),
+            _why(gap),
+        )
         for gap in lost[:_ROWS]
     ]
     blinks = len(gaps) - len(lost)
     notes = [f"the first {_ROWS} of {len(lost):,}"] if len(lost) > _ROWS else []
-    notes += [f"{blinks:,} blinks of at most {_LEAST_LOST_S:g} s are shaded above, not listed"] if blinks else []
+    notes += (
+        [f"{blinks:,} blinks of at most {_LEAST_LOST_S:g} s are shaded above, not listed"] if blinks else []
+    )
     return _table(("at", "frames", "for", "why"), lines) + f'<p class="said">{"; ".join(notes)}</p>'
 
 

@@ -9,15 +9,18 @@ import threading
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import cv2
 import numpy as np
 
-from shuttlelib.video import TruncatedVideoError, read_frames, video_stream
+from shuttlelib.frames import Frame
+from shuttlelib.pictures import Converter, Pictures
+from shuttlelib.video import read_frames, video_stream
 
 _WIDEST_PX = 1280  # of a picture sent to the browser
+_CLOSE_S = 0.002  # by which a time stamp may miss the time that was written down, rounded, for its frame
 _STEP = 40  # frames ahead that are reached by decoding on instead of seeking
 
 
@@ -30,7 +33,7 @@ class Box(NamedTuple):
     h: float
 
 
-class Pictures:
+class Stills:
     """Frames of one video at random.
 
     Args:
@@ -41,19 +44,26 @@ class Pictures:
     def __init__(self, path: Path, time_s: np.ndarray) -> None:
         self.path, self.time_s = path, time_s
         steps_s = np.diff(time_s)
-        self._half_s = max(float(steps_s.min()) / 2, 1e-4) if len(steps_s) else 1.0
+        self._close_s = float(np.clip(steps_s.min(initial=1) / 2, 1e-5, _CLOSE_S))
         self._lock = threading.Lock()
         self._container: av.container.InputContainer | None = None
-        self._ahead: Iterator[tuple[float, av.VideoFrame]] = iter(())
-        self._first_s, self._at = 0.0, -1
+        self._ahead: Iterator[tuple[float | None, Any]] = iter(())
+        self._next = 0  # number of the frame that `_ahead` gives next
+        self._first_s = 0.0
         self._last: tuple[int, np.ndarray] | None = None
 
     def read(self, index: int) -> np.ndarray:
-        """Frame number `index`, uint8 RGB (H, W, 3), of native size."""
+        """Frame number `index`, uint8 RGB (H, W, 3), of native size.
+
+        Raises:
+            ShuttleError: the file is gone.
+        """
         with self._lock:
             if self._last is None or self._last[0] != index:
-                found = self._seek(index)
-                self._last = (index, self._from_start(index) if found is None else found)
+                found = self._sought(index)
+                if found is None:
+                    found = next(islice(read_frames(self.path), index, None))
+                self._last = (index, found.rgb)
             return self._last[1]
 
     def close(self) -> None:
@@ -63,47 +73,34 @@ class Pictures:
                 self._container.close()
             self._container = None
 
-    def _seek(self, index: int) -> np.ndarray | None:
+    def _sought(self, index: int) -> Frame | None:
+        """The frame by its time; None where the file's time stamps do not lead to it."""
+        wanted_s = float(self.time_s[index])
         try:
             if self._container is None:
-                self._open()
-            wanted = float(self.time_s[index])
-            if not 0 <= index - self._at <= _STEP:
-                self._jump(wanted)
+                self._container = av.open(str(self.path))
+                video_stream(self._container, self.path).thread_type = "AUTO"
+                self._ahead, self._next = self._decode(), 1
+                self._first_s = next(self._ahead)[0] or 0.0
+            if not 0 <= index - self._next <= _STEP:
+                stream = video_stream(self._container, self.path)
+                self._container.seek(int((self._first_s + wanted_s) / stream.time_base), stream=stream)
+                self._ahead = self._decode()
             for at_s, picture in self._ahead:
-                if at_s > wanted - self._half_s:
-                    self._at = index + 1
-                    return picture.to_ndarray(format="rgb24") if at_s < wanted + self._half_s else None
-        except av.FFmpegError:
+                off_s = -1.0 if at_s is None else at_s - self._first_s - wanted_s
+                if off_s > -self._close_s:
+                    self._next = index + 1
+                    return Frame(index, wanted_s, picture) if off_s < self._close_s else None
+        except (av.FFmpegError, StopIteration):
             pass
-        self._at = -1 - _STEP
+        self._next = len(self.time_s)  # no frame is ahead: the next one is sought anew
         return None
 
-    def _open(self) -> None:
-        self._container = av.open(str(self.path))
-        self._stream = video_stream(self._container, self.path)
-        self._stream.thread_type = "AUTO"
-        self._first_s = next((at_s for at_s, _ in self._decode()), 0.0)
-        self._at = -1 - _STEP
-
-    def _jump(self, wanted_s: float) -> None:
+    def _decode(self) -> Iterator[tuple[float | None, Any]]:
+        """Time stamps and pictures from where the container stands, made alike as for tracking."""
         assert self._container is not None
-        target = int((self._first_s + wanted_s) / self._stream.time_base)
-        self._container.seek(target, stream=self._stream)
-        first_s = self._first_s
-        self._ahead = ((at_s - first_s, picture) for at_s, picture in self._decode())
-
-    def _decode(self) -> Iterator[tuple[float, av.VideoFrame]]:
-        assert self._container is not None
-        for picture in self._container.decode(self._stream):
-            if picture.pts is not None:
-                yield float(picture.pts * self._stream.time_base), picture
-
-    def _from_start(self, index: int) -> np.ndarray:
-        try:
-            return next(islice(read_frames(self.path), index, None)).rgb
-        except TruncatedVideoError:
-            return np.zeros((16, 16, 3), np.uint8)
+        stream = video_stream(self._container, self.path)
+        return Converter([]).convert(iter(Pictures(self._container, stream)), stream.time_base)
 
 
 def as_jpeg(rgb: np.ndarray, box: Box | None = None, widest_px: int = _WIDEST_PX) -> str:
@@ -114,7 +111,7 @@ def as_jpeg(rgb: np.ndarray, box: Box | None = None, widest_px: int = _WIDEST_PX
         size = widest_px, max(1, round(rgb.shape[0] * widest_px / rgb.shape[1]))
         rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
     _, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
 def whole(rgb: np.ndarray) -> Box:
