@@ -126,8 +126,16 @@ def check_inputs(names: Sequence[str], path: Path) -> None:
         raise ShuttleError(f"{path}: has inputs {list(names)}, not 'frames'; export the version again")
 
 
+def warm_up(backend: Backend, batches: Sequence[int] = (1,)) -> None:
+    """Have everything that is made at the first run of a batch size made before the first frame."""
+    if hasattr(backend, "warm_up"):  # of those that have more to do
+        backend.warm_up(batches)
+    else:
+        run_blank(backend, batches)
+
+
 def run_blank(backend: Backend, batches: Sequence[int]) -> None:
-    """Run once at each batch size: whatever is made at the first run is then made."""
+    """Run once at each batch size, on black frames."""
     for batch in batches:
         frames = np.zeros((batch, backend.frames, *backend.input_hw, 3), np.uint8)
         backend.run(frames, np.zeros((batch, PAST, 3), np.float32) if backend.uses_history else None)

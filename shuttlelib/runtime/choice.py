@@ -17,6 +17,8 @@ _RUNS = {  # the precisions of each backend
     "onnx": ("fp32", "fp16", "int8"),
     "openvino": PRECISIONS,
     "torch": ("fp32",),
+    "torch-compile": ("fp32",),
+    "torch-graph": ("fp32",),
     "tensorrt": ("fp32", "fp16", "int8"),
 }
 BACKENDS = ("auto", *_RUNS)
@@ -35,7 +37,7 @@ def load(
 
     Args:
         model_dir: its folder: version.json with model.safetensors (torch) or a graph (the others).
-        backend: one of `BACKENDS`; see `choose` for what auto means.
+        backend: one of `BACKENDS`; see `choose` for what auto means, `runtime.torch` for torch's kinds.
         device: auto, cpu or cuda.
         threads: CPU threads; None takes all cores.
         precision: fp32, fp16 or int8: the graph of that name; bf16: the fp32 graph in bfloat16 (openvino).
@@ -57,14 +59,14 @@ def _open(model_dir: Path, backend: str, device: str, threads: int | None, preci
     card, threads = read_card(model_dir), threads or os.cpu_count() or 1
     if backend == "onnx":
         return OnnxBackend(Path(model_dir), card, device, threads, precision)
-    if backend == "torch":
-        from shuttlelib.runtime.torch import TorchBackend
-
-        return TorchBackend(Path(model_dir), card, device, threads)
     if backend == "openvino":
         from shuttlelib.runtime.openvino import OpenVINOBackend
 
         return OpenVINOBackend(Path(model_dir), card, threads, precision)
+    if backend.startswith("torch"):
+        from shuttlelib.runtime.torch import TorchBackend
+
+        return TorchBackend(Path(model_dir), card, device, threads, backend)
     from shuttlelib.runtime.tensorrt import TensorRTBackend
 
     return TensorRTBackend(Path(model_dir), card, precision)

@@ -1,15 +1,12 @@
 """What happens when a GPU's memory is full: smaller batches, then the CPU, and a note that says so."""
 
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from shuttlelib.runtime.base import Backend, Candidates
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from shuttlelib.runtime.base import Backend, Candidates, warm_up
 
 _SIGNS = ("out of memory", "failed to allocate memory", "alloc_failed")
 
@@ -41,42 +38,31 @@ class Sparing:
             self._give_up(error)
         shown = self._cpu or self._gpu
         self.name, self.version, self.device = shown.name, shown.version, shown.device
+        self.note = self.note or getattr(shown, "note", "")
         self.input_hw, self.frames, self.uses_history = shown.input_hw, shown.frames, shown.uses_history
-        if hasattr(shown, "run_device"):
-            self.run_device = self._run_device
+        if self._cpu is None and hasattr(shown, "run_device"):
+            self.run_device = shown.run_device  # for who keeps frames on the GPU, and minds its memory there
 
-    def warm_up(self, batches: "tuple[int, ...]" = (1,)) -> None:
-        """See `runtime.Backend.warm_up`."""
-        (self._cpu or self._gpu).warm_up(batches)
+    def warm_up(self, batches: Sequence[int] = (1,)) -> None:
+        """See `runtime.warm_up`."""
+        for batch in batches:
+            try:
+                warm_up(self._cpu or self._gpu, (batch,))
+            except Exception as error:
+                self._give_up(error, batch)
 
     def run(self, frames: np.ndarray, history: np.ndarray | None = None) -> Candidates:
         """See `runtime.Backend.run`."""
-        parts = self._parts(frames, history, lambda backend, *inputs: backend.run(*inputs))
-        return Candidates(*map(np.concatenate, zip(*parts))) if len(parts) > 1 else parts[0]
-
-    def _run_device(self, frames: "Tensor", history: "Tensor | None" = None) -> "tuple[Tensor, ...]":
-        """As `run`, on tensors of the GPU: xy, score and visible."""
-        import torch
-
-        def run(backend: Any, *inputs: "Tensor | None") -> "tuple[Tensor, ...]":
-            if backend is self._gpu:
-                return backend.run_device(*inputs)
-            arrays = (None if tensor is None else tensor.cpu().numpy() for tensor in inputs)
-            return tuple(torch.from_numpy(part).to(frames.device) for part in backend.run(*arrays))
-
-        parts = self._parts(frames, history, run)
-        return tuple(map(torch.cat, zip(*parts))) if len(parts) > 1 else parts[0]
-
-    def _parts(self, frames: Any, history: Any, run: Callable[..., Any]) -> list[Any]:
-        """The answers of a batch, in as many parts as the memory asks for."""
         while True:
             size = min(len(frames), self._most)
             spans = [slice(start, start + size) for start in range(0, len(frames), size)]
             parts = [(frames[span], None if history is None else history[span]) for span in spans]
             try:
-                return [run(self._cpu or self._gpu, *part) for part in parts]
+                answers = [(self._cpu or self._gpu).run(*part) for part in parts]
             except Exception as error:
                 self._give_up(error, size)
+            else:
+                return answers[0] if len(answers) == 1 else Candidates(*map(np.concatenate, zip(*answers)))
 
     def _give_up(self, error: Exception, size: int = 1) -> None:
         """Ask less of the memory from now on.

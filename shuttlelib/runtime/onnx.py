@@ -1,13 +1,12 @@
 """ONNX Runtime on the CPU or a CUDA GPU; imports neither torch nor pandas."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from shuttlelib.errors import ShuttleError
-from shuttlelib.runtime.base import Candidates, check_inputs, graph_path, run_blank
+from shuttlelib.runtime.base import Candidates, check_inputs, graph_path
 
 
 class OnnxBackend:
@@ -47,10 +46,6 @@ class OnnxBackend:
         inputs = [value.name for value in self._session.get_inputs()]
         self.uses_history = "history" in inputs
         check_inputs(inputs, path)
-
-    def warm_up(self, batches: Sequence[int] = (1,)) -> None:
-        """See `runtime.Backend.warm_up`."""
-        run_blank(self, batches)
 
     def run(self, frames: np.ndarray, history: np.ndarray | None = None) -> Candidates:
         """See `runtime.Backend.run`."""

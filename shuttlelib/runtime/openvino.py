@@ -66,7 +66,7 @@ class OpenVINOBackend:
         self.uses_history = "history" in names
 
     def warm_up(self, batches: Sequence[int] = (1,)) -> None:
-        """See `runtime.Backend.warm_up`."""
+        """See `runtime.warm_up`."""
         for batch in batches:
             self._own_request(batch)
         run_blank(self, batches)

@@ -63,7 +63,7 @@ class TensorRTBackend:
         self.warm_up()
 
     def warm_up(self, batches: Sequence[int] = (1,)) -> None:
-        """See `runtime.Backend.warm_up`; what TensorRT-RTX compiled meanwhile is kept for the next start."""
+        """See `runtime.warm_up`; what TensorRT-RTX compiled meanwhile is kept for the next start."""
         run_blank(self, batches)
         self._kernels.keep()
 
