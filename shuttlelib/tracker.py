@@ -7,10 +7,10 @@ History is the tracker's own past predictions, never ground truth.
 
 import math
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from shuttlelib.geometry import SizeHW, Window, crop_window, frame_to_window, fu
 from shuttlelib.runtime import Backend, Candidates
 from shuttlelib.track_params import TrackParams
 
+Result = TypeVar("Result")
 MODES = ("smart", "fast", "calibration")  # of a pair
 WHOLE = "whole"  # the mode of a stage-1 version alone
 PAST = 30  # rows of history a network may ask for
@@ -55,12 +56,23 @@ class Look(NamedTuple):
     Attributes:
         stage: which network, 1 or 2.
         windows: of the frames, one an input.
+        frames: those that the network sees, oldest first, the last one current.
         history: see `Backend.run`; None where the network has no use for it.
     """
 
     stage: int
     windows: list[Window]
+    frames: list[Frame]
     history: np.ndarray | None
+
+    def pixels(self) -> np.ndarray:
+        """uint8 (B, T, h, w, 3): the frames through each window."""
+        shape = (len(self.windows), len(self.frames), self.windows[0].out_h, self.windows[0].out_w, 3)
+        batch = np.empty(shape, np.uint8)
+        for images, window in zip(batch, self.windows):
+            for image, frame in zip(images, self.frames):
+                image[:] = frame.window(window)
+        return batch
 
 
 _Asking = Generator[Look, Candidates, "_Found"]
@@ -72,6 +84,18 @@ class _Found(NamedTuple):
     xy_px: np.ndarray  # (2,) native px, a guess when not visible
     probability: float  # given what the track expects
     alone: float  # of the network alone
+
+
+def answer_all(asking: Generator[Look, Candidates, Result], see: Callable[[Look], Candidates]) -> Result:
+    """What a generator returns once each of its looks is taken; it is closed if one fails."""
+    try:
+        look = next(asking)
+        while True:
+            look = asking.send(see(look))
+    except StopIteration as done:
+        return done.value
+    finally:
+        asking.close()
 
 
 class Tracker:
@@ -133,33 +157,39 @@ class Tracker:
 
         When `frames` raises, the rows so far come out first.
         """
-        waiting: deque[tuple[Frame, Row]] = deque()
-        failure: Exception | None = None
-        source = iter(frames)
+        final: list[tuple[Frame, Row]] = []
+        tracking = self.tracking(frames, lambda frame, row: final.append((frame, row)))
+        answer: Candidates | None = None
         while True:
             try:
-                frame = next(source)
+                look = next(tracking) if answer is None else tracking.send(answer)
             except StopIteration:
                 break
-            except Exception as error:
-                failure = error
-                break
-            waiting.append((frame, self.step(frame)))
-            if len(waiting) > self._noise_frames:
-                yield waiting.popleft()
-        yield from waiting
-        if failure is not None:
-            raise failure
+            except Exception:
+                yield from final
+                raise
+            yield from final
+            final.clear()
+            answer = self.see(look)
+        yield from final
+
+    def tracking(
+        self, frames: Iterable[Frame], emit: Callable[[Frame, Row], None]
+    ) -> Generator[Look, Candidates, None]:
+        """As `track`, for a caller that looks itself (see `asking`); final rows go to `emit`."""
+        waiting: deque[tuple[Frame, Row]] = deque()
+        try:
+            for frame in frames:
+                waiting.append((frame, (yield from self.asking(frame))))
+                if len(waiting) > self._noise_frames:
+                    emit(*waiting.popleft())
+        finally:
+            for item in waiting:
+                emit(*item)
 
     def step(self, frame: Frame) -> Row:
         """The row of the next frame; a later step may still withdraw it (change it to not visible)."""
-        asking = self.asking(frame)
-        look = next(asking)
-        while True:
-            try:
-                look = asking.send(self._see(look))
-            except StopIteration as done:
-                return done.value
+        return answer_all(self.asking(frame), self.see)
 
     def asking(self, frame: Frame) -> Generator[Look, Candidates, Row]:
         """The next frame's row, for a caller that looks itself: each `Look` wants its `Candidates` sent in.
@@ -220,7 +250,7 @@ class Tracker:
     def _look_at_all(self) -> Generator[Look, Candidates, tuple[_Found, np.ndarray, np.ndarray]]:
         """Stage 1 on the whole frame: its answer, its places (K, 2) native px and their scores (K,)."""
         windows = [self._whole]
-        result = yield Look(1, windows, self._history(windows, self.stage1))
+        result = yield self._asked(1, windows, self.stage1)
         self.counts["stage1_inputs"] += 1
         places = window_to_frame(result.xy[0].astype(np.float64), self._whole)
         inside = np.clip(places[0], 0, (self.size_hw[1], self.size_hw[0]))
@@ -233,7 +263,7 @@ class Tracker:
         side = self.stage2.input_hw[0]
         limit = np.array([self.size_hw[1], self.size_hw[0]], dtype=np.float64)
         windows = [crop_window(np.clip(center, 0, limit), self.size_hw, side) for center in centers]
-        result = yield Look(2, windows, self._history(windows, self.stage2))
+        result = yield self._asked(2, windows, self.stage2)
         self.counts["stage2_inputs"] += len(windows)
         answers = zip(result.xy[:, 0].astype(np.float64), windows, strict=True)
         xy_px = np.stack([window_to_frame(xy, window) for xy, window in answers])
@@ -253,21 +283,16 @@ class Tracker:
         distance_px = np.hypot(*(xy_px - self._places[0]).T)
         return np.maximum(p.prior_near_logit - 0.5 * (distance_px / sigma_px) ** 2, -p.prior_far_logit)
 
-    def _see(self, look: Look) -> Candidates:
-        """Cut what the look asks for out of the frames, and run its network."""
+    def see(self, look: Look) -> Candidates:
+        """Cut what a look asks for out of its frames, and run its network."""
         network = self.stage1 if look.stage == 1 else self.stage2
         assert network is not None  # the modes that look at crops need a stage 2
-        return network.run(self._input(look.windows, network), look.history)
+        return network.run(look.pixels(), look.history)
 
-    def _input(self, windows: list[Window], network: Backend) -> np.ndarray:
-        """(B, T, h, w, 3): the current frame and past ones through each window, oldest first."""
-        count = network.frames
-        batch = np.empty((len(windows), count, windows[0].out_h, windows[0].out_w, 3), np.uint8)
-        for back in range(count):
-            frame = self._frames[max(0, len(self._frames) - 1 - self._stride * back)]
-            for images, window in zip(batch, windows):
-                images[count - 1 - back] = frame.window(window)
-        return batch
+    def _asked(self, stage: int, windows: list[Window], network: Backend) -> Look:
+        last = len(self._frames) - 1  # the first frame stands for those before it
+        seen = [self._frames[max(0, last - self._stride * b)] for b in reversed(range(network.frames))]
+        return Look(stage, windows, seen, self._history(windows, network))
 
     def _history(self, windows: list[Window], network: Backend) -> np.ndarray | None:
         """(B, 30, 3) float32 past x, y in 0..1 of each window and visible, oldest first."""
