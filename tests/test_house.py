@@ -52,7 +52,7 @@ FLOW = [
         "outputs",
         "tracking",
     },
-    {"export"},
+    {"export", "export_planes"},
     {"recipes", "evidence", "beliefs", "html_report", "pipeline", "throughput"},
     {"timebox", "lineage_run", "measures", "claims", "comparison", "lineage_report"},
     {"cards", "shipping", "reproduce"},
