@@ -8,6 +8,10 @@ import torch
 from shuttlelib import export_planes, networks, versions
 from shuttlelib.cut import Cut
 from shuttlelib.export_planes import FromPlanes, example, sample_window
+from shuttlelib.runtime import tensorrt
+
+
+HAS_TENSORRT = any(importlib.util.find_spec(name) for name in ("tensorrt", "tensorrt_rtx"))
 
 
 class Darkest(torch.nn.Module):
@@ -52,10 +56,10 @@ def agrees(exported, size_hw):
 
 
 def parsed_by_tensorrt(path):
-    import tensorrt_rtx as trt
-
+    trt = tensorrt.find_tensorrt()
     builder = trt.Builder(trt.Logger(trt.Logger.INTERNAL_ERROR))
-    network = builder.create_network(0)
+    strong = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if strong is None else 1 << int(strong))
     parser = trt.OnnxParser(network, builder.logger)
     return parser.parse(path.read_bytes()) and network.get_input(0).dtype == trt.uint8
 
@@ -64,5 +68,5 @@ def parsed_by_tensorrt(path):
 def test_the_graph_cuts_windows_of_frames_of_any_size(exported):
     assert agrees(exported, (360, 640))
     assert agrees(exported, (180, 320))
-    if importlib.util.find_spec("tensorrt_rtx"):
+    if HAS_TENSORRT:
         assert parsed_by_tensorrt(exported / export_planes.NAME)
