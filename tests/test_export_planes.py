@@ -10,7 +10,6 @@ from shuttlelib.cut import Cut
 from shuttlelib.export_planes import FromPlanes, example, sample_window
 from shuttlelib.runtime import tensorrt
 
-
 HAS_TENSORRT = any(importlib.util.find_spec(name) for name in ("tensorrt", "tensorrt_rtx"))
 
 
