@@ -36,7 +36,7 @@ class Eyes(Protocol):
 
 def answer_together(
     askings: Iterable[Generator[Look, Candidates, Result]], take: Take, at_once: int
-) -> Iterator[tuple[int, Result | ShuttleError]]:
+) -> Generator[tuple[int, Result | ShuttleError], None, None]:
     """Answer what several generators ask, of `at_once` at a time; the next begins when one has ended.
 
     A generator's own ShuttleError ends it alone; an error while looking ends all and is raised.

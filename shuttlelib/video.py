@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange
 
+from shuttlelib import nvdec
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame
@@ -168,12 +169,15 @@ def probe(path: str | Path) -> VideoInfo:
         return Reading(container, path).info
 
 
-def read_frames(path: str | Path, notes: list[str] | None = None) -> Generator[Frame, None, None]:
+def read_frames(
+    path: str | Path, notes: list[str] | None = None, decoder: str = "cpu"
+) -> Generator[Frame, None, None]:
     """Every frame of a video, in order.
 
     Args:
         path: the file.
         notes: gets a line for each thing that was done to the pictures (see `pictures.Converter`).
+        decoder: cpu; nvdec, which falls back to the CPU with a note; or auto, which falls back without.
 
     Yields:
         Frames with `index` 0, 1, 2, … and `time_s` from the presentation time stamps, 0 at the first.
@@ -184,7 +188,8 @@ def read_frames(path: str | Path, notes: list[str] | None = None) -> Generator[F
             packets were damaged (those frames are missing, and later ones move up).
     """
     path = Path(path)
-    with _open(path) as container:
+    notes = [] if notes is None else notes
+    with _open(path) if decoder == "cpu" else _open_on_gpu(path, notes, decoder) as container:
         reading = Reading(container, path, notes)
         yield from reading.frames()
         pictures = reading.pictures
@@ -283,6 +288,17 @@ def _open(path: Path) -> "av.container.InputContainer":
                 f"{path}: the video has no index (it was cut off); copy or record it again"
             ) from error
         raise VideoError(f"{path}: not a video; give a file that a video player opens") from error
+
+
+def _open_on_gpu(path: Path, notes: list[str], decoder: str) -> "av.container.InputContainer":
+    readable = _open(path)  # what is wrong with the file is said here
+    container, reason = nvdec.open_on_gpu(path)
+    if container is not None:
+        readable.close()
+        return container
+    if decoder == "nvdec":
+        note_once(notes, f"NVDEC cannot be used ({reason}), so it was decoded on the CPU")
+    return readable
 
 
 def video_stream(container: "av.container.InputContainer", path: str | Path) -> "av.VideoStream":

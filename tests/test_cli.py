@@ -209,7 +209,7 @@ def test_what_nobody_foresaw_is_one_line_too(shuttle, clip, models, tmp_path, mo
     def explode(*_, **__):
         raise ZeroDivisionError("two\nlines")
 
-    monkeypatch.setattr(tracking, "track_source", explode)
+    monkeypatch.setattr(tracking, "tracking_source", explode)
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
     assert (status, len(errors)) == (1, 1)
     assert errors[0].startswith("error: internal, ZeroDivisionError: two lines")
@@ -219,7 +219,7 @@ def test_a_file_that_may_not_be_read_is_named(shuttle, clip, models, tmp_path, m
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied", "weights.onnx")
 
-    monkeypatch.setattr(tracking, "track_source", refuse)
+    monkeypatch.setattr(tracking, "tracking_source", refuse)
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
     assert (status, errors) == (1, ["error: weights.onnx: Permission denied; check its permissions"])
 
@@ -253,7 +253,7 @@ def test_files_that_are_no_track_are_refused_before_any_video(shuttle, clip, mod
 
 def test_a_note_is_printed_and_exit_0(shuttle, clip, models, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        sources, "read_frames", lambda path, notes: notes.append("turned") or read_frames(path)
+        sources, "read_frames", lambda path, notes, _: notes.append("turned") or read_frames(path)
     )
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
     assert (status, errors) == (0, [f"note: {clip}: turned"])

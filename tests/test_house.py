@@ -28,7 +28,7 @@ MAX_DRAWING = 700
 FLOW = [
     {"__init__", "errors", "files", "geometry", "paths", "plots", "profiles", "runs", "stopping"},
     {"charts", "charts_lineage", "failure_charts"},
-    {"frames", "pictures", "video"},
+    {"frames", "nvdec", "pictures", "video"},
     {"labels", "cells", "label_studio", "importers"},
     {"clips", "splits", "layouts", "synth"},
     {"anomalies", "cleanup", "planting"},
