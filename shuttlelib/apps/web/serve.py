@@ -102,8 +102,6 @@ def _launch(page: "gr.Blocks", options: Options, place: folders.Folders) -> None
         else None,
         auth_message="Any name will do; the password is the one that the page was started with.",
         max_file_size=max_bytes,
-        allowed_paths=[],
-        blocked_paths=[],
         app_kwargs={"middleware": [gate], "docs_url": None, "redoc_url": None, "openapi_url": None},
         theme=look.theme(),
         css_paths=look.CSS,
@@ -121,8 +119,7 @@ def _launch(page: "gr.Blocks", options: Options, place: folders.Folders) -> None
 
 
 def _check_free(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
+    with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
