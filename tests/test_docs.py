@@ -7,6 +7,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from shutil import copy, copytree
@@ -116,6 +117,8 @@ def test_every_command_of_the_pages_runs(reader, capsys):
 
 
 def runs_here(command: Command) -> bool:
+    if "openvino" in command.text and not find_spec("openvino"):  # an extra
+        return False
     return command.text.split()[0] in ("cat", "papermill", "shuttle")
 
 
