@@ -137,6 +137,8 @@ class Feed:
         self._link, self._reconnect_s, self._now, self._wait = link, reconnect_s, now, wait
         self._last: Frame | None = None
         self._came_s = 0.0  # when it did
+        self._lost_s: float | None = None  # when the connection was, if no frame has come since
+        self._pause_s = _FIRST_PAUSE_S
         self.notes: list[str] = []
         self.damaged = self.reconnects = 0
 
@@ -181,7 +183,7 @@ class Feed:
         try:
             for frame in frames:
                 if before is None or frame.time_s > before.time_s:
-                    self._last, self._came_s = frame, self._now()
+                    self._last, self._came_s, self._lost_s = frame, self._now(), None
                     yield frame
         finally:
             self.damaged += reading.pictures.damaged
@@ -191,9 +193,11 @@ class Feed:
 
     def _again(self, info: VideoInfo) -> "_Opened | None":
         """A new connection; None if there is none in time."""
-        since_s, pause_s = self._now(), _FIRST_PAUSE_S
-        while self._link.again and self._now() - since_s < self._reconnect_s and not self._wait(pause_s):
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        if self._lost_s is None:
+            self._lost_s, self._pause_s = self._now(), _FIRST_PAUSE_S
+        until_s = self._lost_s + self._reconnect_s
+        while self._link.again and self._now() < until_s and not self._wait(self._pause_s):
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
             try:
                 opened = self._link.open(notes=self.notes, like=info)
             except VideoError:

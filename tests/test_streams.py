@@ -106,6 +106,15 @@ def test_a_recording_goes_on_where_it_was_cut(movie):
     assert [frame.time_s for frame in frames] == pytest.approx([i / 25 for i in range(COUNT)], abs=1e-3)
 
 
+def test_a_recording_that_is_cut_at_the_same_place_again_and_again_is_given_up(movie):
+    part = movie["mkv"][: len(movie["mkv"]) // 2]
+    network = Network(*[part] * 50)
+    (_, *frames), error = drain(network.feed(endless=False).items())
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    assert "did not come back within 30 s" in str(error)
+    assert network.pauses == [0.5, 1, 2, 4, 8, 8, 8]
+
+
 def test_what_cannot_be_opened_is_told_without_the_password():
     with pytest.raises(VideoError, match=r"rtsp://host/court: .*refused.*check host and port") as caught:
         next(Network().feed(endless=True).items())
