@@ -42,10 +42,12 @@ FLOW = [
     {"mining", "clusters"},
     {"runtime", "runtime_tensorrt", "tracker", "overlay", "tracking"},
     {"export"},
-    {"recipes", "evidence", "beliefs", "html_report", "pipeline", "throughput"},
+    {"recipes", "evidence", "beliefs", "throughput"},
     {"timebox", "lineage_run", "measures", "claims", "comparison", "lineage_report"},
+    {"report"},
+    {"pipeline"},
     {"cards", "shipping", "reproduce"},
-    {"cli", "cli_data", "cli_hub", "cli_label", "cli_mine", "cli_reproduce", "cli_train"},
+    {"cli", "cli_data", "cli_hub", "cli_label", "cli_mine", "cli_report", "cli_reproduce", "cli_train"},
 ]
 LAYER = {name: level for level, names in enumerate(FLOW) for name in names}
 UNFINISHED = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK"]))
