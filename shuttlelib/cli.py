@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from shuttlelib import cli_hub, cli_mine, cli_report, cli_reproduce, cli_train
+from shuttlelib import cli_hub, cli_mine, cli_report, cli_reproduce, cli_track, cli_train
 from shuttlelib.cli_data import Folder, data_app, parse_size
 from shuttlelib.cli_label import label_app
+from shuttlelib.cli_track import complain
 from shuttlelib.errors import ShuttleError, UsageError
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -42,8 +43,7 @@ app.command(
     "--out runs/ship --trained-on 'rallies, 1 h on an A4000'"
 )(cli_train.publish)
 app.command(epilog="Example: shuttle report --runs runs/mine --out local/report")(cli_report.report)
-
-
+app.command(epilog="Example: shuttle track match.mp4 --out tracks --overlay")(cli_track.track)
 app.command(
     epilog="Example: shuttle reproduce --data data/rallies --data data/rendered --out runs/all --minutes 28"
 )(cli_reproduce.reproduce)
@@ -52,61 +52,6 @@ app.command(
 @app.callback()
 def _shuttle() -> None:
     """Find the badminton shuttle in video: data, training, tracking, evaluation."""
-
-
-@app.command(epilog="Example: shuttle track match.mp4 --out tracks --overlay")
-def track(
-    videos: Annotated[list[Path], typer.Argument(help="Video files, any format FFmpeg reads.")],
-    out: Annotated[Path, typer.Option(help="Folder for <stem>.csv, <stem>.json and <stem>.mp4.")],
-    mode: Annotated[str, typer.Option(help="smart, fast, calibration, or whole: stage 1 alone.")] = "smart",
-    backend: Annotated[str, typer.Option(help="auto, onnx, torch or tensorrt.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    overlay: Annotated[
-        bool, typer.Option("--overlay", help="Also write the video with the track on it.")
-    ] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if left out.")] = None,
-    models: Annotated[
-        Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
-    ] = None,
-) -> None:
-    """Find the shuttle in every frame: one CSV row a frame."""
-    from shuttlelib import runtime, tracking
-
-    for name, value, known in (
-        ("--mode", mode, (*tracking.MODES, tracking.WHOLE)),
-        ("--backend", backend, runtime.BACKENDS),
-        ("--device", device, runtime.DEVICES),
-    ):
-        if value not in known:
-            raise UsageError(f"{name} {value}: choose one of {', '.join(known)}")
-    tracking.check_stems(videos)
-    for video in videos:
-        tracking.check_outputs(video, out, overlay)
-    networks = tracking.load_networks(backend, device, threads, models, mode=mode)
-    done: list[dict[str, Any]] = []
-    failed = False
-    for video in videos:
-        try:
-            with _Bar(video.name) as bar:
-                result = tracking.track_video(
-                    video, out, mode, overlay=overlay, networks=networks, on_frame=bar.update
-                )
-        except UsageError:
-            raise
-        except ShuttleError as error:
-            failed = True
-            _complain(f"error: {error}")
-            continue
-        done.append(result.summary)
-        if result.summary["note"]:
-            _complain(f"note: {result.summary['note']}")
-        if result.warning:
-            failed = True
-            _complain(f"warning: {result.warning}")
-    if done:
-        print(_last_line(done))
-    if failed:
-        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: shuttle evaluate --pred tracks --labels data/rallies --json metrics.json")
@@ -143,10 +88,10 @@ def run(arguments: list[str]) -> int:
             raise KeyboardInterrupt
         return status
     except ShuttleError as error:
-        _complain(f"error: {error}")
+        complain(f"error: {error}")
         return 2 if isinstance(error, UsageError) else 1
     except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted")
+        complain("interrupted")
         return 1
     except BrokenPipeError:  # the reader of our output has left, as in `shuttle evaluate … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -155,12 +100,12 @@ def run(arguments: list[str]) -> int:
         if hasattr(error, "format_message"):  # the parser's own usage errors
             return _usage(error)
         if isinstance(error, PermissionError) and error.filename:
-            _complain(f"error: {error.filename}: {error.strerror}; check its permissions")
+            complain(f"error: {error.filename}: {error.strerror}; check its permissions")
             return 1
         if os.environ.get("SHUTTLE_DEBUG"):
             traceback.print_exc()
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        _complain(f"error: internal, {what} (SHUTTLE_DEBUG=1 shows where; please report it)")
+        complain(f"error: internal, {what} (SHUTTLE_DEBUG=1 shows where; please report it)")
         return 1
 
 
@@ -171,45 +116,5 @@ def _usage(error: Any) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(error.format_message())
     else:
-        _complain(f"error: {error.format_message()} (see {command} --help)")
+        complain(f"error: {error.format_message()} (see {command} --help)")
     return 2
-
-
-def _complain(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _last_line(done: list[dict[str, Any]]) -> str:
-    frames = sum(summary["frames"] for summary in done)
-    seconds = sum(summary["seconds"] for summary in done)
-    share = sum(summary["visible_share"] * summary["frames"] for summary in done) / frames
-    return (
-        f"frames {frames}, seconds {seconds:.2f}, fps {frames / seconds:.1f}, visible share {share:.3f}, "
-        f"backend {done[-1]['backend']}, device {done[-1]['device']}"
-    )
-
-
-class _Bar:
-    """A progress bar on standard error, only where a person watches."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._bar: Any = None
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def update(self, frames: int, info: Any) -> None:
-        """Show that many frames of the video as done."""
-        if self._bar is None:
-            from tqdm import tqdm
-
-            total = info.frame_count or None
-            self._bar = tqdm(
-                total=total, desc=self._name, unit="frame", disable=not sys.stderr.isatty(), leave=False
-            )
-        self._bar.update(frames - self._bar.n)
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()

@@ -20,8 +20,8 @@ import pandas as pd
 from shuttlelib import importers, labels, layouts, splits, video
 from shuttlelib.files import atomic_write
 from shuttlelib.labels import ClipInfo, LabelError
+from shuttlelib.video import VIDEO_SUFFIXES
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")
 UNKNOWN_VENUE = "unknown"
 VAL_SLACK = 1.25  # whole venues rarely give the wanted share; this much more is accepted
 

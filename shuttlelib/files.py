@@ -26,12 +26,13 @@ class WriteError(ShuttleError):
 
 
 @contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path, keep: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error.
 
     The temporary file exists (empty) inside the block, so an unwritable folder is found before any work
     is done, and keeps the suffix, so that writers which go by it work. On an error it is removed and
-    an older file at `path` stays as it was. Missing parent folders are created.
+    an older file at `path` stays as it was; with `keep`, for what cannot be made again, it is removed only if
+    it is empty. Missing parent folders are created.
 
     Raises:
         WriteError: the folder is read-only, the disk is full or the like; the message names the fix.
@@ -47,7 +48,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     finally:
         # A no-op after the rename; ignored where the parent is no folder or may not be written.
         with suppress(OSError):
-            temp.unlink(missing_ok=True)
+            if not keep or temp.stat().st_size == 0:
+                temp.unlink()
 
 
 @contextmanager

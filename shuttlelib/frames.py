@@ -7,6 +7,7 @@ decoded frames, cached planes and written videos agree to the bit.
 
 import threading
 from functools import cached_property
+from typing import NamedTuple
 
 import av
 import cv2
@@ -26,6 +27,17 @@ def history_stride(fps: float) -> int:
     return max(1, round(fps / BASE_FPS))
 
 
+class Turn(NamedTuple):
+    """How a stored picture is shown: transposed or not, then mirrored left to right, then top to bottom."""
+
+    transpose: bool = False
+    mirror_x: bool = False
+    mirror_y: bool = False
+
+
+UPRIGHT = Turn()
+
+
 class Frame:
     """One picture, held as YUV 4:2:0 planes; every other view is computed when asked for, and once.
 
@@ -35,13 +47,10 @@ class Frame:
         index: number of the frame, from 0.
         time_s: seconds since the first frame.
         size_hw: height and width, px, both even.
-        rotation: degrees by which players turn the picture to show it; nothing here does.
     """
 
-    def __init__(
-        self, index: int, time_s: float, picture: "av.VideoFrame | np.ndarray", rotation: int = 0
-    ) -> None:
-        self.index, self.time_s, self.rotation = index, time_s, rotation
+    def __init__(self, index: int, time_s: float, picture: "av.VideoFrame | np.ndarray") -> None:
+        self.index, self.time_s = index, time_s
         self._picture = picture
         self._yuv = _plane_views(picture)
         self.size_hw: SizeHW = self._yuv[0].shape
@@ -106,6 +115,18 @@ class Frame:
         half_h, half_w = height // 2, width // 2
         small = (_area(y, height, width, "Y"), _area(u, half_h, half_w, "UV"), _area(v, half_h, half_w, "UV"))
         return cv2.cvtColor(_pack(*small), cv2.COLOR_YUV2RGB_I420)
+
+
+def turned(picture: "av.VideoFrame", turn: Turn) -> np.ndarray:
+    """The I420 planes (H*3//2, W) of an 8-bit 4:2:0 picture as it is shown."""
+    return _pack(*(_turned(plane, turn) for plane in _plane_views(picture)))
+
+
+def _turned(plane: np.ndarray, turn: Turn) -> np.ndarray:
+    plane = cv2.transpose(plane) if turn.transpose else plane
+    if not (turn.mirror_x or turn.mirror_y):
+        return plane
+    return cv2.flip(plane, -1 if turn.mirror_x and turn.mirror_y else int(turn.mirror_x))
 
 
 def reformatter(use: str) -> VideoReformatter:

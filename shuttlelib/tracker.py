@@ -7,10 +7,10 @@ History is the tracker's own past predictions, never ground truth.
 
 import math
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,71 +18,13 @@ from shuttlelib.errors import UsageError
 from shuttlelib.frames import BASE_FPS, Frame, history_stride
 from shuttlelib.geometry import SizeHW, Window, crop_window, frame_to_window, full_window, window_to_frame
 from shuttlelib.runtime import Backend, Candidates
+from shuttlelib.track_params import TrackParams
 
+Result = TypeVar("Result")
 MODES = ("smart", "fast", "calibration")  # of a pair
 WHOLE = "whole"  # the mode of a stage-1 version alone
 PAST = 30  # rows of history a network may ask for
 _DOUBTS = ("lost", "jump", "turn")  # triggers of a track that was seen until now: many of them mean noise
-
-
-@dataclass(frozen=True)
-class TrackParams:
-    """Every threshold of the tracker, independent of resolution and frame rate.
-
-    Heights are the frame's; speeds are per thirtieth of a second.
-
-    Attributes:
-        visible_threshold: probability from which stage 2's answer counts as visible.
-        triangle_radius_heights: circumradius of the three crops around stage 1's place.
-        stage1_candidates: places of stage 1 that stage 2 looks at: the first through the triangle, each
-            further one through one crop.
-        candidate_min_score: further places below this score are not looked at.
-        motion_gain: share of the last step that the next one is expected to repeat. On the labels of the
-            real rallies, 0.33% of frames then lie more than 60 px off at 1280x720; 0.53% at 0 (stay),
-            0.39% at 1 (linear), 1.4% by quadratic extrapolation, which multiplies the label noise.
-        coast_s: how long an unseen shuttle is expected to keep moving; then its last place is watched.
-        fast_interval_s: fast mode: time between calibrations.
-        ask_again_s: smart mode: calibrate each time the shuttle was unseen for this long.
-        jump_heights: smart mode: calibrate when the position moves farther than this.
-        turn_deg: smart mode: calibrate when the path turns by more than this …
-        turn_min_step_heights: … and both steps are at least this long (shorter ones are noise).
-        still_s: smart mode: calibrate when a seen track has rested for this long (asked once per such
-            time) without regard to what the track expects: a shuttle rests seldom, a shoe often …
-        still_heights: … within this distance of where it was that long ago.
-        prior_near_logit: log-odds that the track adds to stage 2's at the expected place; they fall with
-            the square of the distance …
-        prior_far_logit: … at most to minus this.
-        prior_lost_logit: log-odds taken off while there is no track, since most of what looks like a
-            shuttle then is none.
-        prior_coast_s: how long an unseen track still expects something.
-        prior_sigma_heights, prior_sigma_steps: width of what is expected, as a share of the height and of the
-            last step; it widens with every thirtieth of a second in which nothing was seen.
-        noise_window_s: when within this time …
-        noise_calibrations: … this many calibrations came from a seen track (lost, jump, turn), the
-            rows of that time are withdrawn: told as not visible. 0 never withdraws.
-    """
-
-    visible_threshold: float = 0.5
-    triangle_radius_heights: float = 0.06
-    stage1_candidates: int = 3
-    candidate_min_score: float = 0.1
-    motion_gain: float = 0.7
-    coast_s: float = 0.1
-    fast_interval_s: float = 0.5
-    ask_again_s: float = 0.1
-    jump_heights: float = 0.1
-    turn_deg: float = 90.0
-    turn_min_step_heights: float = 0.012
-    still_s: float = 0.5
-    still_heights: float = 0.01
-    prior_near_logit: float = 1.0
-    prior_far_logit: float = 2.0
-    prior_lost_logit: float = 1.0
-    prior_coast_s: float = 0.2
-    prior_sigma_heights: float = 0.006
-    prior_sigma_steps: float = 0.3
-    noise_window_s: float = 0.2
-    noise_calibrations: int = 5
 
 
 @dataclass
@@ -114,12 +56,23 @@ class Look(NamedTuple):
     Attributes:
         stage: which network, 1 or 2.
         windows: of the frames, one an input.
+        frames: those that the network sees, oldest first, the last one current.
         history: see `Backend.run`; None where the network has no use for it.
     """
 
     stage: int
     windows: list[Window]
+    frames: list[Frame]
     history: np.ndarray | None
+
+    def pixels(self) -> np.ndarray:
+        """uint8 (B, T, h, w, 3): the frames through each window."""
+        shape = (len(self.windows), len(self.frames), self.windows[0].out_h, self.windows[0].out_w, 3)
+        batch = np.empty(shape, np.uint8)
+        for images, window in zip(batch, self.windows):
+            for image, frame in zip(images, self.frames):
+                image[:] = frame.window(window)
+        return batch
 
 
 _Asking = Generator[Look, Candidates, "_Found"]
@@ -131,6 +84,18 @@ class _Found(NamedTuple):
     xy_px: np.ndarray  # (2,) native px, a guess when not visible
     probability: float  # given what the track expects
     alone: float  # of the network alone
+
+
+def answer_all(asking: Generator[Look, Candidates, Result], see: Callable[[Look], Candidates]) -> Result:
+    """What a generator returns once each of its looks is taken; it is closed if one fails."""
+    try:
+        look = next(asking)
+        while True:
+            look = asking.send(see(look))
+    except StopIteration as done:
+        return done.value
+    finally:
+        asking.close()
 
 
 class Tracker:
@@ -192,33 +157,39 @@ class Tracker:
 
         When `frames` raises, the rows so far come out first.
         """
-        waiting: deque[tuple[Frame, Row]] = deque()
-        failure: Exception | None = None
-        source = iter(frames)
+        final: list[tuple[Frame, Row]] = []
+        tracking = self.tracking(frames, lambda frame, row: final.append((frame, row)))
+        answer: Candidates | None = None
         while True:
             try:
-                frame = next(source)
+                look = next(tracking) if answer is None else tracking.send(answer)
             except StopIteration:
                 break
-            except Exception as error:
-                failure = error
-                break
-            waiting.append((frame, self.step(frame)))
-            if len(waiting) > self._noise_frames:
-                yield waiting.popleft()
-        yield from waiting
-        if failure is not None:
-            raise failure
+            except Exception:
+                yield from final
+                raise
+            yield from final
+            final.clear()
+            answer = self.see(look)
+        yield from final
+
+    def tracking(
+        self, frames: Iterable[Frame], emit: Callable[[Frame, Row], None]
+    ) -> Generator[Look, Candidates, None]:
+        """As `track`, for a caller that looks itself (see `asking`); final rows go to `emit`."""
+        waiting: deque[tuple[Frame, Row]] = deque()
+        try:
+            for frame in frames:
+                waiting.append((frame, (yield from self.asking(frame))))
+                if len(waiting) > self._noise_frames:
+                    emit(*waiting.popleft())
+        finally:
+            for item in waiting:
+                emit(*item)
 
     def step(self, frame: Frame) -> Row:
         """The row of the next frame; a later step may still withdraw it (change it to not visible)."""
-        asking = self.asking(frame)
-        look = next(asking)
-        while True:
-            try:
-                look = asking.send(self._see(look))
-            except StopIteration as done:
-                return done.value
+        return answer_all(self.asking(frame), self.see)
 
     def asking(self, frame: Frame) -> Generator[Look, Candidates, Row]:
         """The next frame's row, for a caller that looks itself: each `Look` wants its `Candidates` sent in.
@@ -279,7 +250,7 @@ class Tracker:
     def _look_at_all(self) -> Generator[Look, Candidates, tuple[_Found, np.ndarray, np.ndarray]]:
         """Stage 1 on the whole frame: its answer, its places (K, 2) native px and their scores (K,)."""
         windows = [self._whole]
-        result = yield Look(1, windows, self._history(windows, self.stage1))
+        result = yield self._asked(1, windows, self.stage1)
         self.counts["stage1_inputs"] += 1
         places = window_to_frame(result.xy[0].astype(np.float64), self._whole)
         inside = np.clip(places[0], 0, (self.size_hw[1], self.size_hw[0]))
@@ -292,7 +263,7 @@ class Tracker:
         side = self.stage2.input_hw[0]
         limit = np.array([self.size_hw[1], self.size_hw[0]], dtype=np.float64)
         windows = [crop_window(np.clip(center, 0, limit), self.size_hw, side) for center in centers]
-        result = yield Look(2, windows, self._history(windows, self.stage2))
+        result = yield self._asked(2, windows, self.stage2)
         self.counts["stage2_inputs"] += len(windows)
         answers = zip(result.xy[:, 0].astype(np.float64), windows, strict=True)
         xy_px = np.stack([window_to_frame(xy, window) for xy, window in answers])
@@ -312,21 +283,16 @@ class Tracker:
         distance_px = np.hypot(*(xy_px - self._places[0]).T)
         return np.maximum(p.prior_near_logit - 0.5 * (distance_px / sigma_px) ** 2, -p.prior_far_logit)
 
-    def _see(self, look: Look) -> Candidates:
-        """Cut what the look asks for out of the frames, and run its network."""
+    def see(self, look: Look) -> Candidates:
+        """Cut what a look asks for out of its frames, and run its network."""
         network = self.stage1 if look.stage == 1 else self.stage2
         assert network is not None  # the modes that look at crops need a stage 2
-        return network.run(self._input(look.windows, network), look.history)
+        return network.run(look.pixels(), look.history)
 
-    def _input(self, windows: list[Window], network: Backend) -> np.ndarray:
-        """(B, T, h, w, 3): the current frame and past ones through each window, oldest first."""
-        count = network.frames
-        batch = np.empty((len(windows), count, windows[0].out_h, windows[0].out_w, 3), np.uint8)
-        for back in range(count):
-            frame = self._frames[max(0, len(self._frames) - 1 - self._stride * back)]
-            for images, window in zip(batch, windows):
-                images[count - 1 - back] = frame.window(window)
-        return batch
+    def _asked(self, stage: int, windows: list[Window], network: Backend) -> Look:
+        last = len(self._frames) - 1  # the first frame stands for those before it
+        seen = [self._frames[max(0, last - self._stride * b)] for b in reversed(range(network.frames))]
+        return Look(stage, windows, seen, self._history(windows, network))
 
     def _history(self, windows: list[Window], network: Backend) -> np.ndarray | None:
         """(B, 30, 3) float32 past x, y in 0..1 of each window and visible, oldest first."""

@@ -1,22 +1,28 @@
-"""Track video files: models and a video in; CSV, summary and overlay out; between tracker and metrics.
+"""Track videos: models and a source in; CSV, summary and overlay out; between tracker and metrics.
 
-The state machine that does the finding is in `tracker`.
+The state machine that does the finding is in `tracker`, what can be tracked in `sources`, where rows go in
+`outputs`.
 """
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from shuttlelib import __version__, runtime
-from shuttlelib.errors import UsageError
 from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame
-from shuttlelib.tracker import MODES, WHOLE, Row, Tracker, TrackParams
-from shuttlelib.video import TruncatedVideoError, VideoInfo, VideoWriter, probe, read_frames
+from shuttlelib.outputs import COLUMNS, Emit, check_outputs, check_stems, growing_csv, overlay_video
+from shuttlelib.runtime import Candidates
+from shuttlelib.sources import Footage, Source, video_file, without_gaps
+from shuttlelib.stopping import stop_when_asked
+from shuttlelib.together import Eyes, take_on_host
+from shuttlelib.tracker import MODES, WHOLE, Look, Row, Tracker, TrackParams, answer_all
+from shuttlelib.video import TruncatedVideoError, VideoInfo, probe
 
 __all__ = [
     "COLUMNS",
@@ -30,23 +36,25 @@ __all__ = [
     "check_outputs",
     "check_stems",
     "load_networks",
+    "track_source",
     "track_video",
+    "tracking_source",
 ]
-
-COLUMNS = ("frame", "time_s", "visible", "x_px", "y_px", "confidence", "source")
 
 
 @dataclass(frozen=True)
 class Networks:
     """The loaded pair, and how to turn the last one's probability into a confidence.
 
-    Without a stage 2 only mode "whole" is possible.
+    Without a stage 2 only mode "whole" is possible. `eyes` cut pixels and look on a device; without them
+    pixels are cut on the host.
     """
 
     stage1: runtime.Backend
     stage2: runtime.Backend | None
     calibration: dict[str, Any] | None = None
     why: str = "given"
+    eyes: Eyes | None = None
 
     @property
     def last(self) -> runtime.Backend:
@@ -55,17 +63,23 @@ class Networks:
 
     def alone(self) -> "Networks":
         """Stage 1 without stage 2, whose calibration does not hold for it."""
-        return self if self.stage2 is None else Networks(self.stage1, None, None, self.why)
+        return self if self.stage2 is None else replace(self, stage2=None, calibration=None)
+
+    def take(self, looks: Sequence[Look]) -> list[Candidates]:
+        """Take looks, of one tracker or of several, in as few runs as possible."""
+        if self.eyes is not None:
+            return self.eyes.take(looks)
+        return take_on_host({1: self.stage1, 2: self.stage2}, looks)
 
 
 @dataclass(frozen=True)
 class TrackResult:
-    """What tracking one video gave.
+    """What tracking one source gave.
 
     Attributes:
         csv, overlay, summary_json: the files written; overlay is None unless asked for.
         summary: what the JSON holds.
-        warning: one line when the video gave fewer frames than it promised, else empty.
+        warning: one line when the source gave less than it promised or was lost, else empty.
     """
 
     csv: Path
@@ -106,52 +120,6 @@ def load_networks(
     return Networks(loaded[0], loaded[1] if len(dirs) > 1 else None, calibration, why)
 
 
-def check_stems(videos: Sequence[Path]) -> None:
-    """Refuse videos whose outputs would overwrite each other.
-
-    Raises:
-        UsageError: two of them have the same stem.
-    """
-    seen: dict[str, Path] = {}
-    for path in map(Path, videos):
-        if path.stem in seen:
-            first = seen[path.stem]
-            raise UsageError(
-                f"{first} and {path} would both write {path.stem}.csv; track them into two folders"
-            )
-        seen[path.stem] = path
-
-
-def check_outputs(path: str | Path, out_dir: str | Path, overlay: bool = False) -> None:
-    """Refuse a folder where tracking would overwrite anything but an earlier track.
-
-    Args:
-        path, out_dir, overlay: as for `track_video`.
-
-    Raises:
-        UsageError: the overlay would replace the video itself, or a file in the way is not a track's.
-    """
-    path, out_dir = Path(path), Path(out_dir)
-    csv, report, video = (out_dir / f"{path.stem}.{suffix}" for suffix in ("csv", "json", "mp4"))
-    fix = "move it away or choose another --out"
-    if overlay and video.exists() and path.exists() and video.samefile(path):
-        raise UsageError(f"--out {out_dir}: the overlay would replace {path}; choose another folder")
-    if csv.is_file() and not csv.read_bytes().startswith(",".join(COLUMNS).encode()):
-        raise UsageError(f"{csv}: is no track and would be overwritten; {fix}")
-    ours = _is_summary(report)
-    if report.is_file() and not ours:
-        raise UsageError(f"{report}: is no track's summary and would be overwritten; {fix}")
-    if overlay and video.is_file() and not ours:
-        raise UsageError(f"{video}: is no track's overlay (no {report.name}) and would be overwritten; {fix}")
-
-
-def _is_summary(path: Path) -> bool:
-    try:
-        return "versions" in json.loads(path.read_bytes())
-    except (OSError, ValueError, TypeError):
-        return False
-
-
 def track_video(
     path: str | Path,
     out_dir: str | Path,
@@ -165,105 +133,176 @@ def track_video(
     networks: Networks | None = None,
     on_frame: Callable[[int, VideoInfo], None] | None = None,
 ) -> TrackResult:
-    """Find the shuttle in every frame of a video.
-
-    Writes `<stem>.csv` (one row a decoded frame), `<stem>.json` (summary) and with `overlay`
-    `<stem>.mp4` into `out_dir`; each appears complete or not at all.
+    """Find the shuttle in every frame of a video file.
 
     Args:
         path: the video.
-        out_dir: folder for the outputs, made if missing.
-        mode: smart, fast, calibration or whole.
         backend, device, threads, models_dir: see `load_networks`; unused when `networks` is given.
-        overlay: also write the video with the track drawn over it.
-        params: thresholds.
         networks: a loaded pair, to track many videos without loading again.
-        on_frame: called after each row with the number of rows so far, for progress bars.
+        out_dir, mode, overlay, params, on_frame: see `track_source`.
 
     Raises:
-        VideoError: nothing of the video can be decoded.
-        WriteError: `out_dir` cannot be written.
-        UsageError: an unknown mode, backend or device, or see `check_outputs`.
+        ShuttleError: as `track_source` and `load_networks`.
     """
-    path, out_dir = Path(path), Path(out_dir)
-    files = {suffix: out_dir / f"{path.stem}.{suffix}" for suffix in ("csv", "json", "mp4")}
-    check_outputs(path, out_dir, overlay)
-    info = probe(path)
-    nets = networks or load_networks(backend, device, threads, models_dir, mode=mode)
-    size_hw = info.even_hw
-    nets = nets.alone() if mode == WHOLE else nets
-    tracker = Tracker(nets.stage1, nets.stage2, size_hw, info.fps, mode, params, nets.calibration)
-    warning, note, frames, visible, start = "", "", 0, 0, time.perf_counter()
-    with ExitStack() as outputs:
-        report = outputs.enter_context(atomic_write(files["json"]))  # entered first, so renamed last
-        csv = outputs.enter_context(outputs.enter_context(atomic_write(files["csv"])).open("w", newline="\n"))
-        emit = _emitter(csv, _overlay_writer(files["mp4"], size_hw, info.fps, outputs) if overlay else None)
+    source = video_file(path)
+    if networks is None:  # nothing is loaded for a video that cannot be tracked
+        check_outputs(source, Path(out_dir), overlay)
+        probe(path)
+        networks = load_networks(backend, device, threads, models_dir, mode=mode)
+    return track_source(source, out_dir, networks, mode, overlay, params, on_frame)
+
+
+def track_source(
+    source: Source,
+    out_dir: str | Path,
+    networks: Networks,
+    mode: str = "smart",
+    overlay: bool = False,
+    params: TrackParams | None = None,
+    on_frame: Callable[[int, VideoInfo], None] | None = None,
+    also: Sequence[Emit] = (),
+) -> TrackResult:
+    """Find the shuttle in every frame of a source.
+
+    Writes `<stem>.csv` (one row a frame, each as soon as it is final), `<stem>.json` (summary) and with
+    `overlay` `<stem>.mp4` into `out_dir`. What can be read again appears complete or not at all. Of what
+    cannot, no row is lost: the first Ctrl-C or SIGTERM finishes the files, whose summary then says
+    `interrupted`, and after an error the rows stay in `<stem>.partial-<process>.csv`.
+
+    Args:
+        source: what to track.
+        out_dir: folder for the outputs, made if missing.
+        networks: a loaded pair.
+        mode: smart, fast, calibration or whole.
+        overlay: also write the video with the track drawn over it.
+        params: thresholds.
+        on_frame: called after each row with the number of rows so far, for progress bars.
+        also: called with each frame and its final row.
+
+    Raises:
+        VideoError: nothing of the source can be decoded.
+        WriteError: `out_dir` cannot be written.
+        UsageError: an unknown mode, or see `check_outputs`.
+    """
+    tracking = tracking_source(source, out_dir, networks, mode, overlay, params, on_frame, also)
+    return answer_all(tracking, lambda look: networks.take([look])[0])
+
+
+def tracking_source(
+    source: Source,
+    out_dir: str | Path,
+    networks: Networks,
+    mode: str = "smart",
+    overlay: bool = False,
+    params: TrackParams | None = None,
+    on_frame: Callable[[int, VideoInfo], None] | None = None,
+    also: Sequence[Emit] = (),
+) -> Generator[Look, Candidates, TrackResult]:
+    """As `track_source`, for a caller that takes the looks, of several sources at once perhaps."""
+    out_dir = Path(out_dir)
+    check_outputs(source, out_dir, overlay)
+    csv, mp4, report = (out_dir / f"{source.stem}.{suffix}" for suffix in ("csv", "mp4", "json"))
+    holding = nullcontext(lambda: False) if source.rereadable else stop_when_asked()
+    with holding as asked, ExitStack() as outputs:
+        footage = source.open(asked)
+        outputs.callback(footage.frames.close)
+        run = _Run(source, footage, networks.alone() if mode == WHOLE else networks, mode, params)
+        summary_to = outputs.enter_context(atomic_write(report))  # entered first, so renamed last
+        emits = [growing_csv(csv, outputs, keep=not source.rereadable), *also]
+        if overlay:
+            emits.append(overlay_video(mp4, footage.info.even_hw, footage.info.fps, outputs))
+        if on_frame is not None:
+            emits.append(lambda *_: on_frame(run.frames, footage.info))
+        left = None
         try:
-            for frame, row in tracker.track(read_frames(path)):
-                emit(frame, row)
-                note = note or _note(path, frame)
-                frames, visible = frames + 1, visible + row.visible
-                if on_frame is not None:
-                    on_frame(frames, info)
-        except TruncatedVideoError as error:
-            warning = str(error)
-        seconds = time.perf_counter() - start
-        summary = _summary(info, nets, tracker, frames, visible, seconds)
-        summary |= {"warning": warning, "note": note}
-        report.write_text(json.dumps(summary, indent=2) + "\n")
-    return TrackResult(files["csv"], files["mp4"] if overlay else None, files["json"], summary, warning)
+            yield from run.looks(asked, emits)
+        except BrokenPipeError as error:  # whoever read the rows left before the end
+            if source.rereadable:
+                raise
+            left = error
+        summary = run.summary(interrupted=asked() or left is not None)
+        summary_to.write_text(json.dumps(summary, indent=2) + "\n")
+    if left is not None:
+        raise left
+    return TrackResult(csv, mp4 if overlay else None, report, summary, summary["warning"])
 
 
-def _note(path: Path, frame: Frame) -> str:
-    if not frame.rotation:
-        return ""
-    return f"{path}: players turn it by {frame.rotation}°; coordinates are those of the picture as stored"
+class _Run:
+    """One source on its way through the tracker, which starts afresh after each gap."""
 
+    def __init__(
+        self, source: Source, footage: Footage, nets: Networks, mode: str, params: TrackParams | None
+    ) -> None:
+        self._source, self._footage, self._nets, self._mode = source, footage, nets, mode
+        self._params = params or TrackParams()
+        self._tracker = self._new_tracker()
+        self._counts: Counter[str] = Counter()
+        self._gaps: list[dict[str, float]] = []
+        self._warning = ""
+        self.frames = self._visible = 0
+        self._start = time.perf_counter()
 
-def _overlay_writer(
-    path: Path, size_hw: tuple[int, int], fps: float, outputs: ExitStack
-) -> Callable[[Frame, Row], None]:
-    from shuttlelib.overlay import Overlay
-
-    writer = outputs.enter_context(VideoWriter(path, size_hw, fps))
-    drawing = Overlay(size_hw[0], fps)
-    return lambda frame, row: writer.write(drawing.draw(frame.rgb, row))
-
-
-def _emitter(csv: TextIO, draw: Callable[[Frame, Row], None] | None) -> Callable[[Frame, Row], None]:
-    """What is done with each final row."""
-    csv.write(",".join(COLUMNS) + "\n")
-
-    def emit(frame: Frame, row: Row) -> None:
-        place = f"{row.x_px:.3f},{row.y_px:.3f}" if row.visible else ","
-        csv.write(
-            f"{row.frame},{row.time_s:.6f},{int(row.visible)},{place},{row.confidence:.4f},{row.source}\n"
+    def _new_tracker(self) -> Tracker:
+        info, nets = self._footage.info, self._nets
+        return Tracker(
+            nets.stage1, nets.stage2, info.even_hw, info.fps, self._mode, self._params, nets.calibration
         )
-        if draw is not None:
-            draw(frame, row)
 
-    return emit
+    def looks(self, asked: Callable[[], bool], emits: Sequence[Emit]) -> Generator[Look, Candidates, None]:
+        """What the tracker wants to see, until the source ends or somebody asked to stop; rows go to all."""
+        last: Row | None = None
+        fresh = True
+
+        def final(frame: Frame, row: Row) -> None:
+            nonlocal last, fresh
+            if fresh and last is not None:
+                self._gaps.append({"from_s": round(last.time_s, 3), "to_s": round(row.time_s, 3)})
+            fresh, last = False, row
+            self.frames, self._visible = self.frames + 1, self._visible + row.visible
+            for emit in emits:
+                emit(frame, row)
+
+        try:
+            for part in without_gaps(_until(asked, self._footage.frames), self._footage.info.fps):
+                self._tracker, fresh = self._new_tracker(), True
+                yield from self._tracker.tracking(part, final)
+                self._counts += self._tracker.counts
+        except TruncatedVideoError as error:
+            self._warning = str(error)
+            self._counts += self._tracker.counts
+
+    def summary(self, interrupted: bool) -> dict[str, Any]:
+        """What the JSON holds."""
+        info, nets, seconds = self._footage.info, self._nets, time.perf_counter() - self._start
+        stage2 = nets.stage2.version if nets.stage2 is not None else None
+        notes = "; ".join(self._footage.notes)
+        return {
+            "video": self._source.shown,
+            "width": info.width,
+            "height": info.height,
+            "fps": info.fps,
+            "frames": self.frames,
+            "frames_expected": info.frame_count,
+            "visible_share": round(self._visible / max(self.frames, 1), 4),
+            "seconds": round(seconds, 3),
+            "speed_fps": round(self.frames / seconds, 1),
+            "backend": nets.last.name,
+            "backend_why": nets.why,
+            "device": nets.last.device,
+            "mode": self._mode,
+            "versions": {"stage1": nets.stage1.version, "stage2": stage2, "shuttlelib": __version__},
+            "counts": dict(self._counts),
+            "params": asdict(self._params),
+            "interrupted": interrupted,
+            "gaps": self._gaps,
+            **self._footage.facts,
+            "warning": self._warning,
+            "note": notes and f"{self._source.name}: {notes}",
+        }
 
 
-def _summary(
-    info: VideoInfo, nets: Networks, tracker: Tracker, frames: int, visible: int, seconds: float
-) -> dict[str, Any]:
-    stage2 = nets.stage2.version if nets.stage2 is not None else None
-    return {
-        "video": info.path.name,
-        "width": info.width,
-        "height": info.height,
-        "fps": info.fps,
-        "frames": frames,
-        "frames_expected": info.frame_count,
-        "visible_share": round(visible / frames, 4),
-        "seconds": round(seconds, 3),
-        "speed_fps": round(frames / seconds, 1),
-        "backend": nets.last.name,
-        "backend_why": nets.why,
-        "device": nets.last.device,
-        "mode": tracker.mode,
-        "versions": {"stage1": nets.stage1.version, "stage2": stage2, "shuttlelib": __version__},
-        "counts": dict(tracker.counts),
-        "params": asdict(tracker.params),
-    }
+def _until(asked: Callable[[], bool], frames: Iterator[Frame]) -> Iterator[Frame]:
+    for frame in frames:
+        if asked():
+            return
+        yield frame

@@ -33,8 +33,9 @@ from shuttlelib.losses import training_loss
 from shuttlelib.mixing import RandomAccessSampler
 from shuttlelib.networks import ShuttleNet
 from shuttlelib.samples import Samples
+from shuttlelib.stopping import stop_when_asked
 from shuttlelib.train_log import TrainLog
-from shuttlelib.troubles import TrainError, memory_named, save_batch, stop_between_steps
+from shuttlelib.troubles import TrainError, memory_named, save_batch
 from shuttlelib.validation import judge, validate
 from shuttlelib.versions import Spec
 
@@ -134,7 +135,7 @@ def fit(
         started = time.perf_counter() - run.progress.seconds
         quiet = not (progress and run.accelerator.is_main_process)
         left = config.steps - run.progress.step
-        with stop_between_steps() as asked, closing(run.log), closing(run.steps(weights)) as steps:
+        with stop_when_asked() as asked, closing(run.log), closing(run.steps(weights)) as steps:
             for parts in tqdm(steps, spec.name, left, disable=quiet, unit="step"):
                 losses = run.update(parts)
                 run.progress.seconds = time.perf_counter() - started

@@ -1,8 +1,6 @@
 """What can go wrong in a training, and what it leaves for the person; beside `train` in the flow."""
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,34 +20,6 @@ SHOWN = 24  # pictures of a batch on its contact sheet
 
 class TrainError(ShuttleError):
     """Training cannot go on."""
-
-
-@contextmanager
-def stop_between_steps() -> Iterator[Callable[[], bool]]:
-    """Hold the first Ctrl-C or SIGTERM back until a step is whole; yields whether there was one.
-
-    A second one acts as if nobody held it.
-    """
-    asked = False
-    kinds = (signal.SIGINT, signal.SIGTERM)
-
-    def restore() -> None:
-        for kind, before in zip(kinds, handlers):
-            signal.signal(kind, before)
-
-    def note(*_: object) -> None:
-        nonlocal asked
-        asked = True
-        restore()
-
-    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
-        yield lambda: False
-        return
-    handlers = [signal.signal(kind, note) for kind in kinds]
-    try:
-        yield lambda: asked
-    finally:
-        restore()
 
 
 @contextmanager

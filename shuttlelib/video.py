@@ -5,10 +5,11 @@ picture in every module. What the pixels of a `Frame` are is in `frames`.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 
@@ -19,11 +20,12 @@ from av.video.reformatter import ColorRange
 
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write
-from shuttlelib.frames import Frame, reformatter
+from shuttlelib.frames import Frame
 from shuttlelib.geometry import SizeHW
+from shuttlelib.pictures import Converter, Pictures, note_once, stream_fps
 
-_DEFAULT_FPS = 30.0  # for the rare container that does not say
-_OTHERS_SLACK_S = 1.0  # a container's duration is its longest stream's: sound may outlast the pictures
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".ts", ".mts", ".m2ts", ".wmv")
+_CLOCK_RESET_S = 1.0  # time stamps that go back by less are out of order, by more a clock that was set anew
 
 __all__ = [
     "Frame",
@@ -80,18 +82,82 @@ class VideoInfo:
         return self.height // 2 * 2, self.width // 2 * 2
 
 
+class Reading:
+    """One pass through a container's pictures: what they are, then each of them as a frame.
+
+    Args:
+        container: just opened; whoever opened it closes it.
+        name: of the file, for errors.
+        notes: gets a line for each thing that was done to the pictures (see `pictures.Converter`).
+
+    Attributes:
+        info: what the container says, and the size of the pictures as players show them.
+        count: frames given so far.
+        pictures: how much of the stream was damaged or missing, once the frames are through.
+
+    Raises:
+        VideoError: no pictures, or none that can be decoded.
+    """
+
+    def __init__(
+        self, container: "av.container.InputContainer", name: str | Path, notes: list[str] | None = None
+    ) -> None:
+        stream = video_stream(container, name)
+        stream.thread_type = "AUTO"
+        self.count = 0
+        self.pictures = Pictures(container, stream)
+        self._notes = [] if notes is None else notes
+        converter = Converter(self._notes)
+        self._shown = converter.convert(iter(self.pictures), stream.time_base)
+        first = next(self._shown, None)
+        if first is None:
+            raise VideoError(f"{name}: no frame could be decoded; copy or record it again")
+        self._shown = chain([first], self._shown)
+        height, width = converter.shown_hw
+        self.info = VideoInfo(Path(name), width, height, stream_fps(stream), stream.frames)
+
+    def frames(self, first: int = 0, from_s: float = 0.0) -> Iterator[Frame]:
+        """The frames, once: numbered from `first`, the first of them at `from_s`.
+
+        Times follow the time stamps but never run backwards: at a jump back of more than a second (a
+        recorder that set its clock anew) they go on one frame later. Without time stamps the rate counts.
+        """
+        step_s, shift_s, last_s = 1 / self.info.fps, None, from_s
+        for index, (stamp_s, picture) in enumerate(self._shown, first):
+            at_s = stamp_s
+            if at_s is None:
+                note_once(self._notes, _untimed(self.info.fps))
+                at_s = last_s if index == first else last_s + step_s
+            else:
+                shift_s = from_s - at_s if shift_s is None else shift_s
+                if at_s + shift_s < last_s - _CLOCK_RESET_S:
+                    shift_s = last_s + step_s - at_s
+                at_s = max(at_s + shift_s, last_s)
+            last_s = at_s
+            self.count += 1
+            yield Frame(index, at_s, picture)
+
+
+def _untimed(fps: float) -> str:
+    return f"it has no time stamps; times assume {fps:g} frames per second"
+
+
 def probe(path: str | Path) -> VideoInfo:
-    """Size, rate and length of a video as its container states them.
+    """Size, rate and length of a video as its container states them, its size as players show it.
 
     Raises:
         VideoError: the file is missing, empty, not a video, cut before its index, or has no pictures.
     """
     with _open(Path(path)) as container:
-        return _info(Path(path), video_stream(container, Path(path)))
+        return Reading(container, path).info
 
 
-def read_frames(path: str | Path) -> Iterator[Frame]:
+def read_frames(path: str | Path, notes: list[str] | None = None) -> Generator[Frame, None, None]:
     """Every frame of a video, in order.
+
+    Args:
+        path: the file.
+        notes: gets a line for each thing that was done to the pictures (see `pictures.Converter`).
 
     Yields:
         Frames with `index` 0, 1, 2, … and `time_s` from the presentation time stamps, 0 at the first.
@@ -103,87 +169,11 @@ def read_frames(path: str | Path) -> Iterator[Frame]:
     """
     path = Path(path)
     with _open(path) as container:
-        stream = video_stream(container, path)
-        stream.thread_type = "AUTO"
-        info = _info(path, stream)
-        pictures = _Pictures(container, stream)
-        first_s, index = None, -1
-        for index, picture in enumerate(pictures):
-            # Not picture.time: pictures the decoder held back to the end have no time base of their own
-            at_s = index / info.fps if picture.pts is None else float(picture.pts * stream.time_base)
-            first_s = at_s if first_s is None else first_s
-            yield Frame(index, at_s - first_s, _to_yuv420p(picture, info), picture.rotation)
-        if index < 0:
-            raise VideoError(f"{path}: no frame could be decoded; copy or record it again")
+        reading = Reading(container, path, notes)
+        yield from reading.frames()
+        pictures = reading.pictures
         if pictures.stopped_early or pictures.damaged:
-            raise TruncatedVideoError(path, index + 1, info.frame_count, pictures.damaged)
-
-
-class _Pictures:
-    """Decodes a stream to its pictures, stepping over damage and noticing an early end.
-
-    Attributes:
-        damaged: packets that could not be decoded.
-        stopped_early: whether the file ended before its own claim; known once the pictures are through.
-    """
-
-    def __init__(self, container: "av.container.InputContainer", stream: "av.VideoStream") -> None:
-        self._container, self._stream = container, stream
-        self._seen = 0
-        self._end_s = 0.0
-        self._last_pts: int | None = None
-        self.damaged = 0
-        self.stopped_early = False
-
-    def __iter__(self) -> Iterator["av.VideoFrame"]:
-        for packet in self._intact():
-            yield from self._decoded(packet)
-        self.stopped_early = self.stopped_early or self._falls_short()
-        for picture in self._decoded(None):
-            # Pictures are stored in another order than shown: a hole here is one the file's end took
-            if self.stopped_early and self._leaves_a_hole(picture):
-                break
-            yield picture
-
-    def _intact(self) -> Iterator["av.Packet"]:
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets)
-            except (StopIteration, av.FFmpegError) as end:
-                self.stopped_early = not isinstance(end, StopIteration)
-                return
-            if packet.is_corrupt:  # cut off by the end of the file
-                self.stopped_early = True
-                return
-            if packet.size:  # the last one is empty and stands for the end
-                self._seen += 1
-                if packet.pts is not None:
-                    end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-                    self._end_s = max(self._end_s, end_s)
-                yield packet
-
-    def _decoded(self, packet: "av.Packet | None") -> Iterator["av.VideoFrame"]:
-        try:
-            for picture in self._stream.decode(packet):
-                yield picture
-                self._last_pts = picture.pts
-        except av.FFmpegError:
-            self.damaged += packet is not None
-
-    def _leaves_a_hole(self, picture: "av.VideoFrame") -> bool:
-        if picture.pts is None or self._last_pts is None:
-            return False
-        return float((picture.pts - self._last_pts) * self._stream.time_base) > 1.5 / _fps(self._stream)
-
-    def _falls_short(self) -> bool:
-        """Whether fewer packets came than the index lists or, without one, less time than is claimed."""
-        if self._stream.frames:
-            return self._seen < sum(entry.size > 0 for entry in self._stream.index_entries)
-        alone = len(self._container.streams) == 1
-        slack_s = 1.5 / _fps(self._stream) if alone else _OTHERS_SLACK_S
-        claimed = (self._container.duration or 0) + (self._container.start_time or 0)
-        return self._end_s < claimed / av.time_base - slack_s
+            raise TruncatedVideoError(path, reading.count, reading.info.frame_count, pictures.damaged)
 
 
 class VideoWriter:
@@ -207,7 +197,7 @@ class VideoWriter:
         if size_hw[0] % 2 or size_hw[1] % 2:
             raise VideoError(f"{path}: frame size {size_hw[1]}x{size_hw[0]} is odd; crop it to even numbers")
         self.size_hw, self.fps, self.crf = size_hw, fps, crf
-        self._frames = 0
+        self._next = 0  # number of the next frame at a constant rate
 
     def __enter__(self) -> "VideoWriter":
         with ExitStack() as stack:
@@ -230,14 +220,14 @@ class VideoWriter:
         context.color_range = ColorRange.MPEG
         return stream
 
-    def write(self, rgb: np.ndarray) -> None:
-        """Append one frame, uint8 (H, W, 3)."""
+    def write(self, rgb: np.ndarray, time_s: float = 0.0) -> None:
+        """Append one frame, uint8 (H, W, 3), not before `time_s`: until then the last one is held."""
         if rgb.shape != (*self.size_hw, 3) or rgb.dtype != np.uint8:
             raise VideoError(f"{self.path}: frame is {rgb.dtype} {rgb.shape}, not uint8 {(*self.size_hw, 3)}")
         planes = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2YUV_I420)
         picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-        picture.pts = self._frames
-        self._frames += 1
+        picture.pts = max(self._next, round(time_s * self.fps))
+        self._next = picture.pts + 1
         self._container.mux(self._stream.encode(picture))
 
     def __exit__(
@@ -247,7 +237,7 @@ class VideoWriter:
         with self._exits:
             if error is not None:
                 raise error
-            if not self._frames:
+            if not self._next:
                 raise VideoError(f"{self.path}: no frame was written")
             self._container.mux(self._stream.encode(None))
 
@@ -279,7 +269,7 @@ def _open(path: Path) -> "av.container.InputContainer":
         raise VideoError(f"{path}: not a video; give a file that a video player opens") from error
 
 
-def video_stream(container: "av.container.InputContainer", path: Path) -> "av.VideoStream":
+def video_stream(container: "av.container.InputContainer", path: str | Path) -> "av.VideoStream":
     """The stream that every reader here takes: the first that is moving pictures.
 
     Raises:
@@ -292,23 +282,3 @@ def video_stream(container: "av.container.InputContainer", path: Path) -> "av.Vi
                 raise VideoError(f"{path}: the video stream cannot be decoded; re-encode it as H.264")
             return stream
     raise VideoError(f"{path}: has no video stream (audio only?); give a file with pictures")
-
-
-def _info(path: Path, stream: "av.VideoStream") -> VideoInfo:
-    return VideoInfo(path, stream.width, stream.height, _fps(stream), stream.frames)
-
-
-def _fps(stream: "av.VideoStream") -> float:
-    return float(stream.average_rate or stream.guessed_rate or _DEFAULT_FPS)
-
-
-def _to_yuv420p(picture: "av.VideoFrame", info: VideoInfo) -> "av.VideoFrame":
-    """8-bit limited-range 4:2:0 at the stream's size, whatever the decoder gave (10-bit, full range, …)."""
-    full_range = picture.color_range == ColorRange.JPEG
-    same_size = (picture.width, picture.height) == (info.width, info.height)
-    if picture.format.name == "yuv420p" and same_size and not full_range:
-        return picture
-    source = ColorRange.JPEG if full_range else None
-    return reformatter("decoded").reformat(
-        picture, info.width, info.height, "yuv420p", src_color_range=source, dst_color_range=ColorRange.MPEG
-    )

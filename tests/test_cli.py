@@ -6,7 +6,8 @@ import pytest
 import typer
 from fakes import cut_short, write_models
 
-from shuttlelib import cli, tracking
+from shuttlelib import cli, sources, tracking
+from shuttlelib.video import read_frames
 
 SIZE_HW = (90, 160)
 
@@ -133,7 +134,7 @@ def test_what_nobody_foresaw_is_one_line_too(shuttle, clip, models, tmp_path, mo
     def explode(*_, **__):
         raise ZeroDivisionError("two\nlines")
 
-    monkeypatch.setattr(tracking, "track_video", explode)
+    monkeypatch.setattr(tracking, "track_source", explode)
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
     assert (status, len(errors)) == (1, 1)
     assert errors[0].startswith("error: internal, ZeroDivisionError: two lines")
@@ -143,7 +144,7 @@ def test_a_file_that_may_not_be_read_is_named(shuttle, clip, models, tmp_path, m
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied", "weights.onnx")
 
-    monkeypatch.setattr(tracking, "track_video", refuse)
+    monkeypatch.setattr(tracking, "track_source", refuse)
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
     assert (status, errors) == (1, ["error: weights.onnx: Permission denied; check its permissions"])
 
@@ -152,7 +153,7 @@ def test_ctrl_c_is_quiet(shuttle, clip, models, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tracking.Tracker, "step", interrupt)
+    monkeypatch.setattr(tracking.Tracker, "asking", interrupt)
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
     assert (status, errors) == (1, ["interrupted"])
     assert files_in(tmp_path / "out") == []
@@ -185,8 +186,10 @@ def test_files_that_are_no_track_are_refused_before_any_video(shuttle, clip, mod
     assert files_in(out) == ["labels.csv"]
 
 
-def test_a_turned_video_gets_a_note_and_exit_0(shuttle, clip, models, tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "_note", lambda path, _: f"{path}: turned")
+def test_a_note_is_printed_and_exit_0(shuttle, clip, models, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        sources, "read_frames", lambda path, notes: notes.append("turned") or read_frames(path)
+    )
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
     assert (status, errors) == (0, [f"note: {clip}: turned"])
 

@@ -9,6 +9,7 @@ from fakes import BrightBackend, write_models
 
 from shuttlelib import runtime
 from shuttlelib.errors import ShuttleError, UsageError
+from shuttlelib.runtime import choice
 
 
 @pytest.fixture
@@ -57,14 +58,14 @@ def test_the_default_pair_comes_from_the_models_folder(models):
 
 def test_auto_takes_what_works_here_and_says_why(models, monkeypatch):
     model = models / "bright1"
-    monkeypatch.setattr(runtime, "_gpu_present", lambda: False)
+    monkeypatch.setattr(choice, "_gpu_present", lambda: False)
     assert runtime.choose(model)[:2] == ("onnx", "cpu")
-    monkeypatch.setattr(runtime, "_gpu_present", lambda: True)
+    monkeypatch.setattr(choice, "_gpu_present", lambda: True)
     assert runtime.choose(model, device="cpu")[:2] == ("onnx", "cpu")
-    monkeypatch.setattr(runtime, "_onnx_cuda", lambda _: True)
+    monkeypatch.setattr(choice, "_onnx_cuda", lambda _: True)
     assert runtime.choose(model)[:2] == ("onnx", "cuda")
-    monkeypatch.setattr(runtime, "_onnx_cuda", lambda _: False)
-    monkeypatch.setattr(runtime, "_torch_cuda", lambda: True)
+    monkeypatch.setattr(choice, "_onnx_cuda", lambda _: False)
+    monkeypatch.setattr(choice, "_torch_cuda", lambda: True)
     assert runtime.choose(model) == ("torch", "cuda", "a GPU, and ONNX Runtime here has no CUDA provider")
     assert runtime.choose(model, "onnx")[:2] == ("onnx", "cpu")
     assert runtime.choose(model, "torch")[:2] == ("torch", "cuda")
@@ -74,9 +75,9 @@ def test_auto_takes_what_works_here_and_says_why(models, monkeypatch):
 
 def test_a_driver_without_a_usable_gpu_falls_back_to_the_cpu(models, monkeypatch):
     model = models / "bright1"
-    monkeypatch.setattr(runtime, "_gpu_present", lambda: True)
-    monkeypatch.setattr(runtime, "_onnx_cuda", lambda _: False)
-    monkeypatch.setattr(runtime, "_torch_cuda", lambda: False)
+    monkeypatch.setattr(choice, "_gpu_present", lambda: True)
+    monkeypatch.setattr(choice, "_onnx_cuda", lambda _: False)
+    monkeypatch.setattr(choice, "_torch_cuda", lambda: False)
     why = "a GPU, but neither ONNX Runtime nor torch here can use it"
     assert runtime.choose(model) == ("onnx", "cpu", why)
     assert runtime.choose(model, "torch") == ("torch", "cpu", "asked for")
@@ -94,7 +95,7 @@ def test_a_cuda_provider_that_does_not_start_is_noticed(models, monkeypatch):
     monkeypatch.setattr(ort, "InferenceSession", lambda *_, **__: session)
     with pytest.raises(ShuttleError, match="does not start here; install the CUDA and cuDNN"):
         runtime.load(models / "bright1", "onnx", "cuda")
-    monkeypatch.setattr(runtime, "_gpu_present", lambda: True)
+    monkeypatch.setattr(choice, "_gpu_present", lambda: True)
     assert runtime.choose(models / "bright1", "onnx")[:2] == ("onnx", "cpu")
 
 

@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from shuttlelib import runtime_tensorrt
 from shuttlelib.errors import ShuttleError
+from shuttlelib.runtime import tensorrt
 
 
 class Runtime:
@@ -16,10 +16,10 @@ class Runtime:
 def test_the_stored_engine_is_used_while_it_is_newer_and_fits(tmp_path, monkeypatch):
     graph, stored = tmp_path / "model.onnx", tmp_path / "model.engine"
     graph.write_bytes(b"graph")
-    monkeypatch.setattr(runtime_tensorrt, "build_engine", lambda _: b"fits, new")
+    monkeypatch.setattr(tensorrt, "build_engine", lambda _: b"fits, new")
 
     def loaded():
-        return runtime_tensorrt.load_engine(graph, Runtime())
+        return tensorrt.load_engine(graph, Runtime())
 
     assert loaded() == b"fits, new"
     stored.write_bytes(b"fits, stored")
@@ -29,6 +29,6 @@ def test_the_stored_engine_is_used_while_it_is_newer_and_fits(tmp_path, monkeypa
     stored.write_bytes(b"fits, stored")
     os.utime(stored, (0, 0))
     assert loaded() == b"fits, new"
-    monkeypatch.setattr(runtime_tensorrt, "build_engine", lambda _: b"of another GPU")
+    monkeypatch.setattr(tensorrt, "build_engine", lambda _: b"of another GPU")
     with pytest.raises(ShuttleError, match="does not load on this GPU"):
         loaded()

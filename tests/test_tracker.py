@@ -7,7 +7,7 @@ from fakes import BrightBackend
 from shuttlelib.errors import UsageError
 from shuttlelib.frames import Frame
 from shuttlelib.runtime import Candidates
-from shuttlelib.tracker import Tracker, TrackParams, history_stride
+from shuttlelib.tracker import Tracker, TrackParams, answer_all, history_stride
 
 SIZE_HW = (360, 640)  # half of 1280x720: a crop of 160 input px shows 80 native px
 NEVER_NOISE = TrackParams(noise_calibrations=0)
@@ -160,6 +160,15 @@ def test_rows_come_out_before_the_video_fails():
     with pytest.raises(UsageError, match="cut"):
         seen.extend(iter(lambda: next(tracked)[1].frame, None))
     assert seen == [0, 1, 2, 3, 4]
+
+
+def test_whoever_drives_a_tracker_may_take_its_looks():
+    alone, driven, rows = make(), make(), []
+    frames = [dot(i, xy) for i, xy in enumerate(STRAIGHT)]
+    looks = driven.tracking(frames, lambda _, row: rows.append(row))
+    answer_all(looks, lambda look: (driven.stage1, driven.stage2)[look.stage - 1].run(look.pixels()))
+    assert rows == [row for _, row in alone.track(frames)]
+    assert len(rows) == len(STRAIGHT)
 
 
 def test_networks_see_the_past_oldest_first_a_thirtieth_of_a_second_apart():

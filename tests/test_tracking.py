@@ -2,7 +2,6 @@ import csv
 import json
 import math
 import os
-import re
 import struct
 
 import numpy as np
@@ -12,6 +11,7 @@ from fakes import BrightBackend, cut_short, write_models
 from shuttlelib import tracking
 from shuttlelib.errors import UsageError
 from shuttlelib.files import WriteError
+from shuttlelib.sources import video_file
 from shuttlelib.tracking import COLUMNS, Networks, check_outputs, check_stems, load_networks, track_video
 from shuttlelib.video import VideoError, probe, read_frames
 
@@ -167,7 +167,7 @@ def test_nothing_is_left_when_the_disk_fills_up(clip, tmp_path, monkeypatch):
         if frame.index == 12:
             raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(tracking, "_overlay_writer", lambda *_: full)
+    monkeypatch.setattr(tracking, "overlay_video", lambda *_: full)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "rally.csv").write_text(EARLIER)
     with pytest.raises(WriteError, match="disk is full"):
@@ -184,9 +184,9 @@ def test_a_bad_video_writes_nothing(tmp_path):
 
 
 def test_outputs_may_not_overwrite_each_other_or_the_video(clip, tmp_path):
-    check_stems([tmp_path / "a.mp4", tmp_path / "b.mp4"])
+    check_stems([video_file(tmp_path / "a.mp4"), video_file(tmp_path / "b.mp4")])
     with pytest.raises(UsageError, match=r"would both write a\.csv"):
-        check_stems([tmp_path / "x" / "a.mp4", tmp_path / "y" / "a.mkv"])
+        check_stems([video_file(tmp_path / "x" / "a.mp4"), video_file(tmp_path / "y" / "a.mkv")])
     with pytest.raises(UsageError, match="would replace"):
         track_video(clip, clip.parent, networks=networks(), overlay=True)
     assert probe(clip).frame_count == 20
@@ -211,14 +211,15 @@ def test_only_an_earlier_track_is_overwritten(clip, tmp_path, name, text):
     (out / name).unlink()
     for suffix, mine in (("csv", EARLIER), ("json", '{"versions": {}}'), ("mp4", "")):
         (out / f"rally.{suffix}").write_text(mine)
-    check_outputs(clip, out, overlay=True)
+    check_outputs(video_file(clip), out, overlay=True)
 
 
-def test_a_turned_video_is_tracked_as_stored_with_a_note(clip, tmp_path):
-    assert track_video(clip, tmp_path / "a", networks=networks()).summary["note"] == ""
+def test_a_turned_video_is_tracked_as_players_show_it(clip, tmp_path):
     upright, turned = (struct.pack(">9i", *m, 0, 0, 0, 1 << 30) for m in (UPRIGHT, TURNED))
     head, track, rest = clip.read_bytes().partition(b"tkhd")
     clip.write_bytes(head + track + rest.replace(upright, turned, 1))
-    summary = track_video(clip, tmp_path / "b", networks=networks()).summary
-    assert re.search("turn it by -?90°", summary["note"])
-    assert (summary["width"], summary["height"], summary["warning"]) == (320, 180, "")
+    result = track_video(clip, tmp_path / "b", networks=networks())
+    assert (result.summary["width"], result.summary["height"], result.warning) == (180, 320, "")
+    for row in rows_of(result.csv)[:15]:  # a quarter turn clockwise: what flew right falls
+        place = float(row["x_px"]), float(row["y_px"])
+        assert place == pytest.approx((180 - 84, 64 + 6 * int(row["frame"])), abs=5)

@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 
 from shuttlelib import splits
 from shuttlelib.apps.hub import transfer
-from shuttlelib.clips import VIDEO_SUFFIXES, Clip
+from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
+from shuttlelib.video import VIDEO_SUFFIXES
 
 OWN = ("clips/*", "labels/*", "splits.csv", "audit.csv")
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # ours to the name that `datasets` uses

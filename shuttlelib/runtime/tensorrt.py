@@ -1,4 +1,4 @@
-"""The TensorRT backend: the engine beside a version's ONNX graph, or one built of it; used by `runtime`.
+"""The TensorRT backend: the engine beside a version's ONNX graph, or one built of it.
 
 Both packages serve: `tensorrt` (data-centre cards) and `tensorrt_rtx` (RTX cards). Their networks are
 strongly typed, so precision is the graph's own.
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from shuttlelib.errors import ShuttleError
-from shuttlelib.runtime import Candidates
+from shuttlelib.runtime.base import Candidates
 
 _BATCHES = (1, 1, 16)  # least, usual and most inputs of one run
 

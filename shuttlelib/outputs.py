@@ -1,0 +1,108 @@
+"""Where rows go once they are final: CSV, JSON lines and the overlay video; between tracker and tracking.
+
+While a CSV grows it is called `<stem>.partial-<process>.csv`: a run that is killed leaves that file, which
+holds every final row and looks like no finished track.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TextIO
+
+from shuttlelib.errors import UsageError
+from shuttlelib.files import atomic_write
+from shuttlelib.frames import Frame
+from shuttlelib.geometry import SizeHW
+from shuttlelib.sources import Source
+from shuttlelib.tracker import Row
+from shuttlelib.video import VideoWriter
+
+COLUMNS = ("frame", "time_s", "visible", "x_px", "y_px", "confidence", "source")
+
+Emit = Callable[[Frame, Row], None]
+
+
+def csv_rows(file: TextIO) -> Emit:
+    """Write the header now, and each row when it comes."""
+    file.write(",".join(COLUMNS) + "\n")
+
+    def emit(_: Frame, row: Row) -> None:
+        place = f"{row.x_px:.3f},{row.y_px:.3f}" if row.visible else ","
+        file.write(
+            f"{row.frame},{row.time_s:.6f},{int(row.visible)},{place},{row.confidence:.4f},{row.source}\n"
+        )
+
+    return emit
+
+
+def json_rows(file: TextIO, video: str) -> Emit:
+    """Write each row as one line: a JSON object of `video` and the CSV's columns, null where empty."""
+
+    def emit(_: Frame, row: Row) -> None:
+        x_px, y_px = (round(row.x_px, 3), round(row.y_px, 3)) if row.visible else (None, None)
+        values = (row.frame, round(row.time_s, 6), int(row.visible), x_px, y_px, round(row.confidence, 4))
+        print(
+            json.dumps({"video": video, **dict(zip(COLUMNS, (*values, row.source)))}), file=file, flush=True
+        )
+
+    return emit
+
+
+def overlay_video(path: Path, size_hw: SizeHW, fps: float, outputs: ExitStack) -> Emit:
+    """Draw each row on its frame; the video is whole when `outputs` close."""
+    from shuttlelib.overlay import Overlay
+
+    writer = outputs.enter_context(VideoWriter(path, size_hw, fps))
+    drawing = Overlay(size_hw[0], fps)
+    return lambda frame, row: writer.write(drawing.draw(frame.rgb, row), frame.time_s)
+
+
+def growing_csv(path: Path, outputs: ExitStack, keep: bool) -> Emit:
+    """A CSV that others may read while it grows, named `path` when `outputs` close without an error.
+
+    `keep`: after an error the rows so far stay under the name they had while growing.
+    """
+    temp = outputs.enter_context(atomic_write(path, keep))
+    return csv_rows(outputs.enter_context(temp.open("w", buffering=1, newline="\n")))
+
+
+def check_stems(sources: Sequence[Source]) -> None:
+    """Refuse sources whose outputs would overwrite each other.
+
+    Raises:
+        UsageError: two of them have the same stem.
+    """
+    seen: dict[str, str] = {}
+    for source in sources:
+        if source.stem in seen:
+            both = f"{seen[source.stem]} and {source.name}"
+            raise UsageError(f"{both} would both write {source.stem}.csv; track them into two folders")
+        seen[source.stem] = source.name
+
+
+def check_outputs(source: Source, out_dir: Path, overlay: bool = False) -> None:
+    """Refuse a folder where tracking would overwrite anything but an earlier track.
+
+    Raises:
+        UsageError: the overlay would replace the video itself, or a file in the way is not a track's.
+    """
+    csv, report, video = (out_dir / f"{source.stem}.{suffix}" for suffix in ("csv", "json", "mp4"))
+    fix = "move it away or choose another --out"
+    original = Path(source.name)
+    if overlay and source.rereadable and video.exists() and original.exists() and video.samefile(original):
+        raise UsageError(f"--out {out_dir}: the overlay would replace {original}; choose another folder")
+    if csv.is_file() and not csv.read_bytes().startswith(",".join(COLUMNS).encode()):
+        raise UsageError(f"{csv}: is no track and would be overwritten; {fix}")
+    ours = _is_summary(report)
+    if report.is_file() and not ours:
+        raise UsageError(f"{report}: is no track's summary and would be overwritten; {fix}")
+    if overlay and video.is_file() and not ours:
+        raise UsageError(f"{video}: is no track's overlay (no {report.name}) and would be overwritten; {fix}")
+
+
+def _is_summary(path: Path) -> bool:
+    try:
+        return "versions" in json.loads(path.read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False

@@ -1,0 +1,21 @@
+"""Run a model version behind one small interface, whatever executes it; between export and tracking.
+
+One backend a file. Importing this imports neither torch nor pandas: how fast `shuttle track` starts
+depends on it.
+"""
+
+from shuttlelib import paths
+from shuttlelib.runtime.base import Backend, Candidates, default_pair, read_card
+from shuttlelib.runtime.choice import BACKENDS, DEVICES, choose, load
+
+__all__ = [
+    "BACKENDS",
+    "DEVICES",
+    "Backend",
+    "Candidates",
+    "choose",
+    "default_pair",
+    "load",
+    "paths",
+    "read_card",
+]

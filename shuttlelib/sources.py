@@ -1,0 +1,98 @@
+"""What can be tracked, behind one small interface; between video and tracking.
+
+Files are here; cameras, network streams and pipes, which can be read once, are in `streams`.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shuttlelib.errors import UsageError
+from shuttlelib.frames import Frame
+from shuttlelib.video import VIDEO_SUFFIXES, VideoInfo, probe, read_frames
+
+GAP_S = 0.5  # frames farther apart than this (and than three frames) do not show one flight
+
+
+@dataclass(frozen=True)
+class Footage:
+    """One pass through a source.
+
+    Attributes:
+        info: size, rate and, for files, length.
+        frames: each frame, in order; closing it stops whatever feeds it. One thread may read it, any thread.
+        notes: gets a line for each thing a reader of the coordinates should know.
+        facts: gets what reading found, for the summary; whole once the frames are through.
+    """
+
+    info: VideoInfo
+    frames: Generator[Frame, None, None]
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Something to track.
+
+    Attributes:
+        name: what messages call it; never holds a password.
+        shown: what the summary calls it.
+        stem: of the output files.
+        open: starts a pass; its argument says, when asked, whether to stop waiting for frames.
+        rereadable: whether it can be opened again and gives the same frames, as a file does.
+        endless: whether it ends only by being stopped or lost, as a camera does.
+    """
+
+    name: str
+    shown: str
+    stem: str
+    open: Callable[[Callable[[], bool]], Footage]
+    rereadable: bool = False
+    endless: bool = False
+
+
+def video_file(path: str | Path) -> Source:
+    """A video file."""
+
+    def open_(_: Callable[[], bool]) -> Footage:
+        notes: list[str] = []
+        return Footage(probe(path), read_frames(path, notes), notes)
+
+    return Source(str(path), Path(path).name, Path(path).stem, open_, rereadable=True)
+
+
+def find(video: str) -> list[Source]:
+    """The sources that a name stands for: a file, or all videos of a folder by name, without its sub-folders.
+
+    Raises:
+        UsageError: a folder without videos.
+    """
+    folder = Path(video)
+    if not folder.is_dir():
+        return [video_file(video)]
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    if not paths:
+        raise UsageError(f"{video}: the folder has no video ({', '.join(VIDEO_SUFFIXES)}); name another one")
+    return [video_file(path) for path in paths]
+
+
+def without_gaps(frames: Iterator[Frame], fps: float) -> Iterator[Iterator[Frame]]:
+    """Split frames where pictures are missing for longer than `GAP_S`; use each part up before the next."""
+    longest_s = max(GAP_S, 3.5 / fps)
+    ahead = next(frames, None)
+
+    def part(frame: Frame) -> Iterator[Frame]:
+        nonlocal ahead
+        ahead = None
+        yield frame
+        for ahead in frames:
+            if ahead.time_s - frame.time_s > longest_s:
+                return
+            frame = ahead
+            yield frame
+        ahead = None
+
+    while ahead is not None:
+        yield part(ahead)
