@@ -50,7 +50,7 @@ def report(
         print(f"kept in {path}")
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
-    written = site.write(found, out, pictures)
+    written = site.write(found, out, pictures, book=pdf)
     print(f"{len(written)} files; open {out / 'index.html'}")
     if pdf:
         print(f"for paper: {printing.to_pdf(out / f'{site.BOOK}.html', out / 'report.pdf')}")

@@ -182,15 +182,15 @@ def _is_training(folder: Path) -> bool:
 def _walk(roots: Sequence[Path]) -> Iterator[Path]:
     """The folders in and under some roots, in order.
 
-    Left out are those where runs keep their own things, and what notebooks did at the quick profile: it proves
-    the road and is worth nothing as a result.
+    Left out are those where runs keep their own things, and what notebooks did at the quick profile: that
+    proves the road and is worth nothing as a result.
     """
     for root in roots:
         if not root.is_dir():
             raise UsageError(f"--runs {root}: no such folder")
         for folder, inside, _ in os.walk(root.resolve()):
             inside[:] = sorted(name for name in inside if name not in _UNSEARCHED and name[0] != ".")
-            if store.read_json(Path(folder, "metrics.json")).get("run", {}).get("profile") == "quick":
+            ran = notebooks.executed(Path(folder))
+            if any(notebooks.parameters(path).get("profile") == "quick" for path in ran):
                 inside.clear()
-            else:
-                yield Path(folder)
+            yield Path(folder)

@@ -6,6 +6,7 @@ reader's font; the same numbers give the same bytes.
 """
 
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from typing import Any
@@ -182,7 +183,11 @@ def _plain(svg: str, name: str) -> str:
     width = float(re.search(r'<svg[^>]*? width="([\d.]+)pt"', svg)[1]) * 4 / 3  # type: ignore[index] # always
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', rf'\1 width="{width:.0f}"', svg, count=1)
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, count=1, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r"\s*<!--.*?-->", "", svg, flags=re.DOTALL)
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+    mark = f"f{zlib.crc32(name.encode()):x}-"  # several drawings share a page
+    svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{mark}{m[1]}"' if m[1] in used else "", svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{mark}", svg)
+    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)  # a hundredth of a point is not seen
     svg = re.sub("#e3e3e3", FAINT, _DARK.sub(INK, svg), flags=re.IGNORECASE)
     return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"

@@ -4,6 +4,7 @@ The pages load nothing from the network. Of this machine's paths only what follo
 is shown.
 """
 
+import base64
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import nbformat
+import numpy as np
 
 from shuttlelib.paths import REPO
 from shuttlelib.report.blocks import Link, Page, Table, Text, sections
@@ -20,6 +23,8 @@ from shuttlelib.runs import RESERVED
 
 _MAIN_NUMBERS = 6  # shown for a notebook that does not name its own
 PATTERN = "[0-9][0-9]_*.ipynb"
+QUALITY = 75  # of the pictures of cells, WebP
+_PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,17 @@ def body(path: Path) -> str:
             ]
     exporter = HTMLExporter(template_name="basic", exclude_anchor_links=True)
     text, _ = exporter.from_notebook_node(notebook)
-    return _cut(text, path.parent)
+    return _PNG.sub(_smaller, _cut(text, path.parent))
+
+
+def _smaller(match: re.Match[str]) -> str:
+    """A picture of a cell as WebP, where that is smaller: the pages of a run would be 20 MB otherwise."""
+    png = base64.b64decode(match[1])
+    image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        return match[0]
+    webp = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])[1].tobytes()
+    return match[0] if len(webp) >= len(png) else f"data:image/webp;base64,{base64.b64encode(webp).decode()}"
 
 
 def _cut(text: str, run: Path) -> str:

@@ -1,11 +1,12 @@
 """The site as files: HTML, Markdown, drawings, pictures; everything is made before anything is written."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from shuttlelib.errors import UsageError
 from shuttlelib.files import atomic_write
-from shuttlelib.report import html, markdown, notebooks, pages
+from shuttlelib.report import html, markdown, notebooks, pages, version_page
 from shuttlelib.report.blocks import Gallery, Page
 from shuttlelib.report.collect import Found
 from shuttlelib.report.notebooks import Run
@@ -15,11 +16,14 @@ MARK = ".shuttle-report"  # lists the files that are ours, so that the next repo
 BOOK = "print"
 
 
-def write(found: Found, out: Path, pictures: Mapping[str, bytes] | None = None) -> list[str]:
+def write(
+    found: Found, out: Path, pictures: Mapping[str, bytes] | None = None, book: bool = False
+) -> list[str]:
     """Write the report; what an earlier one left and this one does not have is taken away.
 
     Args:
         pictures: of the gallery by name, where they are not to be read from beside the weights.
+        book: also `print.html`, what is worth printing on one page.
 
     Returns:
         Paths in `out`.
@@ -38,7 +42,8 @@ def write(found: Found, out: Path, pictures: Mapping[str, bytes] | None = None) 
         files |= _pictures(page, found.pictures, pictures or {})
     for run in found.runs:
         files |= notebook_files(run, f"runs/{run.name}/")
-    files[f"{BOOK}.html"] = html.book(_bound(built, found)).encode()
+    if book:
+        files[f"{BOOK}.html"] = html.book(_bound(built, found)).encode()
     _put(out, files)
     return sorted(files)
 
@@ -65,9 +70,14 @@ def notebook_files(run: Run, place: str, menu: Sequence[tuple[str, str]] = html.
 
 
 def _bound(built: Sequence[Page], found: Found) -> list[Page]:
-    """The pages that are printed together: the index, what is shipped, the published systems."""
-    wanted = ["index", *(f"versions/{name}" for name in reversed(found.pair)), "published"]
-    return [page for slug in wanted for page in built if page.slug == slug]
+    """The pages that are printed together: the index, what is shipped, the published systems.
+
+    What is measured of the pair stands on the pages of both; on paper once.
+    """
+    by_slug = {page.slug: page for page in built}
+    first, last = (by_slug[f"versions/{name}"] for name in found.pair)
+    own = tuple(section for section in first.sections if section.title in version_page.OWN)
+    return [by_slug["index"], last, replace(first, sections=own), by_slug["published"]]
 
 
 def _pictures(page: Page, folder: Path, given: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -40,7 +40,8 @@ def read(folder: Path) -> dict[str, Any]:
     best = read_json(folder / "best" / "version.json")
     result, run = read_json(folder / "metrics.json"), read_json(folder / "run.json")
     environment = result.get("environment", {})
-    facts = {**run, **run.get("config", {}), **result.get("run", {}), **result, **environment}
+    plan = {key.removeprefix("config."): value for key, value in run.items()}
+    facts = {**plan, **result.get("run", {}), **result, **environment}
     made = {name: facts[key] for key, name in _MADE.items() if facts.get(key) not in (None, "")}
     if "command" in made:
         made["command"] = portable(str(made["command"]))

@@ -1,23 +1,16 @@
 """The page of a version: card, curves, metrics, errors, pictures, speed, and how it was made."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from shuttlelib.report import figures, scores
+from shuttlelib.report import figures, results, scores, store
 from shuttlelib.report.blocks import (
     NONE,
     Block,
     Bullets,
-    Figures,
-    Gallery,
     Headline,
     Link,
     Page,
-    Picture,
     Prose,
     Table,
     Text,
@@ -41,13 +34,8 @@ MEASURED = {  # of the lineage's comparison: key, name, digits
     "loss_ratio": ("val loss over training loss", 2),
     "seconds": ("seconds of training", 0),
 }
-OUTCOMES = {
-    "TP": "right place",
-    "FP1": "wrong place",
-    "FP2": "nothing there",
-    "FN": "missed",
-    "TN": "rightly nothing",
-}
+OWN = ("Card", "What it changed", "How it learned", "How it was made")  # sections that are not about the pair
+ALWAYS_MADE = ("commit", "data hash", "seed", "command")  # asked of the run that made shipped weights
 
 
 def page(version: Version, found: Found) -> Page:
@@ -62,11 +50,11 @@ def page(version: Version, found: Found) -> Page:
         ("How it learned", _learned(version)),
         ("Under the same budget as every other row", _measured(version, found)),
         ("Metrics", [scores.metrics_table(version, found)]),
-        ("Error from 1 to 20 px", _curves(version, found, shown)),
-        ("By venue and by clip", _groups(name, shown)),
-        ("Calibration", _calibration(name, shown)),
-        *_evaluated(version, found),
-        ("Speed by backend", _speed(version, found)),
+        ("Error from 1 to 20 px", results.curves(version, found, shown)),
+        ("By venue and by clip", results.groups(name, shown)),
+        ("Calibration", results.calibrated(name, shown)),
+        *results.looked_at(version, found),
+        ("Speed by backend", results.speed(version, found)),
         ("How it was made", _made(version, found)),
     )
     return Page(f"versions/{name}", name, lede, parts)
@@ -174,17 +162,25 @@ def said(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return "-".join(map(str, value)) or "none"
-    return str(value).replace("_", " ") or "none"
+    if isinstance(value, float) and abs(value) >= 100:
+        return number(value, 0)
+    return str(value) or "none"
 
 
 def _learned(version: Version) -> list[Block | None]:
     blocks: list[Block | None] = []
+    own = made_by(version)
     for n, training in enumerate(version.trainings):
-        made = version.folder is not None and n == 0 and bool(training["weights"])
-        which = f"Run {training['run']}" + (", which made these weights." if made else ".")
         figure = figures.learning(f"{version.spec.name}-learning-{n}", training["series"])
+        which = f"Run {training['run']}{', which made these weights' if training is own else ''}."
         blocks += [Prose(which), figure] if figure else []
     return blocks
+
+
+def made_by(version: Version) -> Mapping[str, Any] | None:
+    """The training that made the shipped weights, where it was found."""
+    own = store.weights(version.folder) if version.folder is not None else ""
+    return next((t for t in version.trainings if own and t["weights"] == own), None)
 
 
 def _measured(version: Version, found: Found) -> list[Block | None]:
@@ -208,164 +204,21 @@ def _measured(version: Version, found: Found) -> list[Block | None]:
     return [Table(("measure", "value"), rows), Prose(about)]
 
 
-def _curves(version: Version, found: Found, shown: Mapping[str, Any]) -> list[Block | None]:
-    if not shown:
-        return []
-    lines = {name: part["curve"] for name, part in chosen(shown, found).items()}
-    grids = ("grid512", "native")
-    drawings = tuple(figures.curves(f"{version.spec.name}-curve-{grid}", lines, grid) for grid in grids)
-    return [Figures(drawings), scores.tolerance_table(shown)]
-
-
-def chosen(shown: Mapping[str, Any], found: Found, most: int = 6) -> dict[str, Any]:
-    """The sets that a figure can hold: the val clips, then those of `--data`, then the others."""
-    first = [name for name in shown if name == VAL or name in found.evaluation.get("sets", {})]
-    names = [*first, *(name for name in shown if name not in first)][:most]
-    return {name: shown[name] for name in names}
-
-
-def _groups(name: str, shown: Mapping[str, Any]) -> list[Block | None]:
-    """Of the val clips in full; of the other sets a table."""
-    kinds = {"venue": "per_venue", "clip": "per_clip"}
-    whole = {what: shown[VAL][key] for what, key in kinds.items() if shown.get(VAL, {}).get(key)}
-    drawings = tuple(figures.groups(f"{name}-by-{what}", what, parts) for what, parts in whole.items())
-    others = {
-        f"{title}, {group}": part
-        for title, summary in shown.items()
-        if title != VAL
-        for group, part in {**(summary.get("per_venue") or {}), **(summary.get("per_clip") or {})}.items()
-    }
-    return [
-        Figures(drawings) if drawings else None,
-        *(scores.group_table(what, parts) for what, parts in whole.items()),
-        replace(scores.group_table("set, venue or clip", others), fold="The other sets") if others else None,
-    ]
-
-
-def _calibration(name: str, shown: Mapping[str, Any]) -> list[Block | None]:
-    parts = {title: part for title, part in shown.items() if title == VAL} or dict(list(shown.items())[:1])
-    if not parts:
-        return []
-    bins = {title: part["calibration"]["bins"] for title, part in parts.items()}
-    return [figures.calibration(f"{name}-calibration", bins), scores.calibration_table(parts)]
-
-
-def _evaluated(version: Version, found: Found) -> list[tuple[str, Sequence[Block | None]]]:
-    """What only an evaluation on data tells: errors over speed and size, causes, pictures."""
-    over, gallery = "Error against speed and shuttle size", "Gallery"
-    if version.spec.name not in found.pair:
-        return []
-    if not found.evaluation:
-        why = Prose("Not measured: `shuttle report --data DIR` measures it and keeps it beside the weights.")
-        return [(over, [why]), (gallery, [why])]
-    judged = version.metrics.get("judged_on", {}).get("data_hash")
-    parts = {scores.looked_at(found, name, judged): part for name, part in found.evaluation["sets"].items()}
-    return [(over, _over(version.spec.name, parts)), (gallery, _gallery(parts))]
-
-
-def _over(name: str, parts: Mapping[str, Any]) -> list[Block | None]:
-    blocks: list[Block | None] = []
-    for key, measure, unit in (
-        ("speed", "speed", "px a frame at 1280x720"),
-        ("size", "shuttle size", "native px across"),
-    ):
-        tables = {title: _binned(part[key]) for title, part in parts.items() if part[key]}
-        if tables:
-            blocks.append(figures.over(f"{name}-over-{key}", measure, unit, tables))
-            blocks.append(_over_table(f"{measure}, {unit}", tables))
-    if parts.get(VAL, {}).get("causes"):
-        table = pd.DataFrame(parts[VAL]["causes"]).set_index("cause")
-        blocks.append(figures.causes(f"{name}-causes", table))
-    return blocks
-
-
-def _binned(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Of `failures.binned` again: the last bin has no upper edge, and what could not be measured is nan."""
-    table = pd.DataFrame(rows).astype(float)
-    return table.assign(high_edge=table["high_edge"].fillna(np.inf))
-
-
-def _over_table(measure: str, tables: Mapping[str, pd.DataFrame]) -> Table:
-    rows = []
-    for title, table in tables.items():
-        for row in table.to_dict("records"):
-            known = {key: None if np.isnan(value) else value for key, value in row.items()}
-            low, high = row["low_edge"], row["high_edge"]
-            rows.append(
-                (
-                    f"{low:g} to {high:g}" if high < np.inf else f"{low:g} and more",
-                    title,
-                    number(int(row["frames"])),
-                    between(known["median_px"], (known["median_low"], known["median_high"]), 2),
-                    between(known["missed"], (known["missed_low"], known["missed_high"])),
-                )
-            )
-    head = (measure, "set", "frames", "median error, px at 1920x1080", "missed or misplaced")
-    return Table(head, tuple(rows), left=2, fold="The bins as numbers")
-
-
-def _gallery(parts: Mapping[str, Any]) -> list[Block | None]:
-    words = {
-        "worst": "Wrong, and surest of it:",
-        "typical": "Right, with an error near the median:",
-    }
-    blocks: list[Block | None] = [
-        Prose(
-            "Ring: where the tracker says the shuttle is. Cross: where it is. Parts of frames, the marks "
-            "drawn in; "
-            "of each half second at most one."
-        )
-    ]
-    for title, part in parts.items():
-        for why, text in words.items():
-            shown = tuple(_picture(entry) for entry in part["gallery"] if entry["why"] == why)
-            blocks += [Prose(f"{title}. {text}"), Gallery(shown)] if shown else []
-    hidden = [title for title, part in parts.items() if not part["gallery"]]
-    if hidden:
-        blocks.append(
-            Prose(
-                f"No pictures of {', '.join(hidden)}: real footage stays where it is. A local report shows "
-                "one's "
-                "own with `--private`."
-            )
-        )
-    return blocks
-
-
-def _picture(entry: Mapping[str, Any]) -> Picture:
-    error = "" if entry["error_px"] is None else f", {entry['error_px']:.1f} px at 1920x1080"
-    sure = "" if entry["confidence"] is None else f", confidence {entry['confidence']:.2f}"
-    what = OUTCOMES[entry["outcome"]]
-    caption = f"{entry['clip']}, frame {entry['frame']}: {what}{error}{sure}"
-    return Picture(f"gallery/{entry['file']}", caption, caption)
-
-
-def _speed(version: Version, found: Found) -> list[Block | None]:
-    return []
-
-
 def _made(version: Version, found: Found) -> list[Block | None]:
-    rows: list[tuple[Text, ...]] = []
-    if version.trainings and version.folder is not None:
-        made = version.trainings[0]["made"]
-        rows += [
-            (name, number(value, 0) if isinstance(value, float) else str(value))
-            for name, value in made.items()
-        ]
+    spec, rows = version.spec, []
+    training = made_by(version)
+    if training is not None:
+        made = training["made"]
+        rows += [(name, said(made.get(name, "not recorded"))) for name in ALWAYS_MADE]
+        rows += [(name, said(value)) for name, value in made.items() if name not in ALWAYS_MADE]
     rows += [(name, str(text)) for name, text in version.metrics.get("training", {}).items()]
-    judged = version.metrics.get("judged_on", {})
-    if judged:
-        rows.append(("judged on", f"{judged['clips']} clips, data hash {judged['data_hash']}"))
-    if version.spec.name in found.pair:
+    if spec.name in found.pair:
         for name, part in found.evaluation.get("sets", {}).items():
             rows.append(
-                (
-                    f"looked at closely: {name}",
-                    f"{part['summary']['clips']} clips, data hash {part['data_hash']}",
-                )
+                (f"measured closely: {name}", f"{part['summary']['clips']} clips, hash {part['data_hash']}")
             )
-    if not version.trainings and version.folder is None:
-        command = f"shuttle train --version {version.spec.name} --data DIR --out runs/{version.spec.name}"
-        rows.append(("train it with", command))
-    unique = tuple(dict.fromkeys(rows))  # metrics.json tells some of it twice
-    return [Table(("", ""), unique, left=2)] if unique else []
+    if version.folder is None:
+        rows.append(
+            ("train it with", f"`shuttle train --version {spec.name} --data DIR --out runs/{spec.name}`")
+        )
+    return [Table(("", ""), tuple(rows), left=2)] if rows else []
