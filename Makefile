@@ -1,4 +1,4 @@
-# make run: set up .venv and run the whole road once.   make test: lint, types, tests.
+# make run: set up .venv and run the whole road once.   make test: lint, types, tests.   make report: reports/.
 # Another interpreter: make run PYTHON=python3.12
 
 PYTHON ?= python3
@@ -9,13 +9,14 @@ PIP := -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test lock clean
+.PHONY: help install run test report lock clean
 
 help:
-	@echo "make run    set up .venv, run every notebook at the quick profile, track the sample video"
-	@echo "make test   lint, types and tests"
-	@echo "make lock   renew requirements.lock (make lock UPGRADE=--upgrade moves the pins)"
-	@echo "make clean  remove .venv and the caches (runs/ stays)"
+	@echo "make run     set up .venv, run every notebook at the quick profile, track the sample video"
+	@echo "make test    lint, types and tests"
+	@echo "make report  the report of model versions in reports/ (REPORT='--bench FILE …' adds to it)"
+	@echo "make lock    renew requirements.lock (make lock UPGRADE=--upgrade moves the pins)"
+	@echo "make clean   remove .venv and the caches (runs/ stays)"
 
 run: $(STAMP)
 	@$(BIN)/shuttle run --profile $(PROFILE)
@@ -27,6 +28,11 @@ test: $(STAMP)
 	$(BIN)/pytest
 
 install: $(STAMP)
+
+# What was measured lies beside the weights; the notebooks are run once, at the quick profile, if they were not.
+report: $(STAMP)
+	@test -f runs/report/09_compare_versions.ipynb || $(BIN)/shuttle run --profile quick --out runs/report
+	$(BIN)/shuttle report --out reports --runs runs/report $(REPORT)
 
 # The stamp is written last, so an installation that was interrupted is taken up again.
 $(STAMP): pyproject.toml requirements.lock

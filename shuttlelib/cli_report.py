@@ -33,11 +33,11 @@ def report(
     pdf: Annotated[bool, typer.Option("--pdf", help="Also OUT/report.pdf, by Chromium.")] = False,
 ) -> None:
     """Make a static site of model versions: curves, metrics, errors, pictures, comparisons, notebooks."""
+    _check_private(private, keep, out, data or [])
     from shuttlelib import paths
     from shuttlelib.report import collect, measure, printing, site, store
 
     models = models or paths.MODELS
-    _check_private(private, keep, out, data or [])
     sets = _sets(data or [])
     found = collect.collect(models, runs or [], bench or [])
     pictures: dict[str, bytes] = {}

@@ -15,6 +15,9 @@ from shuttlelib.spec import Spec
 
 _UNSEARCHED = {"cache", "checkpoints", "data", "report", "tensorboard"}  # folders of a run that hold no runs
 
+_SUMMARY = {"accuracy", "f1", "fp2_share", "error_px", "hit_error_px", "curve", "counts", "clips", "frames"}
+_SUMMARY |= {"calibration", "interval95"}
+
 
 @dataclass(frozen=True, eq=False)
 class Version:
@@ -138,7 +141,20 @@ def _model(folder: Path) -> Version:
     limits = _limits(readme.read_text(encoding="utf-8")) if readme.is_file() else ()
     own = store.read_json(folder / store.FILE).get("training")
     made = (own,) if own and own["weights"] == store.weights(folder) else ()
-    return Version(spec, folder, store.read_json(folder / "metrics.json"), limits, made)
+    return Version(spec, folder, _metrics(folder / "metrics.json"), limits, made)
+
+
+def _metrics(path: Path) -> dict[str, Any]:
+    """A model's `metrics.json`, whose summaries must be whole."""
+    found = store.read_json(path)
+    for block in ("free_running", "also"):
+        for name, part in found.get(block, {}).items():
+            missing = _SUMMARY - part.keys()
+            if missing:
+                raise ReportError(
+                    f"{path}: {block} {name!r} has no {', '.join(sorted(missing))}; publish it again"
+                )
+    return found
 
 
 def _limits(card: str) -> tuple[str, ...]:

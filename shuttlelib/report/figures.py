@@ -54,7 +54,7 @@ def curves(name: str, lines: Mapping[str, Mapping[str, Any]], grid: str) -> Figu
     return drawn(
         name,
         f"accuracy over the tolerance, 1 to 20 {where}: {', '.join(lines)}",
-        lambda: charts.error_curve(lines, grid=grid),
+        lambda: charts.error_curve(_named(lines), grid=grid),
         f"Share of frames that are right over how far off still counts as right, {where}. "
         "The dotted line is the tolerance of the tables.",
     )
@@ -65,7 +65,7 @@ def calibration(name: str, bins: Mapping[str, Sequence[Mapping[str, Any]]]) -> F
     return drawn(
         name,
         f"share of rows that are right over their confidence: {', '.join(bins)}",
-        lambda: charts.calibration(bins),
+        lambda: charts.calibration(_named(bins)),
         "On the dashed line a confidence of 0.8 is right in 80% of the rows. Below: how many rows there are.",
     )
 
@@ -83,7 +83,7 @@ def groups(name: str, what: str, parts: Mapping[str, Mapping[str, Any]]) -> Figu
     return drawn(
         name,
         f"accuracy of each {what}: {', '.join(rows)}",
-        lambda: charts_lineage.bars(rows, "accuracy", "accuracy, 4 px of 512x288", f"by {what}"),
+        lambda: charts_lineage.bars(_named(rows), "accuracy", "accuracy, 4 px of 512x288", f"by {what}"),
         "Black: 95% interval over the clips of a venue." if what == "venue" else "",
     )
 
@@ -93,7 +93,7 @@ def over(name: str, measure: str, unit: str, tables: Mapping[str, pd.DataFrame])
     return drawn(
         name,
         f"median error and share missed over the shuttle's {measure}: {', '.join(tables)}",
-        lambda: failure_charts.error_over(tables, measure, unit),
+        lambda: failure_charts.error_over(_named(tables), measure, unit),
         "Lines at the marks: 95% intervals over half seconds, since neighbouring frames are near-copies.",
     )
 
@@ -114,7 +114,7 @@ def speeds(name: str, fps: Mapping[str, float], unit: str) -> Figure:
     return drawn(
         name,
         f"{unit} by backend: {', '.join(rows)}",
-        lambda: charts_lineage.bars(rows, "speed", unit, "by backend"),
+        lambda: charts_lineage.bars(_named(rows), "speed", unit, "by backend"),
     )
 
 
@@ -175,6 +175,11 @@ def over_time(name: str, rows: Mapping[str, Mapping[str, Any]], hardware: str) -
         f"accuracy over the minutes of training: {', '.join(rows)}",
         lambda: charts_lineage.accuracy_over_time(histories, hardware),
     )
+
+
+def _named(items: Mapping[str, Any]) -> dict[str, Any]:
+    """The same under names that matplotlib does not take for formulas."""
+    return {name.replace("$", r"\$"): item for name, item in items.items()}
 
 
 def _plain(svg: str, name: str) -> str:

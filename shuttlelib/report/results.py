@@ -1,4 +1,4 @@
-"""What was measured of a version, as blocks of its page: curves, venues, calibration, circumstances, speed."""
+"""What was measured of a version, as blocks of its page: curves, venues, calibration, causes, speed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -94,7 +94,8 @@ def _over(name: str, parts: Mapping[str, Any]) -> list[Block | None]:
     ):
         tables = {title: _binned(part[key]) for title, part in parts.items() if part[key]}
         if tables:
-            blocks.append(figures.over(f"{name}-over-{key}", measure, unit, tables))
+            drawn = {title: table for title, table in tables.items() if table["median_px"].gt(0).any()}
+            blocks.append(figures.over(f"{name}-over-{key}", measure, unit, drawn) if drawn else None)
             blocks.append(_over_table(f"{measure}, {unit}", tables))
     if parts.get(VAL, {}).get("causes"):
         table = pd.DataFrame(parts[VAL]["causes"]).set_index("cause")

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -56,8 +55,10 @@ def read(folder: Path) -> dict[str, Any]:
 
 def portable(command: str) -> str:
     """A command without this machine's folders: absolute paths keep their last part."""
-    words = shlex.split(command)
-    short = [re.sub(r"(^|=)/\S*/([^/\s]+)/?$", r"\1\2", word.replace(f"{REPO}/", "")) for word in words]
+    short = []
+    for word in shlex.split(command.replace(f"{REPO}/", "")):
+        option, equals, value = word.rpartition("=")
+        short.append(f"{option}{equals}{Path(value).name if value.startswith('/') else value}")
     return shlex.join(short)
 
 
