@@ -8,7 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from shuttlelib.sources import Footage, Source, video_file, without_gaps
 from shuttlelib.stopping import stop_when_asked
 from shuttlelib.together import Eyes, take_on_host
 from shuttlelib.tracker import MODES, WHOLE, Look, Row, Tracker, TrackParams, answer_all
-from shuttlelib.video import TruncatedVideoError, VideoInfo, probe
+from shuttlelib.video import EndedEarlyError, VideoInfo, probe
 
 __all__ = [
     "COLUMNS",
@@ -64,6 +64,10 @@ class Networks:
     def alone(self) -> "Networks":
         """Stage 1 without stage 2, whose calibration does not hold for it."""
         return self if self.stage2 is None else replace(self, stage2=None, calibration=None)
+
+    def ahead(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Frames on their way to the tracker, sent to the device where one cuts their windows."""
+        return frames if self.eyes is None else self.eyes.ahead(frames)
 
     def take(self, looks: Sequence[Look]) -> list[Candidates]:
         """Take looks, of one tracker or of several, in as few runs as possible."""
@@ -117,7 +121,17 @@ def load_networks(
     name, where, why = runtime.choose(dirs[-1], backend, device)
     loaded = [runtime.load(folder, name, where, threads) for folder in dirs]
     calibration = runtime.read_card(dirs[-1]).get("calibration")
-    return Networks(loaded[0], loaded[1] if len(dirs) > 1 else None, calibration, why)
+    stage1, stage2 = loaded[0], loaded[1] if len(dirs) > 1 else None
+    return Networks(stage1, stage2, calibration, why, _eyes(loaded) if where == "cuda" else None)
+
+
+def _eyes(networks: Sequence[runtime.Backend]) -> Eyes | None:
+    """What cuts pixels on the GPU, for backends that can take them from there."""
+    if not all(hasattr(network, "run_device") for network in networks):
+        return None
+    from shuttlelib.device import DeviceEyes
+
+    return DeviceEyes(networks[0], networks[-1], "cuda")
 
 
 def track_video(
@@ -211,6 +225,7 @@ def tracking_source(
         emits = [growing_csv(csv, outputs, keep=not source.rereadable), *also]
         if overlay:
             emits.append(overlay_video(mp4, footage.info.even_hw, footage.info.fps, outputs))
+        emits.append(lambda frame, _: footage.done(frame))
         if on_frame is not None:
             emits.append(lambda *_: on_frame(run.frames, footage.info))
         left = None
@@ -263,11 +278,12 @@ class _Run:
                 emit(frame, row)
 
         try:
-            for part in without_gaps(_until(asked, self._footage.frames), self._footage.info.fps):
+            frames = self._nets.ahead(_until(asked, self._footage.frames))
+            for part in without_gaps(frames, self._footage.info.fps):
                 self._tracker, fresh = self._new_tracker(), True
                 yield from self._tracker.tracking(part, final)
                 self._counts += self._tracker.counts
-        except TruncatedVideoError as error:
+        except EndedEarlyError as error:
             self._warning = str(error)
             self._counts += self._tracker.counts
 
@@ -295,14 +311,15 @@ class _Run:
             "params": asdict(self._params),
             "interrupted": interrupted,
             "gaps": self._gaps,
-            **self._footage.facts,
+            **self._footage.facts(),
             "warning": self._warning,
             "note": notes and f"{self._source.name}: {notes}",
         }
 
 
-def _until(asked: Callable[[], bool], frames: Iterator[Frame]) -> Iterator[Frame]:
-    for frame in frames:
-        if asked():
-            return
-        yield frame
+def _until(asked: Callable[[], bool], frames: Generator[Frame, None, None]) -> Iterator[Frame]:
+    with closing(frames):
+        for frame in frames:
+            if asked():
+                return
+            yield frame

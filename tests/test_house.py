@@ -40,7 +40,8 @@ FLOW = [
     {"blocks", "prediction", "pooled", "unet", "networks", "losses"},
     {"validation", "train_log", "checkpoints", "troubles", "train"},
     {"mining", "clusters"},
-    {"cut", "runtime", "track_params", "tracker", "together", "overlay", "sources", "outputs", "tracking"},
+    {"cut", "runtime", "track_params", "tracker", "together", "device", "overlay"},
+    {"sources", "live", "streams", "outputs", "tracking"},
     {"export"},
     {"recipes", "evidence", "beliefs", "throughput"},
     {"timebox", "lineage_run", "measures", "claims", "comparison", "lineage_report"},
@@ -49,6 +50,7 @@ FLOW = [
     {"cards", "shipping", "reproduce"},
     {
         "cli",
+        "cli_app",
         "cli_data",
         "cli_hub",
         "cli_label",
