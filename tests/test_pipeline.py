@@ -83,7 +83,7 @@ def test_notebooks_of_an_earlier_run_keep_their_rows(tmp_path):
         pipeline.run_notebooks(pipeline.select_notebooks(only, source), out, "quick")
     index = (out / "report" / "index.html").read_text()
     assert index.index("00_good.html") < index.index("f1 0.5") < index.index("01_next.html")
-    assert index.count('>ok<') == 2
+    assert index.count(">ok<") == 2
 
 
 def test_ctrl_c_ends_the_run_cleanly(tmp_path):
