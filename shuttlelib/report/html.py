@@ -103,6 +103,7 @@ def _template(name: str) -> Any:
         lstrip_blocks=True,
     )
     environment.globals |= {"href": address, "parts": parts, "inline": inline, "words": words}
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # measures in their order
     return environment.get_template(name)
 
 

@@ -122,7 +122,7 @@ def main_numbers(metrics: Mapping[str, Any]) -> dict[str, float | str]:
 def parameters(path: Path) -> dict[str, Any]:
     """What papermill ran a notebook with, paths cut short; its own defaults are in its first code cell."""
     given = _load(path).metadata.get("papermill", {}).get("parameters", {})
-    return {name: _cut(str(value), path.parent) for name, value in given.items()}
+    return {name: _cut(str(value), path, given) for name, value in given.items()}
 
 
 def body(path: Path) -> str:
@@ -132,6 +132,7 @@ def body(path: Path) -> str:
         ReportError: it cannot be read.
     """
     from nbconvert import HTMLExporter  # slow to import, and only notebooks need it
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
     notebook = _load(path)
     for cell in notebook.cells:
@@ -143,8 +144,12 @@ def body(path: Path) -> str:
                 if "application/vnd.jupyter.widget-view+json" not in out.get("data", {})
             ]
     exporter = HTMLExporter(template_name="basic", exclude_anchor_links=True)
+    exporter.register_preprocessor(
+        CoalesceStreamsPreprocessor, enabled=True
+    )  # progress bars: their last state
     text, _ = exporter.from_notebook_node(notebook)
-    return _PNG.sub(_smaller, _cut(text, path.parent))
+    given = notebook.metadata.get("papermill", {}).get("parameters", {})
+    return _PNG.sub(_smaller, _cut(text, path, given))
 
 
 def _smaller(match: re.Match[str]) -> str:
@@ -157,9 +162,12 @@ def _smaller(match: re.Match[str]) -> str:
     return match[0] if len(webp) >= len(png) else f"data:image/webp;base64,{base64.b64encode(webp).decode()}"
 
 
-def _cut(text: str, run: Path) -> str:
-    """Without the folders of this machine that lead to the run and the repository."""
-    for folder, stays in ((run.resolve(), run.name), (REPO, "."), (Path.home(), "~")):
+def _cut(text: str, notebook: Path, given: Mapping[str, Any]) -> str:
+    """Without the folders of this machine that lead to the run, where it was and where it is, and the "
+    "repository."""
+    run = notebook.resolve().parent
+    then = given.get("run_dir") or run
+    for folder, stays in ((then, Path(then).name), (run, run.name), (REPO, "."), (Path.home(), "~")):
         text = re.sub(rf"{re.escape(str(folder))}(?=[/\s\"'<),;:]|$)", stays, text)
     return text
 
