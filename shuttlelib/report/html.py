@@ -47,7 +47,7 @@ def render(
         style=_asset("style.css"),
         theme=_asset("theme.js"),
         chooser=_asset("chooser.js") if any(isinstance(block, Chooser) for block in blocks) else "",
-        body=Markup(body),  # nbconvert escapes what cells hold
+        body=Markup(body),  # text is escaped by nbconvert; what cells show as HTML is their own
         parameters=parameters or {},
     )
 

@@ -23,7 +23,15 @@ from shuttlelib.runs import RESERVED
 
 _MAIN_NUMBERS = 6  # shown for a notebook that does not name its own
 PATTERN = "[0-9][0-9]_*.ipynb"
+_MADE = {
+    "profile": "profile",
+    "seed": "seed",
+    "data_hash": "data hash",
+    "commit": "commit",
+    "cpu": "processor",
+}
 QUALITY = 75  # of the pictures of cells, WebP
+_WIDGET = "application/vnd.jupyter.widget-view+json"  # needs scripts from the network
 _PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 
 
@@ -80,24 +88,11 @@ def run_page(run: Run, slug: str, title: str) -> Page:
         numbers = ", ".join(f"{key} {_short(value)}" for key, value in main_numbers(each.metrics).items())
         rows.append((name, each.status, numbers, f"{each.seconds:.1f}" if shown else ""))
     table = Table(("notebook", "status", "main numbers", "seconds"), tuple(rows), left=3)
-    facts: Mapping[str, Any] = next(
-        (each.metrics["run"] for each in run.notebooks if each.metrics.get("run")), {}
-    )
-    machine: Mapping[str, Any] = next(
-        (each.metrics["environment"] for each in run.notebooks if each.metrics.get("environment")), {}
-    )
-    how = [
-        (name, str(value))
-        for name, value in (
-            ("profile", facts.get("profile")),
-            ("seed", facts.get("seed")),
-            ("data hash", facts.get("data_hash")),
-            ("commit", machine.get("commit")),
-            ("processor", machine.get("cpu")),
-        )
-        if value not in (None, "")
-    ]
-    made = Table(("how it was made", ""), tuple(how), left=2) if how else None
+    facts: dict[str, Any] = {}
+    for each in run.notebooks:
+        facts = {**each.metrics.get("environment", {}), **each.metrics.get("run", {}), **facts}
+    how = tuple((name, str(facts[key])) for key, name in _MADE.items() if facts.get(key) not in (None, ""))
+    made = Table(("", ""), how, left=2) if how else None
     about = "Each notebook as it ran, with its parameters, outputs and figures."
     return Page(slug, title, about, sections(("Notebooks", [table]), ("How it was made", [made])))
 
@@ -138,15 +133,10 @@ def body(path: Path) -> str:
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)  # the minute in which each ran
         if cell.cell_type == "code":
-            cell.outputs = [
-                out
-                for out in cell.outputs
-                if "application/vnd.jupyter.widget-view+json" not in out.get("data", {})
-            ]
+            cell.outputs = [out for out in cell.outputs if _WIDGET not in out.get("data", {})]
     exporter = HTMLExporter(template_name="basic", exclude_anchor_links=True)
-    exporter.register_preprocessor(
-        CoalesceStreamsPreprocessor, enabled=True
-    )  # progress bars: their last state
+    # of a progress bar only its last state
+    exporter.register_preprocessor(CoalesceStreamsPreprocessor, enabled=True)
     text, _ = exporter.from_notebook_node(notebook)
     given = notebook.metadata.get("papermill", {}).get("parameters", {})
     return _PNG.sub(_smaller, _cut(text, path, given))
@@ -163,8 +153,7 @@ def _smaller(match: re.Match[str]) -> str:
 
 
 def _cut(text: str, notebook: Path, given: Mapping[str, Any]) -> str:
-    """Without the folders of this machine that lead to the run, where it was and where it is, and the "
-    "repository."""
+    """Without the folders that lead to the run, where it was made and where it is, and to the repository."""
     run = notebook.resolve().parent
     then = given.get("run_dir") or run
     for folder, stays in ((then, Path(then).name), (run, run.name), (REPO, "."), (Path.home(), "~")):

@@ -10,7 +10,6 @@ from shuttlelib.report.blocks import (
     Block,
     Bullets,
     Chooser,
-    Headline,
     Link,
     Node,
     Page,
@@ -87,39 +86,24 @@ def _shipped(found: Found) -> list[Block | None]:
     )
     if VAL not in shown:
         return [about]
-    part, limits = shown[VAL], scores.intervals(shown[VAL])
-    numbers = []
-    for key, name in (("accuracy", "accuracy"), ("f1", "F1")):
-        low_high = limits.get(key)
-        numbers.append(
-            (
-                number(part[key][AT]),
-                name,
-                f"95%: {low_high[0]:.3f} to {low_high[1]:.3f}" if low_high else "one clip, no interval",
-            )
-        )
-    numbers.append((number(part["fp2_share"]), "false alarms", "of frames without a shuttle"))
-    numbers.append((number(part["hit_error_px"]["1920x1080"], 2), "px error of hits", "mean, at 1920x1080"))
+    part = shown[VAL]
     where = Prose(
         f"Free-running on {part['frames']:,} frames of {part['clips']} val clips, venues never trained on; "
-        "right "
-        "within 4 px of the 512x288 grid (10 px at 1280x720). Weights and thresholds were chosen on these "
-        "clips."
+        "right within 4 px of the 512x288 grid (10 px at 1280x720). Weights and thresholds were chosen on "
+        "these clips."
     )
-    return [about, Headline(tuple(numbers)), where]
+    return [about, scores.headline(part), where]
 
 
 def _about_tree(found: Found) -> str:
     if found.lineage:
         return (
             "Each version with its accuracy on val samples under one budget and what it bought: the change "
-            "against "
-            "its parent, ▲ better, ▼ worse."
+            "against its parent, ▲ better, ▼ worse."
         )
     return (
         "Each version with what it changed and taught. `shuttle train --lineage` compares all of them "
-        "under one "
-        "budget; its numbers then stand here."
+        "under one budget; its numbers then stand here."
     )
 
 
@@ -208,8 +192,8 @@ def _more(found: Found) -> tuple[Text, ...]:
 
 _ABOUT_ROWS = (
     "Accuracy at 4 px of the 512x288 grid. On samples stages are not compared with each other: stage 1 "
-    "sees whole "
-    "frames, stage 2 crops near the label. Free-running is the whole tracker with the version in its place."
+    "sees whole frames, stage 2 crops near the label. Free-running is the whole tracker with the version "
+    "in its place."
 )
 _HOW = (
     "A frame is right if the shuttle is visible and placed within the tolerance, or not visible and not "

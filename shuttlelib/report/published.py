@@ -120,8 +120,7 @@ _DATA: tuple[Text, ...] = (
     (
         Link("Rallies of alenzenx/TrackNetV3", _ALENZENX),
         ": broadcast, 1280x720; `raw_data` to train on, `raw_data2` to test on. Ours are trained and "
-        "judged inside "
-        "`raw_data`, by venue, so that `raw_data2` stays unseen.",
+        "judged inside `raw_data`, by venue, so that `raw_data2` stays unseen.",
     ),
 )
 _BEFORE: tuple[Text, ...] = (
@@ -131,8 +130,7 @@ _BEFORE: tuple[Text, ...] = (
     "footage will not reach.",
     "A split by frame leaves near-copies of test frames in training; ours is by venue.",
     "A system that sees the whole match before it answers cannot run live; ours looks at a frame and the "
-    "three "
-    "before it.",
+    "three before it.",
 )
 
 
@@ -144,8 +142,7 @@ def page(found: Found) -> Page:
         "published",
         "Against published systems",
         "Two numbers may be compared only where data, split and tolerance are the same. No system here "
-        "shares all "
-        "three with ours: the table says how far each is from it.",
+        "shares all three with ours: the table says how far each is from it.",
         sections(
             ("Results with their conditions", [Table(head, rows, right=4)]),
             (

@@ -136,8 +136,7 @@ def _gallery(parts: Mapping[str, Any]) -> list[Block | None]:
     blocks: list[Block | None] = [
         Prose(
             "Ring: where the tracker says the shuttle is. Cross: where it is. Parts of frames, the marks "
-            "drawn in; "
-            "of each half second at most one."
+            "drawn in; of each half second at most one."
         )
     ]
     for title, part in parts.items():
@@ -149,8 +148,7 @@ def _gallery(parts: Mapping[str, Any]) -> list[Block | None]:
         blocks.append(
             Prose(
                 f"No pictures of {', '.join(hidden)}: real footage stays where it is. A local report shows "
-                "one's "
-                "own with `--private`."
+                "one's own with `--private`."
             )
         )
     return blocks
@@ -215,7 +213,7 @@ def _speed_table(ran: Mapping[str, Mapping[str, Any]]) -> Table:
     )
     note = (
         "End to end, decoding and CSV included: median over repeats, and the best. p50, p95, p99: ms "
-        "between the rows "
-        "of a stream. Stages: ms a frame, from a run with clocks on. Start: process to first row, warm."
+        "between the rows of a stream. Stages: ms a frame, from a run with clocks on. Start: process to "
+        "first row, warm."
     )
     return Table(head, rows, note=note)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from shuttlelib.metrics import RATIOS, RESAMPLES, TOLERANCES_PX, Counts
-from shuttlelib.report.blocks import Table, between, number
+from shuttlelib.report.blocks import Headline, Table, between, number
 from shuttlelib.report.collect import Found, Version
 
 AT = "grid512_4px"
@@ -40,6 +40,21 @@ def sets(version: Version, found: Found) -> dict[str, Mapping[str, Any]]:
     return shown
 
 
+def headline(part: Mapping[str, Any]) -> Headline:
+    """The numbers to see first, with their intervals."""
+    limits = intervals(part)
+    numbers = []
+    for key, name in (("accuracy", "accuracy"), ("f1", "F1"), ("fp2_share", "false alarms")):
+        value = part[key][AT] if isinstance(part[key], Mapping) else part[key]
+        known = limits.get(key)
+        numbers.append(
+            (number(value), name, f"95%: {known[0]:.3f} to {known[1]:.3f}" if known else "one clip")
+        )
+    numbers.append((number(part["hit_error_px"]["1920x1080"], 2), "px error of hits", "mean, at 1920x1080"))
+    numbers.append((number(part["frames"]), "frames", f"of {part['clips']} val clips"))
+    return Headline(tuple(numbers))
+
+
 def looked_at(found: Found, name: str, judged: str | None) -> str:
     """The report's name of an evaluated set: `VAL` for the clips that the card was judged on."""
     return VAL if found.evaluation["sets"][name]["data_hash"] == judged else name
@@ -68,11 +83,9 @@ def metrics_table(version: Version, found: Found) -> Table | None:
 
 NOTE = (
     "4 px on the 512x288 grid (10 px at 1280x720), with 95% intervals by bootstrap over whole clips where "
-    "there "
-    "are several. Recall leaves misplaced shuttles aside, as the TrackNet papers do; strict counts them as "
-    "missed. "
-    "False alarms: share of the frames without a shuttle in which one was reported. Errors: px at 1920x1080. "
-    "Calibration error: mean gap between confidence and the share that is right."
+    "there are several. Recall leaves misplaced shuttles aside, as the TrackNet papers do; strict counts "
+    "them as missed. False alarms: share of the frames without a shuttle in which one was reported. "
+    "Errors: px at 1920x1080. Calibration error: mean gap between confidence and the share that is right."
 )
 
 

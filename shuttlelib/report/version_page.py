@@ -19,7 +19,7 @@ from shuttlelib.report.blocks import (
     sections,
 )
 from shuttlelib.report.collect import Found, Version
-from shuttlelib.report.scores import AT, VAL
+from shuttlelib.report.scores import VAL
 
 _HIDDEN = ("name", "notes", "parent")
 MEASURED = {  # of the lineage's comparison: key, name, digits
@@ -62,28 +62,12 @@ def page(version: Version, found: Found) -> Page:
 
 def _glance(version: Version, found: Found) -> Headline | Prose | None:
     shown = scores.sets(version, found)
-    if VAL not in shown:
-        if version.measured.get("accuracy") is not None:
-            return None
-        return Prose(
-            "Not measured here: `shuttle train --lineage` trains and compares all rows, and its numbers then "
-            "stand here."
-        )
-    part = shown[VAL]
-    limits = scores.intervals(part)
-
-    def said(key: str) -> str:
-        found_limits = limits.get(key)
-        return f"95%: {found_limits[0]:.3f} to {found_limits[1]:.3f}" if found_limits else ""
-
-    return Headline(
-        (
-            (number(part["accuracy"][AT]), "accuracy", said("accuracy")),
-            (number(part["f1"][AT]), "F1", said("f1")),
-            (number(part["fp2_share"]), "false alarms", said("fp2_share")),
-            (number(part["hit_error_px"]["1920x1080"], 2), "px error of hits", "mean, at 1920x1080"),
-            (number(part["frames"]), "frames", f"of {part['clips']} val clips"),
-        )
+    if VAL in shown:
+        return scores.headline(shown[VAL])
+    if version.measured:
+        return None
+    return Prose(
+        "Not measured here: `shuttle train --lineage` compares all rows, and its numbers then stand here."
     )
 
 
@@ -96,9 +80,8 @@ def _partner(version: Version, found: Found) -> list[Block]:
             (
                 "Measured as a pair with ",
                 Link(other, f"versions/{other}"),
-                ": the whole tracker, free-running (its history is its own predictions), on clips of "
-                "venues that "
-                "were never trained on; right within 4 px of the 512x288 grid.",
+                ": the whole tracker, free-running (its history is its own predictions), on clips of venues "
+                "that were never trained on; right within 4 px of the 512x288 grid.",
             )
         )
     ]
@@ -198,8 +181,7 @@ def _measured(version: Version, found: Found) -> list[Block | None]:
     about = (
         f"{facts['budget']}, seed {facts['seed']}, data hash {facts['data_hash']}, on {facts['hardware']}. "
         "Samples are whole frames for stage 1 and for baselines, crops near the label for stage 2: compare "
-        "within "
-        "a stage."
+        "within a stage."
     )
     return [Table(("measure", "value"), rows), Prose(about)]
 
