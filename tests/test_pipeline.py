@@ -98,7 +98,8 @@ def test_ctrl_c_ends_the_run_cleanly(tmp_path):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
-    assert "00_long.ipynb was interrupted at cell 3 of 3; the partial" in done.stderr.splitlines()[-1]
+    # not always the last line: asyncio may still complain about the kernel that was stopped
+    assert "00_long.ipynb was interrupted at cell 3 of 3; the partial" in done.stderr
     assert (tmp_path / "run" / "report" / "index.html").exists()
     nbformat.read(tmp_path / "run" / "00_long.ipynb", as_version=4)
     kernel = int((tmp_path / "run" / "pid").read_text())
