@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from shuttlelib.errors import ShuttleError
+from shuttlelib.frames import Frame
 from shuttlelib.geometry import SizeHW
 from shuttlelib.runtime import Backend, Candidates
 from shuttlelib.tracker import Look
@@ -23,6 +24,10 @@ Take = Callable[[Sequence[Look]], list[Candidates]]
 
 class Eyes(Protocol):
     """What cuts pixels and runs networks on a device; `device.DeviceEyes` does."""
+
+    def ahead(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Send each frame to the device as it passes."""
+        ...
 
     def take(self, looks: Sequence[Look]) -> list[Candidates]:
         """The answer to each look."""

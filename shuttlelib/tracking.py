@@ -65,6 +65,10 @@ class Networks:
         """Stage 1 without stage 2, whose calibration does not hold for it."""
         return self if self.stage2 is None else replace(self, stage2=None, calibration=None)
 
+    def ahead(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Frames on their way to the tracker, sent to the device where one cuts their windows."""
+        return frames if self.eyes is None else self.eyes.ahead(frames)
+
     def take(self, looks: Sequence[Look]) -> list[Candidates]:
         """Take looks, of one tracker or of several, in as few runs as possible."""
         if self.eyes is not None:
@@ -117,7 +121,17 @@ def load_networks(
     name, where, why = runtime.choose(dirs[-1], backend, device)
     loaded = [runtime.load(folder, name, where, threads) for folder in dirs]
     calibration = runtime.read_card(dirs[-1]).get("calibration")
-    return Networks(loaded[0], loaded[1] if len(dirs) > 1 else None, calibration, why)
+    stage1, stage2 = loaded[0], loaded[1] if len(dirs) > 1 else None
+    return Networks(stage1, stage2, calibration, why, _eyes(loaded) if where == "cuda" else None)
+
+
+def _eyes(networks: Sequence[runtime.Backend]) -> Eyes | None:
+    """What cuts pixels on the GPU, for backends that can take them from there."""
+    if not all(hasattr(network, "run_device") for network in networks):
+        return None
+    from shuttlelib.device import DeviceEyes
+
+    return DeviceEyes(networks[0], networks[-1], "cuda")
 
 
 def track_video(
@@ -263,7 +277,8 @@ class _Run:
                 emit(frame, row)
 
         try:
-            for part in without_gaps(_until(asked, self._footage.frames), self._footage.info.fps):
+            frames = self._nets.ahead(_until(asked, self._footage.frames))
+            for part in without_gaps(frames, self._footage.info.fps):
                 self._tracker, fresh = self._new_tracker(), True
                 yield from self._tracker.tracking(part, final)
                 self._counts += self._tracker.counts

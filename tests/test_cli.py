@@ -3,7 +3,7 @@ import re
 
 import numpy as np
 import pytest
-import typer
+from command_line import commands
 from fakes import cut_short, write_models
 
 from shuttlelib import cli, sources, tracking
@@ -157,16 +157,6 @@ def test_ctrl_c_is_quiet(shuttle, clip, models, tmp_path, monkeypatch):
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
     assert (status, errors) == (1, ["interrupted"])
     assert files_in(tmp_path / "out") == []
-
-
-def commands(group=None, names=()):
-    """The words of every command that does something."""
-    for name, command in (group or typer.main.get_command(cli.app)).commands.items():
-        inner = getattr(command, "commands", None)
-        if not inner or command.invoke_without_command:
-            yield (*names, name)
-        if inner:
-            yield from commands(command, (*names, name))
 
 
 @pytest.mark.parametrize("command", list(commands()), ids=" ".join)

@@ -106,6 +106,8 @@ def test_wrong_choices_are_wrong_usage(models):
         runtime.load(models / "bright1", "onnx", "tpu")
     with pytest.raises(UsageError, match="needs a GPU"):
         runtime.load(models / "bright1", "tensorrt", "cpu")
+    with pytest.raises(UsageError, match="CUDA graphs need a GPU; use --backend torch"):
+        runtime.load(models / "bright1", "torch-graph", "cpu")
 
 
 def test_cuda_without_its_provider_names_the_fix(models, monkeypatch):
@@ -148,6 +150,29 @@ def test_torch_runs_the_weights(tmp_path):
     assert answer.xy.shape[::2] == (2, 2)
     assert answer.score.shape == answer.xy.shape[:2]
     assert ((answer.visible >= 0) & (answer.visible <= 1)).all()
+
+
+def test_a_compiler_that_does_not_work_is_noticed_at_the_start(tmp_path, monkeypatch):
+    import torch
+
+    from shuttlelib import networks, versions
+
+    networks.save(networks.build(versions.resolve("stage2_v8", input_hw=(64, 64))), tmp_path / "m")
+    monkeypatch.setattr(torch, "compile", lambda net: net)
+    backend = runtime.load(tmp_path / "m", "torch-compile", "cpu", threads=1)
+    eager = runtime.load(tmp_path / "m", "torch", "cpu", threads=1)
+    assert backend.name == "torch-compile"
+    assert np.array_equal(backend.run(spots((64, 64), 2)).xy, eager.run(spots((64, 64), 2)).xy)
+
+    def broken(_):
+        def run(*_):
+            raise RuntimeError("no g++\nlong story")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(ShuttleError, match=r"cannot compile here \(no g\+\+\); install a C\+\+ compiler"):
+        runtime.load(tmp_path / "m", "torch-compile", "cpu", threads=1)
 
 
 def test_onnx_starts_without_torch_and_pandas(models):

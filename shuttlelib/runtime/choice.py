@@ -11,7 +11,7 @@ from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.runtime.base import Backend, graph_path, read_card
 from shuttlelib.runtime.onnx import OnnxBackend
 
-BACKENDS = ("auto", "onnx", "torch", "tensorrt")
+BACKENDS = ("auto", "onnx", "torch", "torch-compile", "torch-graph", "tensorrt")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -20,7 +20,7 @@ def load(model_dir: Path, backend: str = "auto", device: str = "auto", threads: 
 
     Args:
         model_dir: its folder: version.json with model.onnx (onnx, tensorrt) or model.safetensors (torch).
-        backend: auto, onnx, torch or tensorrt; see `choose` for what auto means.
+        backend: one of `BACKENDS`; see `choose` for what auto means, `runtime.torch` for torch's kinds.
         device: auto, cpu or cuda.
         threads: CPU threads; None takes all cores.
 
@@ -33,10 +33,10 @@ def load(model_dir: Path, backend: str = "auto", device: str = "auto", threads: 
     threads = threads or os.cpu_count() or 1
     if backend == "onnx":
         return OnnxBackend(Path(model_dir), card, device, threads)
-    if backend == "torch":
+    if backend.startswith("torch"):
         from shuttlelib.runtime.torch import TorchBackend
 
-        return TorchBackend(Path(model_dir), card, device, threads)
+        return TorchBackend(Path(model_dir), card, device, threads, backend)
     from shuttlelib.runtime.tensorrt import TensorRTBackend
 
     return TensorRTBackend(graph_path(Path(model_dir)), card)
