@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Generator
+from contextlib import closing
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -27,14 +28,12 @@ def read_ahead(
     room, stop = threading.Semaphore(depth), threading.Event()
 
     def make() -> None:
-        items = source()
         try:
-            while room.acquire() and not stop.is_set():
-                made.put((next(items), None))
+            with closing(source()) as items:
+                while room.acquire() and not stop.is_set():
+                    made.put((next(items), None))
         except BaseException as end:  # StopIteration among them
             made.put((None, end))
-        finally:
-            items.close()
 
     thread = threading.Thread(target=make, name="read-ahead", daemon=True)
     thread.start()

@@ -1,22 +1,22 @@
 """How fast tracking is here: behind `shuttle bench`, on top of tracking.
 
-Each configuration is measured in a fresh process (`bench_run`), and its startup by running `shuttle track` itself.
+Each configuration is measured in a fresh process (`bench_run`), its startup by running `shuttle track`.
 Writes bench.json, bench.txt (the table), bench.png and bench.svg. The JSON holds
 
 - schema: "shuttle-bench-1"; environment: see `runs.environment`; video: name, width, height, fps, frames;
   data: name of the folder that accuracy was judged on, "" where it was not;
-- rows, one a configuration: backend, mode, precision, streams, threads, and `reason`. Where that is not "", it says
-  why the configuration does not run here, and nothing else is there. Else:
+- rows, one a configuration: backend, mode, precision, streams, threads, and `reason`. Where that is not "",
+  it says why the configuration does not run here, and nothing else is there. Else:
   - device, for people; versions: stage1, stage2 (null: none);
   - end_to_end: decoding and writing included, all streams together: fps (median of the passes), fps_best,
     fps_runs, frames (of a pass), and frame_ms from one frame of a stream to its next: p50, p95, p99;
-  - stages: decode (waiting for a frame that another thread decodes), preprocess, stage1, stage2, post (the state
-    machine and writing): ms_per_frame, calls, and p50, p95, p99 in ms a call; {} of what did not run. From a
-    pass of its own, which ran at clocked_fps. Only of one stream;
+  - stages: decode (waiting for a frame that another thread decodes), preprocess, stage1, stage2, post (the
+    state machine and writing): ms_per_frame, calls, and p50, p95, p99 in ms a call; {} of what did not run.
+    From a pass of its own, which ran at clocked_fps. Only of one stream;
   - peak_rss_mb: the most memory the process held; null where the system does not say;
-  - startup_s: from the start of the process to the first row: warm, and cold (first emptied from the page cache what
-    it reads; null where that cannot be done); both null for several streams;
-  - accuracy: accuracy and f1 at 4 px of 512x288 and frames, on the val split; null where it was not asked for.
+  - startup_s: from the start of the process to the first row: warm, and cold (what it reads was taken out of
+    the page cache; null where that cannot be done); both null for several streams;
+  - accuracy: accuracy and f1 at 4 px of 512x288, and frames, on the val split; null if not asked for.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""One configuration of `shuttle bench`, measured in a process of its own: `python -m shuttlelib.bench_run JSON`.
+"""One configuration of `shuttle bench`, measured in a process of its own (`python -m shuttlelib.bench_run`).
 
-So that its memory is its own, and nothing is warm that a person's first run would find cold. `bench` starts it,
-says what to measure as JSON and reads the answer, JSON too, from the last line it prints.
+So its memory is its own, and nothing is warm that a person's first run would find cold. `bench` says what to
+measure as JSON in the only argument, and reads the answer, JSON too, from the last line printed.
 """
 
 import json

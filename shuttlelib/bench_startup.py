@@ -1,4 +1,4 @@
-"""How long `shuttle track` takes from its start to its first row, measured from outside; a part of `bench`."""
+"""How long `shuttle track` takes to its first row, measured from outside; a part of `bench`."""
 
 import os
 import subprocess
@@ -19,7 +19,8 @@ from shuttlelib.cli import main
 try:
     main()
 finally:
-    files = {getattr(module, name, None) for module in list(sys.modules.values()) for name in ("__file__", "__cached__")}
+    names = "__file__", "__cached__"
+    files = {getattr(module, name, None) for module in list(sys.modules.values()) for name in names}
     maps = Path("/proc/self/maps")
     if maps.exists():
         files |= {line.split()[-1] for line in maps.read_text().splitlines() if "/" in line}
@@ -31,8 +32,8 @@ def startup_s(setup: Setup, video: Path, models_dir: Path | None, repeat: int = 
     """Seconds from the start of a process to its first row.
 
     Returns:
-        warm: median of `repeat`, everything in the page cache; cold: once, after what the process reads was taken
-        out of it, None where the system cannot. Files that other programs have open may stay in the cache.
+        warm: median of `repeat`, everything in the page cache; cold: once, after what the process reads was
+        taken out of it, None where the system cannot. What other programs have mapped stays in it.
 
     Raises:
         ShuttleError: `shuttle track` fails.

@@ -43,7 +43,9 @@ app.command(
     "--out runs/ship --trained-on 'rallies, 1 h on an A4000'"
 )(cli_train.publish)
 app.command(epilog="Example: shuttle track match.mp4 --out tracks --overlay")(cli_track.track)
-app.command(epilog="Example: shuttle bench match.mp4 --backend onnx,openvino --out runs/bench")(cli_bench.bench)
+app.command(epilog="Example: shuttle bench match.mp4 --backend onnx,openvino --out runs/bench")(
+    cli_bench.bench
+)
 app.command(
     epilog="Example: shuttle reproduce --data data/rallies --data data/rendered --out runs/all --minutes 28"
 )(cli_reproduce.reproduce)

@@ -36,19 +36,24 @@ def bench(
     ] = None,
 ) -> None:
     """Measure how fast tracking is here: startup, each stage, end to end; backends side by side."""
-    from shuttlelib import paths, runtime, tracking
     from shuttlelib import bench as benching
+    from shuttlelib import paths, runtime, tracking
     from shuttlelib.bench_run import Setup
 
     every = tuple(name for name in runtime.BACKENDS if name != "auto")
     backends = _chosen("--backend", backend, every, runtime.BACKENDS)
     modes = _chosen("--mode", mode, ("smart",), (*tracking.MODES, tracking.WHOLE))
-    precisions = _chosen("--precision", precision, ("fp32",), runtime.PRECISIONS)
+    precisions = _chosen("--precision", precision, ("fp32",), ("fp32",))
     counts = [_whole("--streams", value) for value in _parts(streams, ("1",))]
     cores = [_whole("--threads", value) for value in _parts(threads, (str(os.cpu_count() or 1),))]
     setups = [Setup(*values) for values in product(backends, modes, precisions, counts, cores)]
     report = benching.bench(
-        video or paths.SAMPLES / "rally.mp4", setups, repeat, models, data, lambda line: print(line, flush=True)
+        video or paths.SAMPLES / "rally.mp4",
+        setups,
+        repeat,
+        models,
+        data,
+        lambda line: print(line, flush=True),
     )
     print(benching.table(report), end="")
     for path in benching.write(report, out):
