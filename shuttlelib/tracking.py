@@ -8,7 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from shuttlelib.sources import Footage, Source, video_file, without_gaps
 from shuttlelib.stopping import stop_when_asked
 from shuttlelib.together import Eyes, take_on_host
 from shuttlelib.tracker import MODES, WHOLE, Look, Row, Tracker, TrackParams, answer_all
-from shuttlelib.video import TruncatedVideoError, VideoInfo, probe
+from shuttlelib.video import EndedEarlyError, VideoInfo, probe
 
 __all__ = [
     "COLUMNS",
@@ -225,6 +225,7 @@ def tracking_source(
         emits = [growing_csv(csv, outputs, keep=not source.rereadable), *also]
         if overlay:
             emits.append(overlay_video(mp4, footage.info.even_hw, footage.info.fps, outputs))
+        emits.append(lambda frame, _: footage.done(frame))
         if on_frame is not None:
             emits.append(lambda *_: on_frame(run.frames, footage.info))
         left = None
@@ -282,7 +283,7 @@ class _Run:
                 self._tracker, fresh = self._new_tracker(), True
                 yield from self._tracker.tracking(part, final)
                 self._counts += self._tracker.counts
-        except TruncatedVideoError as error:
+        except EndedEarlyError as error:
             self._warning = str(error)
             self._counts += self._tracker.counts
 
@@ -310,14 +311,15 @@ class _Run:
             "params": asdict(self._params),
             "interrupted": interrupted,
             "gaps": self._gaps,
-            **self._footage.facts,
+            **self._footage.facts(),
             "warning": self._warning,
             "note": notes and f"{self._source.name}: {notes}",
         }
 
 
-def _until(asked: Callable[[], bool], frames: Iterator[Frame]) -> Iterator[Frame]:
-    for frame in frames:
-        if asked():
-            return
-        yield frame
+def _until(asked: Callable[[], bool], frames: Generator[Frame, None, None]) -> Iterator[Frame]:
+    with closing(frames):
+        for frame in frames:
+            if asked():
+                return
+            yield frame

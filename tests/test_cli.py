@@ -78,6 +78,43 @@ def test_a_truncated_video_warns_and_exits_1(shuttle, tiny_video, models, tmp_pa
     assert text.startswith("frames ")
 
 
+def test_rows_go_to_standard_output_and_nothing_else(shuttle, clip, models, tmp_path):
+    out = tmp_path / "out"
+    status, text, errors = shuttle("track", clip, "--out", out, "--models", models, "--jsonl")
+    assert status == 0
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert [(row["video"], row["frame"], row["visible"]) for row in rows] == [
+        ("rally.mp4", index, 1) for index in range(8)
+    ]
+    assert errors[-1].startswith("frames 8,")
+
+
+def test_a_folder_is_tracked_video_by_video(shuttle, tiny_video, models, tmp_path):
+    (tmp_path / "match").mkdir()
+    for name in ("match/b.mp4", "match/a.mp4"):
+        tiny_video(name, frames=3, size_hw=SIZE_HW, draw=court)
+    (tmp_path / "match" / "notes.txt").touch()
+    out = tmp_path / "out"
+    status, text, _ = shuttle("track", tmp_path / "match", "--out", out, "--models", models)
+    assert (status, files_in(out)) == (0, ["a.csv", "a.json", "b.csv", "b.json"])
+    assert text.startswith("frames 6,")
+
+
+def test_a_name_is_for_one_video_and_what_does_not_end_is_tracked_alone(shuttle, clip, models, tmp_path):
+    out = ("--out", tmp_path / "out", "--models", models)
+    assert shuttle("track", clip, *out, "--name", "first")[0] == 0
+    assert files_in(tmp_path / "out") == ["first.csv", "first.json"]
+    for arguments, words in (
+        (("track", clip, clip.with_name("b.mp4"), "--name", "x"), "--name x: give one video"),
+        (("track", clip, "--name", "../x"), "--name ../x: give one video"),
+        (("track", "0", clip), "camera 0: does not end by itself"),
+        (("track", "ftp://me:secret@host/x"), "ftp://host/x: ftp is not supported"),
+    ):
+        status, _, errors = shuttle(*arguments, *out)
+        assert (status, len(errors)) == (2, 1), arguments
+        assert words in errors[0]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [(b"", "the file is empty"), (b"some text\n" * 50, "not a video"), (None, "no such file")],
