@@ -95,6 +95,7 @@ class Reading:
         name: of the file, for errors.
         notes: gets a line for each thing that was done to the pictures (see `pictures.Converter`).
         like: scale the pictures to the size of these; None keeps their own.
+        fix: what to do if there is no picture in it.
         prompt: give each picture as soon as it is there; decoding several at a time is faster, but later.
 
     Attributes:
@@ -113,6 +114,7 @@ class Reading:
         name: str | Path,
         notes: list[str] | None = None,
         like: VideoInfo | None = None,
+        fix: str = "copy or record it again",
         prompt: bool = False,
     ) -> None:
         stream = video_stream(container, name)
@@ -125,7 +127,7 @@ class Reading:
         self._shown = converter.convert(iter(self.pictures), stream.time_base)
         first = next(self._shown, None)
         if first is None:
-            raise VideoError(f"{name}: no frame could be decoded; copy or record it again")
+            raise VideoError(f"{name}: no frame could be decoded; {fix}")
         self._shown = chain([first], self._shown)
         height, width = converter.shown_hw
         self.info = VideoInfo(Path(name), width, height, stream_fps(stream), stream.frames)
