@@ -269,7 +269,7 @@ def test_a_text_file_named_mp4(visit, served, tmp_path):
     notes.write_text("this is no video at all\n" * 20)
     page = visit()
     page.set_input_files("#file input[type=file]", notes)
-    page.wait_for_selector("#about .error >> text=/Notes.mp4: not a video/", timeout=SOON_MS)
+    page.wait_for_selector("#about .error >> text=/notes.mp4: not a video/", timeout=SOON_MS)
     assert page.locator("#start").is_disabled()
     assert videos_left(served[1]) == []
 
