@@ -305,6 +305,8 @@ def test_a_file_played_live_keeps_its_length_and_stem(tmp_path):
 
 def serve_rtsp(*arguments):
     """A running server, and its port."""
+    if not RTSP_PYTHON.exists():
+        pytest.skip(f"needs {RTSP_PYTHON} with GStreamer's RTSP server")
     command = [RTSP_PYTHON, RTSP_SERVER, *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     line = process.stdout.readline()
@@ -323,8 +325,6 @@ def end(process):
 
 @pytest.fixture
 def court():
-    if not RTSP_PYTHON.exists():
-        pytest.skip(f"needs {RTSP_PYTHON} with GStreamer's RTSP server")
     process, port = serve_rtsp(0)
     yield process, port
     end(process)
