@@ -7,7 +7,7 @@ backend allows.
 
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from shuttlelib.cut import Cut
-from shuttlelib.errors import ShuttleError
 from shuttlelib.frames import Frame
 from shuttlelib.geometry import SizeHW
 from shuttlelib.runtime import Backend, Candidates
-from shuttlelib.runtime.graphs import Captured, Sized, run_once
-from shuttlelib.together import joined_history, take_grouped
+from shuttlelib.runtime.graphs import Captured, Function, Sized, run_once
+from shuttlelib.together import joined_history, take_grouped, take_on_host
 from shuttlelib.tracker import Look
 
 _PLACES = 64  # frames of one size that are kept at first; more are made room for
@@ -120,7 +119,7 @@ class DeviceEyes:
         self._sights: dict[tuple[int, SizeHW], tuple[Tensor, Any]] = {}
         self.notes: list[str] = []
 
-    def ahead(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+    def ahead(self, frames: Iterable[Frame]) -> Generator[Frame, None, None]:
         """Send each frame to the device as it passes: wanted in the thread that decodes."""
         for frame in frames:
             self._of(frame).place(frame)
@@ -136,15 +135,15 @@ class DeviceEyes:
         return self._planes[frame.size_hw]
 
     def _run(self, kind: tuple[int, SizeHW], looks: Sequence[Look]) -> Candidates:
-        """All looks of one stage at frames of one size; in halves where memory runs out."""
+        """Looks of one stage at frames of one size; where memory runs out in halves, then from the host."""
         try:
             return self._run_all(kind, looks)
-        except torch.OutOfMemoryError as error:
-            if len(looks) == 1:
-                fix = "use fewer --streams, smaller videos or --device cpu"
-                raise ShuttleError(f"the GPU's memory does not hold one look; {fix}") from error
-        self._note("the GPU's memory ran out: several looks were taken in smaller batches")
-        torch.cuda.empty_cache()
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+        if len(looks) == 1:
+            self._note("the GPU's memory is full: some windows were cut on the host")
+            return take_on_host(self._networks, looks)[0]
+        self._note("the GPU's memory is full: several looks were taken in smaller batches")
         middle = len(looks) // 2
         halves = [self._run(kind, half) for half in (looks[:middle], looks[middle:])]
         return Candidates(*(np.concatenate(pair) for pair in zip(*halves)))
@@ -185,8 +184,18 @@ class DeviceEyes:
             return (torch.cat([xy.flatten(1), score, visible[:, None]], 1),)
 
         if self._device == "cuda" and network.name != "torch":
-            return Sized(see, Captured)
+            return Sized(see, self._capture)
         return lambda *arrays: run_once(see, self._device, *arrays)
+
+    def _capture(self, see: Function, arrays: Sequence[np.ndarray]) -> Any:
+        try:
+            return Captured(see, arrays)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            self._note(f"CUDA graphs do not work here ({reason}): slower, each kernel is launched by itself")
+            return lambda arrays: run_once(see, self._device, *arrays)
 
     def _note(self, line: str) -> None:
         if line not in self.notes:

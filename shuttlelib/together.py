@@ -3,7 +3,7 @@
 Between tracker and tracking. Each tracker is a generator of looks (`tracker.Look`) that ends with its result.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
@@ -25,7 +25,7 @@ Take = Callable[[Sequence[Look]], list[Candidates]]
 class Eyes(Protocol):
     """What cuts pixels and runs networks on a device; `device.DeviceEyes` does."""
 
-    def ahead(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+    def ahead(self, frames: Iterable[Frame]) -> Generator[Frame, None, None]:
         """Send each frame to the device as it passes."""
         ...
 

@@ -7,13 +7,14 @@ The state machine that does the finding is in `tracker`, what can be tracked in 
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from shuttlelib import __version__, runtime
+from shuttlelib.ahead import read_ahead
 from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame
 from shuttlelib.outputs import COLUMNS, Emit, check_outputs, check_stems, growing_csv, overlay_video
@@ -65,9 +66,10 @@ class Networks:
         """Stage 1 without stage 2, whose calibration does not hold for it."""
         return self if self.stage2 is None else replace(self, stage2=None, calibration=None)
 
-    def ahead(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """Frames on their way to the tracker, sent to the device where one cuts their windows."""
-        return frames if self.eyes is None else self.eyes.ahead(frames)
+    def ahead(self, frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
+        """Frames on their way to the tracker; where a device cuts windows, a thread sends them there."""
+        eyes = self.eyes
+        return frames if eyes is None else read_ahead(lambda: eyes.ahead(frames), depth=2)
 
     def take(self, looks: Sequence[Look]) -> list[Candidates]:
         """Take looks, of one tracker or of several, in as few runs as possible."""
@@ -278,11 +280,11 @@ class _Run:
                 emit(frame, row)
 
         try:
-            frames = self._nets.ahead(_until(asked, self._footage.frames))
-            for part in without_gaps(frames, self._footage.info.fps):
-                self._tracker, fresh = self._new_tracker(), True
-                yield from self._tracker.tracking(part, final)
-                self._counts += self._tracker.counts
+            with closing(self._nets.ahead(_until(asked, self._footage.frames))) as frames:
+                for part in without_gaps(frames, self._footage.info.fps):
+                    self._tracker, fresh = self._new_tracker(), True
+                    yield from self._tracker.tracking(part, final)
+                    self._counts += self._tracker.counts
         except EndedEarlyError as error:
             self._warning = str(error)
             self._counts += self._tracker.counts
@@ -317,7 +319,7 @@ class _Run:
         }
 
 
-def _until(asked: Callable[[], bool], frames: Generator[Frame, None, None]) -> Iterator[Frame]:
+def _until(asked: Callable[[], bool], frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
     with closing(frames):
         for frame in frames:
             if asked():

@@ -272,7 +272,7 @@ def test_the_time_limit_keeps_what_was_found(clip, tmp_path, options):
         pass
     rows = len(Track.read(clip, job.result).rows)
     assert 1 <= rows <= 12
-    assert f"the time limit of 12 s was reached after {rows} of 30 frames" in job.result.warning
+    assert f"The time limit of 12 s was reached after {rows} of 30 frames" in job.result.warning
     assert job.result.overlay.is_file()
 
 
@@ -280,9 +280,9 @@ def test_errors_are_told_in_plain_words(tmp_path, options):
     fake = tmp_path / "notes.mp4"
     fake.write_text("not a video at all")
     job = finished(fake, tmp_path / "out", options)
-    assert job.error.startswith("Notes.mp4: not a video")
+    assert job.error.startswith("notes.mp4: not a video")
     assert str(tmp_path) not in job.error
-    assert in_plain_words(f"{tmp_path}/x/a.mp4: bad", tmp_path / "x" / "a.mp4") == "A.mp4: bad"
+    assert in_plain_words(f"{tmp_path}/x/a.mp4: bad", tmp_path / "x" / "a.mp4") == "a.mp4: bad"
 
 
 def test_a_truncated_video_is_marked(tiny_video, tmp_path, options):

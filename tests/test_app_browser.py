@@ -206,17 +206,19 @@ def test_upload_progress_result_correction_download(visit, tiny_video, tmp_path)
 
 def test_the_least_confidence_filters_what_is_shown_and_downloaded(visit, tiny_video, tmp_path):
     page = visit()
-    give(page, tiny_video("rally.mp4", 60, SIZE_HW, draw=court))
+    give(page, tiny_video("rally ä.mp4", 60, SIZE_HW, draw=court))
     track(page)
     result(page)
     page.fill("#least input[type=number]", "0.95")
     page.locator("#least input[type=number]").blur()
     page.wait_for_selector("#curves .least", state="attached", timeout=SOON_MS)
     path = download(page, "#csv", tmp_path)
-    assert path.name == "rally_confidence_95.csv"
+    assert path.name == "rally ä_confidence_95.csv"
     rows = pd.read_csv(path)
     assert 0 < len(rows) < 60
     assert rows["confidence"].min() >= 0.95
+    overlay(page)
+    page.wait_for_function("document.querySelector('#overlay video').readyState > 0", timeout=SOON_MS)
 
 
 def test_cancel_in_the_middle(visit, served, tiny_video):
@@ -267,7 +269,7 @@ def test_a_text_file_named_mp4(visit, served, tmp_path):
     notes.write_text("this is no video at all\n" * 20)
     page = visit()
     page.set_input_files("#file input[type=file]", notes)
-    page.wait_for_selector("#about .error >> text=/Notes.mp4: not a video/", timeout=SOON_MS)
+    page.wait_for_selector("#about .error >> text=/notes.mp4: not a video/", timeout=SOON_MS)
     assert page.locator("#start").is_disabled()
     assert videos_left(served[1]) == []
 

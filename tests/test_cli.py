@@ -302,3 +302,17 @@ def test_evaluate_reads_what_track_wrote(shuttle, clip, models, tmp_path):
     assert (status, errors) == (0, [])
     assert "accuracy" in text
     assert json.loads((tmp_path / "m.json").read_text())
+
+
+def test_several_videos_at_once_get_the_rows_they_get_alone(shuttle, tiny_video, models, tmp_path):
+    clips = [tiny_video(f"{n}.mp4", 5 + n, SIZE_HW, draw=court) for n in range(3)]
+    given = ("--models", models, "--backend", "onnx")
+    assert shuttle("track", *clips, "--out", tmp_path / "alone", *given)[0] == 0
+    status, text, errors = shuttle(
+        "track", *clips, "--out", tmp_path / "out", *given, "--streams", 2, "--decoder", "auto"
+    )
+    assert (status, errors) == (0, [])
+    assert text.splitlines()[-1].startswith("frames 18, ")
+    for clip in clips:
+        ours, alone = (tmp_path / folder / f"{clip.stem}.csv" for folder in ("out", "alone"))
+        assert ours.read_text() == alone.read_text()

@@ -11,8 +11,6 @@ from shuttlelib.runtime.base import Candidates
 if TYPE_CHECKING:
     from torch import Tensor
 
-KINDS = ("torch", "torch-compile", "torch-graph")
-
 
 class TorchBackend:
     """The network in torch.
@@ -22,7 +20,7 @@ class TorchBackend:
         device: cpu or cuda.
         threads: of the CPU.
         name: torch (eager), torch-compile (fused by TorchInductor, which needs a C++ compiler on the CPU and
-            takes up to a minute to start) or torch-graph (eager kernels replayed as CUDA graphs).
+            takes minutes to start) or torch-graph (eager kernels replayed as CUDA graphs).
 
     Raises:
         UsageError: torch-graph without a GPU.

@@ -11,7 +11,7 @@ from shuttlelib.apps.web import views
 from shuttlelib.apps.web.desks import Desk, Desks
 from shuttlelib.apps.web.gate import COOKIE
 from shuttlelib.apps.web.jobs import in_plain_words
-from shuttlelib.apps.web.tracks import write_labels
+from shuttlelib.apps.web.tracks import Track, write_labels
 from shuttlelib.errors import ShuttleError
 from shuttlelib.video import probe
 
@@ -108,7 +108,7 @@ class Handlers:
         desk = self._desk(request)
         if desk.track is None or desk.stills is None:
             return ""
-        index = min(max(int(frame), 0), len(desk.track.rows) - 1)
+        index = _index(desk.track, frame)
         rgb = desk.stills.read(index)
         return views.viewer(desk.track, rgb, index, least, desk.corrections, zoom)
 
@@ -119,7 +119,7 @@ class Handlers:
     def step(self, frame: float, request: gr.Request, event: gr.EventData) -> int:
         """One frame on or back."""
         track = self._desk(request).track
-        return min(max(int(frame) + int(event.by), 0), len(track.rows) - 1 if track else 0)
+        return _index(track, frame + event.by) if track is not None else 0
 
     def pick(self, request: gr.Request, event: gr.EventData) -> Updates:
         """A click on a frame: the shuttle is there."""
@@ -127,13 +127,14 @@ class Handlers:
         if desk.track is not None:
             width, height = desk.track.size_wh
             x, y = min(max(float(event.x), 0.0), width), min(max(float(event.y), 0.0), height)
-            desk.corrections[int(event.frame)] = (x, y)
+            desk.corrections[_index(desk.track, event.frame)] = (x, y)
         return self._corrected(desk)
 
     def hide(self, frame: float, request: gr.Request) -> Updates:
         """The shuttle is not visible in this frame."""
         desk = self._desk(request)
-        desk.corrections[int(frame)] = None
+        if desk.track is not None:
+            desk.corrections[_index(desk.track, frame)] = None
         return self._corrected(desk)
 
     def undo(self, frame: float, request: gr.Request) -> Updates:
@@ -197,6 +198,11 @@ def _visitor(request: gr.Request) -> str:
     if not visitor:
         raise gr.Error("This page needs a cookie to keep your video apart from others': allow it and reload.")
     return str(visitor)
+
+
+def _index(track: Track, frame: float) -> int:
+    """A frame's number as the browser sent it, made one that the track has."""
+    return min(max(int(frame), 0), len(track.rows) - 1)
 
 
 def _first_seen(desk: Desk) -> int:

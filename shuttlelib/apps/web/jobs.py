@@ -29,7 +29,7 @@ class _OutOfTime(TruncatedVideoError):
     def __init__(self, info: VideoInfo, frames: int, limit_s: float) -> None:
         super().__init__(info.path, frames, info.frame_count, 0)
         of = f" of {info.frame_count:,}" if info.frame_count else ""
-        self.args = (f"the time limit of {limit_s:g} s was reached after {frames:,}{of} frames",)
+        self.args = (f"The time limit of {limit_s:g} s was reached after {frames:,}{of} frames",)
 
 
 class Job:
@@ -106,6 +106,8 @@ class Job:
             networks = load_networks(
                 options.backend, options.device, options.threads, options.models, mode=self.mode
             )
+            if self.stopping:  # loading can outlast the wait of whoever cancels, and the folder be gone
+                return
             self._began_s = self._clock()
             self.result = track_source(
                 self._limited(video_file(self.video)),
@@ -148,5 +150,4 @@ class Job:
 
 def in_plain_words(error: Exception | str, video: Path) -> str:
     """A message for the visitor, to whom the server's folders mean nothing."""
-    text = str(error).replace(str(video), video.name).replace(f"{video.parent}/", "")
-    return text[:1].upper() + text[1:]
+    return str(error).replace(str(video), video.name).replace(f"{video.parent}/", "")
