@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shuttlelib import cli_hub, cli_mine, cli_reproduce, cli_track, cli_train
+from shuttlelib import cli_export, cli_hub, cli_mine, cli_reproduce, cli_track, cli_train
 from shuttlelib.cli_data import Folder, data_app, parse_size
 from shuttlelib.cli_label import label_app
 from shuttlelib.cli_track import complain
@@ -38,6 +38,9 @@ app.command(
     epilog="Example: shuttle mine --model runs/s2/best --partner runs/s1/best --data data/rallies "
     "--out runs/hard"
 )(cli_mine.mine)
+app.command(epilog="Example: shuttle export models/stage2_v8 --precision fp32,fp16 --engine 8.6,8.9,12.0")(
+    cli_export.export
+)
 app.command(
     epilog="Example: shuttle publish --stage1 runs/s1/best --stage2 runs/s2/best --data data/rallies "
     "--out runs/ship --trained-on 'rallies, 1 h on an A4000'"

@@ -42,11 +42,12 @@ FLOW = [
     {"mining", "clusters"},
     {"cut", "runtime", "track_params", "tracker", "together", "device", "overlay"},
     {"sources", "live", "streams", "outputs", "tracking"},
-    {"export"},
+    {"export", "lower_precision", "deployment"},
     {"recipes", "evidence", "beliefs", "html_report", "pipeline", "throughput"},
     {"timebox", "lineage_run", "measures", "claims", "comparison", "lineage_report"},
     {"cards", "shipping", "reproduce"},
-    {"cli", "cli_data", "cli_hub", "cli_label", "cli_mine", "cli_reproduce", "cli_track", "cli_train"},
+    {"cli_data", "cli_export", "cli_hub", "cli_label", "cli_mine", "cli_reproduce", "cli_track", "cli_train"},
+    {"cli"},
 ]
 LAYER = {name: level for level, names in enumerate(FLOW) for name in names}
 UNFINISHED = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK"]))

@@ -13,7 +13,7 @@ from shuttlelib.runtime.base import GRAPHS, PRECISIONS, Backend, read_card
 from shuttlelib.runtime.memory import Sparing
 from shuttlelib.runtime.onnx import OnnxBackend
 
-_RUNS = {  # the precisions of each backend
+RUNS = {  # the precisions of each backend
     "onnx": ("fp32", "fp16", "int8"),
     "openvino": PRECISIONS,
     "torch": ("fp32",),
@@ -21,7 +21,7 @@ _RUNS = {  # the precisions of each backend
     "torch-graph": ("fp32",),
     "tensorrt": ("fp32", "fp16", "int8"),
 }
-BACKENDS = ("auto", *_RUNS)
+BACKENDS = ("auto", *RUNS)
 DEVICES = ("auto", "cpu", "cuda")
 _ONLY_ON = {"openvino": "cpu", "tensorrt": "cuda"}
 
@@ -115,8 +115,8 @@ def _check(backend: str, device: str, precision: str) -> None:
     for name, value, values in known:
         if value not in values:
             raise UsageError(f"{name} {value}: choose one of {', '.join(values)}")
-    if precision not in _RUNS.get(backend, PRECISIONS):
-        able = " or ".join(name for name, precisions in _RUNS.items() if precision in precisions)
+    if precision not in RUNS.get(backend, PRECISIONS):
+        able = " or ".join(name for name, precisions in RUNS.items() if precision in precisions)
         raise UsageError(f"--backend {backend}: does not run --precision {precision}; use {able}")
     if backend == "tensorrt" and device == "cpu":
         raise UsageError("--backend tensorrt needs a GPU; use --device cuda, or --backend onnx on the CPU")
