@@ -35,6 +35,9 @@ Raw = Annotated[
     str, typer.Option(help="Standard input is raw video: WIDTHxHEIGHT@FPS, or …:FORMAT (yuv420p, rgb24).")
 ]
 Camera = Annotated[str, typer.Option(help="What to ask a camera for, like 1280x720@60:mjpeg.")]
+Precision = Annotated[
+    str, typer.Option(help="fp32, fp16, bf16 or int8; what is not shipped, `shuttle export` writes.")
+]
 Name = Annotated[str, typer.Option(help="Stem of the outputs, instead of the file's or of source and time.")]
 Jsonl = Annotated[
     bool, typer.Option("--jsonl", help="Also print each row as a line of JSON, once it is final.")
@@ -45,7 +48,9 @@ def track(
     videos: Videos,
     out: Annotated[Path, typer.Option(help="Folder for <stem>.csv, <stem>.json and <stem>.mp4.")],
     mode: Annotated[str, typer.Option(help="smart, fast, calibration, or whole: stage 1 alone.")] = "smart",
-    backend: Annotated[str, typer.Option(help="auto, onnx, torch or tensorrt.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(help="auto, onnx, openvino, torch, torch-compile, torch-graph or tensorrt.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Also write the video with the track on it.")
@@ -61,6 +66,7 @@ def track(
     raw: Raw = "",
     camera: Camera = "",
     name: Name = "",
+    precision: Precision = "fp32",
 ) -> None:
     """Find the shuttle in every frame: one CSV row a frame.
 
@@ -72,6 +78,7 @@ def track(
         ("--mode", mode, (*tracking.MODES, tracking.WHOLE)),
         ("--backend", backend, runtime.BACKENDS),
         ("--device", device, runtime.DEVICES),
+        ("--precision", precision, runtime.PRECISIONS),
     ):
         if value not in known:
             raise UsageError(f"{option} {value}: choose one of {', '.join(known)}")
@@ -80,7 +87,7 @@ def track(
     tracking.check_stems(found)
     for source in found:
         tracking.check_outputs(source, out, overlay)
-    networks = tracking.load_networks(backend, device, threads, models, mode=mode)
+    networks = tracking.load_networks(backend, device, threads, models, mode=mode, precision=precision)
     done: list[dict[str, Any]] = []
     failed = False
     for source in found:

@@ -112,8 +112,7 @@ def measure(
     for precision, name in product(precisions, backends):
         if precision not in RUNS[name]:
             continue
-        graphs = TENSORRT_GRAPHS if name == "tensorrt" else GRAPHS
-        row = _row(precision, name, Path(model_dir) / graphs[precision])
+        row = _row(precision, name, Path(model_dir) / _file(name, precision))
         try:
             backend = runtime.load(model_dir, name, "auto", threads, precision)
             row |= export.gaps(truth, backend.run(**inputs)) | {"device": backend.device, "skipped": ""}
@@ -122,6 +121,12 @@ def measure(
             row["skipped"] = str(error)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _file(backend: str, precision: str) -> str:
+    if backend == "torch":
+        return "model.safetensors"
+    return (TENSORRT_GRAPHS if backend == "tensorrt" else GRAPHS)[precision]
 
 
 def _row(precision: str, backend: str, file: Path) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def blocks(page: Path, kind: str) -> list[str]:
 def commands(page: Path) -> Iterator[Command]:
     """The commands of a page's shell blocks, in order."""
     for block in blocks(page, "bash"):
-        for line in block.splitlines():
+        for line in block.replace("\\\n", " ").splitlines():
             comment = COMMENT.search(line)
             needs = comment[2] if comment and comment[2] in CANNOT else ""
             yield Command(str(page.relative_to(REPO)), COMMENT.sub("", line), needs)

@@ -116,10 +116,12 @@ def test_every_command_of_the_pages_runs(reader, capsys):
 
 
 def runs_here(command: Command) -> bool:
-    return command.text.split()[0] in ("shuttle", "papermill")
+    return command.text.split()[0] in ("cat", "papermill", "shuttle")
 
 
 def run(text: str) -> int:
+    if text.startswith("cat "):
+        return run_piped(*text.removeprefix("cat ").split(" | "))
     program, *words = shlex.split(text)
     if program == "shuttle":
         return cli.run(words)
@@ -127,6 +129,14 @@ def run(text: str) -> int:
 
     papermill.main(words, standalone_mode=False)
     return 0
+
+
+def run_piped(file: str, text: str) -> int:
+    before = sys.stdin
+    with open(file) as sys.stdin:
+        status = run(text)
+    sys.stdin = before
+    return status
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.page}: {command.text}")
@@ -138,7 +148,7 @@ def test_every_command_is_one_that_there_is(command):
         assert_ci_runs(command.text)
     elif program == "bash":
         assert command.text in {line.text for line in commands(REPO / "paperspace" / "README.md")}
-    elif program not in ("shuttle", "papermill"):
+    elif program not in ("cat", "papermill", "shuttle"):
         assert command.needs
         assert Path(sys.executable).with_name(program).is_file()
 

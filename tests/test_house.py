@@ -46,8 +46,18 @@ FLOW = [
     {"recipes", "evidence", "beliefs", "html_report", "pipeline", "throughput"},
     {"timebox", "lineage_run", "measures", "claims", "comparison", "lineage_report"},
     {"cards", "shipping", "reproduce"},
-    {"cli_data", "cli_export", "cli_hub", "cli_label", "cli_mine", "cli_reproduce", "cli_track", "cli_train"},
-    {"cli"},
+    {
+        "cli",
+        "cli_app",
+        "cli_data",
+        "cli_export",
+        "cli_hub",
+        "cli_label",
+        "cli_mine",
+        "cli_reproduce",
+        "cli_track",
+        "cli_train",
+    },
 ]
 LAYER = {name: level for level, names in enumerate(FLOW) for name in names}
 UNFINISHED = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK"]))
