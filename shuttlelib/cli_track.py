@@ -72,16 +72,10 @@ def track(
 
     Ctrl-C or SIGTERM ends a camera or a stream with its files complete and exit status 0.
     """
-    from shuttlelib import runtime, streams, tracking
+    from shuttlelib import streams, tracking
 
-    for option, value, known in (
-        ("--mode", mode, (*tracking.MODES, tracking.WHOLE)),
-        ("--backend", backend, runtime.BACKENDS),
-        ("--device", device, runtime.DEVICES),
-        ("--precision", precision, runtime.PRECISIONS),
-    ):
-        if value not in known:
-            raise UsageError(f"{option} {value}: choose one of {', '.join(known)}")
+    if mode not in (known := (*tracking.MODES, tracking.WHOLE)):
+        raise UsageError(f"--mode {mode}: choose one of {', '.join(known)}")
     settings = streams.Settings(live, latency_ms / 1000, reconnect_s, raw=raw, camera=camera)
     found = _named([source for video in videos for source in streams.find(video, settings)], name)
     tracking.check_stems(found)

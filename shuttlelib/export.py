@@ -1,6 +1,6 @@
 """From weights to what runs elsewhere: an ONNX graph, its parity with torch, its latency.
 
-Follows training in the flow; `runtime` loads what is written here, `lower_precision` makes others of it.
+Follows training in the flow; `runtime` loads what is written here, `half` and `quantize` make others of it.
 The graph holds everything between uint8 pixels and places in input px, so a deployment cannot preprocess
 differently from training.
 """
@@ -80,31 +80,19 @@ def example_inputs(
     return pixels, torch.rand(batch, networks.HISTORY, 3, generator=generator)
 
 
-def parity(model_dir: Path, frames: np.ndarray, history: np.ndarray | None = None) -> dict[str, float]:
-    """How far ONNX Runtime is from torch on the same inputs; see `gaps`.
-
-    Args:
-        frames: uint8 (B, T, h, w, 3), real ones: random pixels have no peak to agree on.
-    """
-    ours = runtime.load(model_dir, "torch", "cpu").run(frames, history)
-    return gaps(ours, runtime.load(model_dir, "onnx", "cpu").run(frames, history))
-
-
 def gaps(ours: runtime.Candidates, theirs: runtime.Candidates) -> dict[str, float]:
     """How far two answers to the same inputs lie apart.
 
     Returns:
         position_px: largest distance of the best places, input px, where either sees a shuttle (else
-        over all); median_px: the median of the same; visible: largest difference of the probabilities.
+        over all); visible: largest difference of the probabilities.
     """
     apart = np.hypot(*(ours.xy[:, 0] - theirs.xy[:, 0]).T)
     seen = (ours.visible >= 0.5) | (theirs.visible >= 0.5)
     apart = apart[seen] if seen.any() else apart
     return {
         "position_px": float(apart.max()),
-        "median_px": float(np.median(apart)),
         "visible": float(np.abs(ours.visible - theirs.visible).max()),
-        "samples": float(len(ours.visible)),
     }
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from shuttlelib import deployment, runtime
+from shuttlelib import cli_export, deployment, runtime
 from shuttlelib.cli import app
 from shuttlelib.errors import UsageError
 from shuttlelib.paths import REPO
@@ -21,7 +21,7 @@ def model(tmp_path, monkeypatch):
 
 
 def test_export_writes_graphs_and_a_table(model, monkeypatch):
-    monkeypatch.setattr(deployment, "PARITY", 2)
+    monkeypatch.setattr(cli_export, "PARITY", 2)
     (model / "model.fp16.onnx").unlink()
     done = CliRunner().invoke(app, ["export", str(model), "--threads", "1"], catch_exceptions=False)
     assert done.exit_code == 0
@@ -34,6 +34,8 @@ def test_export_writes_graphs_and_a_table(model, monkeypatch):
     assert "skipped tensorrt fp32: --backend tensorrt" in done.output
 
 
-def test_int8_asks_for_data(model):
+def test_wrong_wishes_are_wrong_usage(model):
+    with pytest.raises(UsageError, match="--precision fp8: choose of fp32, fp16, int8"):
+        CliRunner().invoke(app, ["export", str(model), "--precision", "fp8"], catch_exceptions=False)
     with pytest.raises(UsageError, match="give --data FOLDER"):
         CliRunner().invoke(app, ["export", str(model), "--precision", "int8"], catch_exceptions=False)

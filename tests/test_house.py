@@ -42,7 +42,7 @@ FLOW = [
     {"mining", "clusters"},
     {"cut", "runtime", "track_params", "tracker", "together", "device", "overlay"},
     {"sources", "live", "streams", "outputs", "tracking"},
-    {"export", "lower_precision", "deployment"},
+    {"export", "half", "quantize", "deployment"},
     {"recipes", "evidence", "beliefs", "html_report", "pipeline", "throughput"},
     {"timebox", "lineage_run", "measures", "claims", "comparison", "lineage_report"},
     {"cards", "shipping", "reproduce"},

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.runtime.base import GRAPHS, PRECISIONS, Backend, read_card
-from shuttlelib.runtime.memory import Sparing
+from shuttlelib.runtime.memory import Sparing, is_out_of_memory
 from shuttlelib.runtime.onnx import OnnxBackend
 
 RUNS = {  # the precisions of each backend
@@ -92,14 +92,14 @@ def choose(
     graph = precision != "fp32" or (Path(model_dir) / GRAPHS["fp32"]).is_file()
     if backend != "auto" or not graph:
         if gpu and device == "auto":
-            gpu = _onnx_cuda(model_dir, precision) if backend == "onnx" else _torch_cuda()
+            gpu = _works("onnx", model_dir, precision) if backend == "onnx" else _torch_cuda()
         why = "asked for" if backend != "auto" else "no model.onnx in the model folder"
         return "torch" if backend == "auto" else backend, "cuda" if gpu else "cpu", why
     if not gpu:
         return _on_cpu(precision, "no GPU asked for or found")
-    if _tensorrt(model_dir, precision):
+    if _works("tensorrt", model_dir, precision):
         return "tensorrt", "cuda", "a GPU, and TensorRT works"
-    if _onnx_cuda(model_dir, precision) or (device == "cuda" and precision != "fp32"):
+    if _works("onnx", model_dir, precision) or (device == "cuda" and precision != "fp32"):
         return "onnx", "cuda", "a GPU, and ONNX Runtime's CUDA provider works"
     if precision == "fp32" and (device == "cuda" or _torch_cuda()):
         return "torch", "cuda", "a GPU, and neither TensorRT nor ONNX Runtime's CUDA provider here"
@@ -135,25 +135,14 @@ def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def _tensorrt(model_dir: Path, precision: str) -> bool:
-    """Only an engine that runs shows that TensorRT, driver and graph go together; it is kept."""
-    if not (_installed("tensorrt") or _installed("tensorrt_rtx")) or not _torch_cuda():
-        return False
-    from shuttlelib.runtime.tensorrt import TensorRTBackend
-
+def _works(backend: str, model_dir: Path, precision: str) -> bool:
+    """Only a network that runs on the GPU shows that packages, libraries, driver and graph go together."""
     try:
-        TensorRTBackend(Path(model_dir), read_card(model_dir), precision)
-    except ShuttleError:
-        return False
-    return True
-
-
-def _onnx_cuda(model_dir: Path, precision: str = "fp32") -> bool:
-    """Only a session on the GPU shows that ONNX Runtime's CUDA libraries are all there."""
-    try:
-        OnnxBackend(Path(model_dir), read_card(model_dir), "cuda", 1, precision)
-    except ShuttleError:
-        return False
+        _open(model_dir, backend, "cuda", 1, precision)
+    except Exception as error:
+        if isinstance(error, ShuttleError) or is_out_of_memory(error):
+            return False
+        raise
     return True
 
 

@@ -1,26 +1,18 @@
-"""Graphs in half precision and in 8-bit integers, made of the fp32 graph; between export and deployment.
+"""Graphs in half precision, made of the fp32 graph; between export and deployment.
 
-Bytes go in and float32 comes out whatever the precision: only what lies between the first and the last
-convolution changes. Scaling pixels and reading places from a heatmap (softmax, sums over thousands of cells,
+Bytes go in and float32 comes out all the same: only what lies between the first and the last convolution
+changes. Scaling pixels and reading places from a heatmap (softmax, sums over thousands of cells,
 coordinates) stay fp32, which costs next to nothing and keeps a hundredth of a pixel.
-
-Source: onnx (https://onnx.ai) and ONNX Runtime's static quantization,
-https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
 """
 
-import logging
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from shuttlelib.files import atomic_write
-
-_BATCH = 4  # inputs of one calibration run
 
 
 def write_fp16(graph: Path, path: Path) -> None:
@@ -104,57 +96,3 @@ def _drop_unused(graph: onnx.GraphProto) -> None:
     kept = [value for value in graph.initializer if value.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-
-
-def write_int8(graph: Path, path: Path, samples: dict[str, np.ndarray], tensorrt: bool = False) -> None:
-    """Write a graph whose convolutions run in 8-bit integers, by ranges seen on samples.
-
-    Args:
-        graph: the fp32 graph.
-        path: of the result, in QDQ form.
-        samples: inputs by name, real ones, (N, …).
-        tensorrt: for TensorRT, which wants symmetric activations and fp32 biases; else for CPUs, which are
-            faster with unsigned activations.
-    """
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-
-    only = {"ActivationSymmetric": True, "QuantizeBias": False, "DedicatedQDQPair": True}
-    with atomic_write(path) as temp, _quiet():
-        quantize_static(
-            graph,
-            temp,
-            _Samples(samples),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
-            per_channel=True,
-            activation_type=QuantType.QInt8 if tensorrt else QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            extra_options=only if tensorrt else {},
-        )
-        onnx.checker.check_model(onnx.load(temp), full_check=True)
-
-
-class _Samples:
-    """Feeds samples to ONNX Runtime's calibration, some at a time."""
-
-    def __init__(self, samples: dict[str, np.ndarray]) -> None:
-        count = len(next(iter(samples.values())))
-        self._batches: Iterator[dict[str, Any]] = (
-            {name: array[start : start + _BATCH] for name, array in samples.items()}
-            for start in range(0, count, _BATCH)
-        )
-
-    def get_next(self) -> dict[str, Any] | None:
-        """The next batch; None after the last."""
-        return next(self._batches, None)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the advice that ONNX Runtime logs while it quantizes."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
