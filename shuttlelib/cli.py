@@ -17,6 +17,7 @@ from shuttlelib import (
     cli_export,
     cli_hub,
     cli_mine,
+    cli_report,
     cli_reproduce,
     cli_track,
     cli_train,
@@ -54,6 +55,7 @@ app.command(
     epilog="Example: shuttle publish --stage1 runs/s1/best --stage2 runs/s2/best --data data/rallies "
     "--out runs/ship --trained-on 'rallies, 1 h on an A4000'"
 )(cli_train.publish)
+app.command(epilog="Example: shuttle report --runs runs/mine --out local/report")(cli_report.report)
 app.command(epilog="Example: shuttle track match.mp4 --out tracks --overlay")(cli_track.track)
 app.command(epilog="Example: shuttle bench match.mp4 --backend onnx,openvino --out runs/bench")(
     cli_bench.bench

@@ -15,9 +15,7 @@ SHOWN = ["backend", "precision", "device", "size_mb", "build_s", "position_px", 
 
 def export(
     models: Annotated[list[Path], typer.Argument(**Folder, help="Model folders, like models/stage2_v8.")],
-    precision: Annotated[
-        str, typer.Option(help="Of fp32, fp16 and int8; fp32 and fp16 are written anyway.")
-    ] = "fp32,fp16",
+    precision: Annotated[str, typer.Option(help="Graphs to write, of fp32, fp16 and int8.")] = "fp32,fp16",
     engine: Annotated[
         str, typer.Option(help="Compute capabilities to build TensorRT engines for, like 8.6,12.0; or none.")
     ] = "none",
@@ -29,7 +27,8 @@ def export(
     """Write what a trained version is deployed as, and export.csv beside it: size, parity, latency."""
     import pandas as pd
 
-    from shuttlelib import clips, deployment, paths, quantize, runtime
+    from shuttlelib import clips, deployment, half, paths, quantize, runtime
+    from shuttlelib import export as exporting
 
     precisions = list(dict.fromkeys(precision.split(",")))
     if unknown := set(precisions) - {"fp32", "fp16", "int8"}:
@@ -39,7 +38,9 @@ def export(
         raise UsageError("--precision int8: is made by ranges seen on real frames; give --data FOLDER")
     judged = clips.split(dataset, "val") or clips.load_dataset(paths.SAMPLES)
     for model in models:
-        deployment.write_graphs(model)
+        graph = exporting.export_onnx(model)
+        if "fp16" in precisions:
+            half.write_fp16(graph, model / "model.fp16.onnx")
         if "int8" in precisions:
             quantize.write_int8_graphs(model, clips.split(dataset, "train"))
         inputs = quantize.real_inputs(runtime.read_card(model), judged, PARITY)

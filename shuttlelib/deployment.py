@@ -1,4 +1,4 @@
-"""Everything a version is deployed as: graphs in each precision, engines, and a table of what each is worth.
+"""What a version is deployed as: engines of its graphs, and a table of what each backend makes of each.
 
 Follows export in the flow; behind `shuttle export` and the notebook on deployment.
 """
@@ -12,24 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from shuttlelib import export, half, runtime
+from shuttlelib import export, runtime
 from shuttlelib.errors import ShuttleError
 from shuttlelib.runtime import engines
 from shuttlelib.runtime.base import GRAPHS, TENSORRT_GRAPHS
 from shuttlelib.runtime.choice import RUNS
 
 BACKENDS = ("torch", "onnx", "openvino", "tensorrt")  # that are measured
-
-
-def write_graphs(model_dir: Path) -> list[Path]:
-    """Export a version in fp32 and fp16: the graphs that are shipped.
-
-    Raises:
-        ShuttleError: see `export.export_onnx`.
-    """
-    written = [export.export_onnx(model_dir), model_dir / GRAPHS["fp16"]]
-    half.write_fp16(*written)
-    return written
 
 
 def build_engines(model_dir: Path, precisions: Sequence[str], capabilities: Sequence[str]) -> pd.DataFrame:

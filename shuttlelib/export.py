@@ -6,6 +6,7 @@ differently from training.
 """
 
 import time
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -56,15 +57,8 @@ def export_onnx(model_dir: Path) -> Path:
 def strip_traces(model: onnx.ModelProto) -> None:
     """Remove what the exporter notes of the source: stack traces with the paths of this machine."""
     graph = model.graph
-    for part in (
-        model,
-        graph,
-        *graph.node,
-        *graph.input,
-        *graph.output,
-        *graph.value_info,
-        *graph.initializer,
-    ):
+    parts = (graph.node, graph.input, graph.output, graph.value_info, graph.initializer)
+    for part in chain((model, graph), *parts):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
 

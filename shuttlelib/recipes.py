@@ -20,7 +20,7 @@ from shuttlelib import (
     calibration,
     clips,
     clusters,
-    deployment,
+    export,
     labels,
     metrics,
     mining,
@@ -350,7 +350,7 @@ def make_pair(stage1: Path, stage2: Path, models_dir: Path) -> Path:
         target = models_dir / names[key]
         if source.resolve() != target.resolve():
             copytree(source, target, dirs_exist_ok=True)
-        deployment.write_graphs(target)
+        export.export_onnx(target)
     with atomic_write(models_dir / "default.json") as temp:
         temp.write_text(json.dumps(names, indent=2) + "\n")
     return models_dir

@@ -5,7 +5,7 @@ import small_graph
 from onnx import TensorProto
 from small_graph import frames, run
 
-from shuttlelib import clips, deployment, export, networks, quantize, runtime, versions
+from shuttlelib import clips, export, half, networks, quantize, runtime, versions
 from shuttlelib.paths import REPO, SAMPLES
 
 SHIPPED = runtime.default_pair(REPO / "models")
@@ -48,9 +48,9 @@ def test_inputs_are_what_the_tracker_would_cut(sample):
 def test_every_precision_of_a_version_is_written(tmp_path, sample):
     spec = versions.resolve("stage2_v8", pretrained=False, input_hw=(96, 96))
     networks.save(networks.build(spec), tmp_path)
-    written = deployment.write_graphs(tmp_path) + quantize.write_int8_graphs(tmp_path, sample)
-    names = ["model.onnx", "model.fp16.onnx", "model.int8.onnx", "model.int8-tensorrt.onnx"]
-    assert [path.name for path in written] == names
+    half.write_fp16(export.export_onnx(tmp_path), tmp_path / "model.fp16.onnx")
+    written = quantize.write_int8_graphs(tmp_path, sample)
+    assert [path.name for path in written] == ["model.int8.onnx", "model.int8-tensorrt.onnx"]
     inputs = quantize.real_inputs(runtime.read_card(tmp_path), sample, 4)
     truth = runtime.load(tmp_path, "onnx", "cpu", 1).run(**inputs)
     for precision in ("fp16", "int8"):
