@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +47,9 @@ Streams = Annotated[
         "--streams", min=1, help="Videos tracked at once, in shared batches: worth it on a GPU only."
     ),
 ]
+Precision = Annotated[
+    str, typer.Option(help="fp32, fp16, bf16 or int8; what is not shipped, `shuttle export` writes.")
+]
 Name = Annotated[str, typer.Option(help="Stem of the outputs, instead of the file's or of source and time.")]
 Jsonl = Annotated[
     bool, typer.Option("--jsonl", help="Also print each row as a line of JSON, once it is final.")
@@ -57,7 +60,9 @@ def track(
     videos: Videos,
     out: Annotated[Path, typer.Option(help="Folder for <stem>.csv, <stem>.json and <stem>.mp4.")],
     mode: Annotated[str, typer.Option(help="smart, fast, calibration, or whole: stage 1 alone.")] = "smart",
-    backend: Annotated[str, typer.Option(help="auto, onnx, torch or tensorrt.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(help="auto, onnx, openvino, torch, torch-compile, torch-graph or tensorrt.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Also write the video with the track on it.")
@@ -75,27 +80,22 @@ def track(
     name: Name = "",
     at_once: Streams = 1,
     decoder: Decoder = "cpu",
+    precision: Precision = "fp32",
 ) -> None:
     """Find the shuttle in every frame: one CSV row a frame.
 
     Ctrl-C or SIGTERM ends a camera or a stream with its files complete and exit status 0.
     """
-    from shuttlelib import nvdec, runtime, streams, tracking
+    from shuttlelib import nvdec, streams, tracking
 
-    for option, value, known in (
-        ("--mode", mode, (*tracking.MODES, tracking.WHOLE)),
-        ("--backend", backend, runtime.BACKENDS),
-        ("--device", device, runtime.DEVICES),
-        ("--decoder", decoder, nvdec.DECODERS),
-    ):
-        if value not in known:
-            raise UsageError(f"{option} {value}: choose one of {', '.join(known)}")
+    _check("--mode", mode, (*tracking.MODES, tracking.WHOLE))
+    _check("--decoder", decoder, nvdec.DECODERS)
     settings = streams.Settings(live, latency_ms / 1000, reconnect_s, raw=raw, camera=camera, decoder=decoder)
     found = _named([source for video in videos for source in streams.find(video, settings)], name)
     tracking.check_stems(found)
     for source in found:
         tracking.check_outputs(source, out, overlay)
-    networks = tracking.load_networks(backend, device, threads, models, mode=mode)
+    networks = tracking.load_networks(backend, device, threads, models, mode=mode, precision=precision)
     done: list[dict[str, Any]] = []
     failed, began = False, time.perf_counter()
     with closing(_track_all(found, out, networks, mode, overlay, jsonl, at_once)) as outcomes:
@@ -116,6 +116,11 @@ def track(
         print(_last_line(done, seconds), file=sys.stderr if jsonl else sys.stdout)
     if failed or any(summary["warning"] for summary in done):
         raise typer.Exit(1)
+
+
+def _check(option: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UsageError(f"{option} {value}: choose one of {', '.join(known)}")
 
 
 def _named(found: "list[Source]", name: str) -> "list[Source]":
