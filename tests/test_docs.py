@@ -45,6 +45,7 @@ SMALLER = {
     "shuttle train ": "shuttle train --steps 2 --batch 2 ",
     "shuttle mine ": "shuttle mine --steps 1 --batch 2 --passes 1 --at-most 2 ",
     "shuttle publish ": "shuttle publish --force ",
+    "--repeat 3": "--repeat 1",
     "papermill ": "papermill --prepare-only ",  # test_notebooks.py and .ci/run execute them
 }
 
