@@ -61,6 +61,13 @@ class Networks:
         """The one that places the head."""
         return self.stage2 or self.stage1
 
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of how they ran, such as that the GPU's memory was full."""
+        said = [getattr(network, "note", "") for network in (self.stage1, self.stage2)]
+        said += getattr(self.eyes, "notes", [])
+        return [note for note in dict.fromkeys(said) if note]
+
     def alone(self) -> "Networks":
         """Stage 1 without stage 2, whose calibration does not hold for it."""
         return self if self.stage2 is None else replace(self, stage2=None, calibration=None)
@@ -100,6 +107,7 @@ def load_networks(
     models_dir: Path | None = None,
     versions: Sequence[str] = (),
     mode: str = "smart",
+    precision: str = "fp32",
 ) -> Networks:
     """Load a stage-1 and a stage-2 version, or a stage-1 version alone.
 
@@ -108,6 +116,7 @@ def load_networks(
         models_dir: folder of models, or in mode "whole" a model folder; None is the repository's.
         versions: names of the two, or of stage 1 alone; empty takes the default pair.
         mode: of tracking; "whole" needs no stage 2.
+        precision: see `runtime.load`.
 
     Raises:
         ShuttleError: see `runtime.load`.
@@ -118,8 +127,8 @@ def load_networks(
     else:
         dirs = [root / version for version in versions] or list(runtime.default_pair(root))
         dirs = dirs[:1] if mode == WHOLE else dirs
-    name, where, why = runtime.choose(dirs[-1], backend, device)
-    loaded = [runtime.load(folder, name, where, threads) for folder in dirs]
+    name, where, why = runtime.choose(dirs[-1], backend, device, precision)
+    loaded = [runtime.load(folder, name, where, threads, precision) for folder in dirs]
     calibration = runtime.read_card(dirs[-1]).get("calibration")
     stage1, stage2 = loaded[0], loaded[1] if len(dirs) > 1 else None
     return Networks(stage1, stage2, calibration, why, _eyes(loaded) if where == "cuda" else None)
@@ -291,7 +300,7 @@ class _Run:
         """What the JSON holds."""
         info, nets, seconds = self._footage.info, self._nets, time.perf_counter() - self._start
         stage2 = nets.stage2.version if nets.stage2 is not None else None
-        notes = "; ".join(self._footage.notes)
+        notes = "; ".join([*self._footage.notes, *nets.notes])
         return {
             "video": self._source.shown,
             "width": info.width,
