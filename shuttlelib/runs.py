@@ -26,7 +26,19 @@ from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write, writing
 from shuttlelib.paths import REPO
 
-PACKAGES = ("shuttlelib", "torch", "torchvision", "timm", "onnxruntime", "av", "numpy", "pandas")
+PACKAGES = (
+    "shuttlelib",
+    "torch",
+    "torchvision",
+    "timm",
+    "onnxruntime",
+    "openvino",
+    "tensorrt",
+    "tensorrt_rtx",
+    "av",
+    "numpy",
+    "pandas",
+)
 RESERVED = ("run", "environment", "skipped")
 REVISION = "revision.json"  # beside data from the Hub: repository, commit, and the hash of every file
 
