@@ -41,17 +41,13 @@ def export_onnx(model_dir: Path) -> Path:
 
 
 def write_graph(
-    module: torch.nn.Module,
-    args: tuple[torch.Tensor, ...],
-    names: Sequence[str],
-    dynamic_shapes: tuple[Any, ...],
-    path: Path,
+    module: torch.nn.Module, args: tuple[Any, ...], names: Sequence[str], shapes: tuple[Any, ...], path: Path
 ) -> None:
     """Write a module that gives xy, score and visible as one checked ONNX file.
 
     Args:
         args, names: examples of its inputs, and what to call them.
-        dynamic_shapes: see `torch.export.export`.
+        shapes: its dynamic shapes, see `torch.export.export`.
         path: the file; it appears whole or not at all.
     """
     program = torch.onnx.export(
@@ -61,7 +57,7 @@ def write_graph(
         opset_version=OPSET,
         input_names=names,
         output_names=["xy", "score", "visible"],
-        dynamic_shapes=dynamic_shapes,
+        dynamic_shapes=shapes,
         verbose=False,
     )
     assert program is not None  # only the older exporter returns nothing

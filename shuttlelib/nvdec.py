@@ -9,17 +9,20 @@ from pathlib import Path
 import av
 from av.codec.hwaccel import HWAccel
 
+from shuttlelib.pictures import note_once
+
 DECODERS = ("cpu", "nvdec", "auto")
 
 
-def open_on_gpu(path: Path) -> "tuple[av.container.InputContainer | None, str]":
-    """A readable video file opened for NVDEC; or None, and why it cannot be."""
+def open_on_gpu(path: Path, notes: list[str], decoder: str) -> "av.container.InputContainer | None":
+    """A video file opened for NVDEC; None where it cannot be, and why as a note if `decoder` is nvdec."""
+    container, reason = None, "the GPU does not decode its codec"
     try:
         container = av.open(str(path), hwaccel=HWAccel("cuda", allow_software_fallback=True))
     except (av.FFmpegError, OSError, RuntimeError, ValueError) as error:
-        return None, getattr(error, "strerror", None) or str(error)
-    video = next(iter(container.streams.video), None)
-    if video is not None and video.codec_context is not None and not video.codec_context.is_hwaccel:
-        container.close()
-        return None, f"it does not decode {video.codec_context.name}"
-    return container, ""
+        reason = getattr(error, "strerror", None) or str(error)
+    if container and any(video.codec_context.is_hwaccel for video in container.streams.video):
+        return container
+    if decoder == "nvdec":
+        note_once(notes, f"NVDEC cannot be used ({reason}), so it was decoded on the CPU")
+    return None

@@ -5,12 +5,11 @@ Between tracker and tracking. Each tracker is a generator of looks (`tracker.Loo
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from shuttlelib.errors import ShuttleError
-from shuttlelib.frames import Frame
 from shuttlelib.geometry import SizeHW
 from shuttlelib.runtime import Backend, Candidates
 from shuttlelib.tracker import Look
@@ -20,18 +19,6 @@ Kind = TypeVar("Kind", int, tuple[int, SizeHW])
 MOST = 16  # inputs of one run
 
 Take = Callable[[Sequence[Look]], list[Candidates]]
-
-
-class Eyes(Protocol):
-    """What cuts pixels and runs networks on a device; `device.DeviceEyes` does."""
-
-    def ahead(self, frames: Iterable[Frame]) -> Generator[Frame, None, None]:
-        """Send each frame to the device as it passes."""
-        ...
-
-    def take(self, looks: Sequence[Look]) -> list[Candidates]:
-        """The answer to each look."""
-        ...
 
 
 def answer_together(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shuttlelib import __version__, runtime
 from shuttlelib.ahead import read_ahead
@@ -21,9 +21,12 @@ from shuttlelib.outputs import COLUMNS, Emit, check_outputs, check_stems, growin
 from shuttlelib.runtime import Candidates
 from shuttlelib.sources import Footage, Source, video_file, without_gaps
 from shuttlelib.stopping import stop_when_asked
-from shuttlelib.together import Eyes, take_on_host
+from shuttlelib.together import take_on_host
 from shuttlelib.tracker import MODES, WHOLE, Look, Row, Tracker, TrackParams, answer_all
 from shuttlelib.video import EndedEarlyError, VideoInfo, probe
+
+if TYPE_CHECKING:
+    from shuttlelib.device import DeviceEyes
 
 __all__ = [
     "COLUMNS",
@@ -55,7 +58,7 @@ class Networks:
     stage2: runtime.Backend | None
     calibration: dict[str, Any] | None = None
     why: str = "given"
-    eyes: Eyes | None = None
+    eyes: "DeviceEyes | None" = None
 
     @property
     def last(self) -> runtime.Backend:
@@ -133,16 +136,12 @@ def load_networks(
     loaded = [runtime.load(folder, name, where, threads, precision) for folder in dirs]
     calibration = runtime.read_card(dirs[-1]).get("calibration")
     stage1, stage2 = loaded[0], loaded[1] if len(dirs) > 1 else None
-    return Networks(stage1, stage2, calibration, why, _eyes(loaded) if where == "cuda" else None)
+    eyes = None
+    if where == "cuda" and all(hasattr(network, "run_device") for network in loaded):
+        from shuttlelib.device import DeviceEyes  # it imports torch, which nothing else here needs
 
-
-def _eyes(networks: Sequence[runtime.Backend]) -> Eyes | None:
-    """What cuts pixels on the GPU, for backends that can take them from there."""
-    if not all(hasattr(network, "run_device") for network in networks):
-        return None
-    from shuttlelib.device import DeviceEyes
-
-    return DeviceEyes(networks[0], networks[-1], "cuda")
+        eyes = DeviceEyes(stage1, stage2, "cuda")
+    return Networks(stage1, stage2, calibration, why, eyes)
 
 
 def track_video(
@@ -164,20 +163,28 @@ def track_video(
         path: the video.
         backend, device, threads, models_dir: see `load_networks`; unused when `networks` is given.
         networks: a loaded pair, to track many videos without loading again.
-        out_dir, mode, overlay, params, on_frame: see `track_source`.
+        out_dir, mode, overlay, params, on_frame: see `tracking_source`.
 
     Raises:
-        ShuttleError: as `track_source` and `load_networks`.
+        ShuttleError: as `tracking_source` and `load_networks`.
     """
     source = video_file(path)
     if networks is None:  # nothing is loaded for a video that cannot be tracked
         check_outputs(source, Path(out_dir), overlay)
         probe(path)
         networks = load_networks(backend, device, threads, models_dir, mode=mode)
-    return track_source(source, out_dir, networks, mode, overlay, params, on_frame)
+    return track_source(source, out_dir, networks, mode, overlay=overlay, params=params, on_frame=on_frame)
 
 
 def track_source(
+    source: Source, out_dir: str | Path, networks: Networks, mode: str = "smart", **options: Any
+) -> TrackResult:
+    """Find the shuttle in every frame of a source: see `tracking_source` for what may be given."""
+    tracking = tracking_source(source, out_dir, networks, mode, **options)
+    return answer_all(tracking, lambda look: networks.take([look])[0])
+
+
+def tracking_source(
     source: Source,
     out_dir: str | Path,
     networks: Networks,
@@ -186,13 +193,15 @@ def track_source(
     params: TrackParams | None = None,
     on_frame: Callable[[int, VideoInfo], None] | None = None,
     also: Sequence[Emit] = (),
-) -> TrackResult:
+) -> Generator[Look, Candidates, TrackResult]:
     """Find the shuttle in every frame of a source.
 
     Writes `<stem>.csv` (one row a frame, each as soon as it is final), `<stem>.json` (summary) and with
     `overlay` `<stem>.mp4` into `out_dir`. What can be read again appears complete or not at all. Of what
     cannot, no row is lost: the first Ctrl-C or SIGTERM finishes the files, whose summary then says
     `interrupted`, and after an error the rows stay in `<stem>.partial-<process>.csv`.
+
+    The looks that come out want to be taken (see `Networks.take`), those of several sources at once perhaps.
 
     Args:
         source: what to track.
@@ -209,21 +218,6 @@ def track_source(
         WriteError: `out_dir` cannot be written.
         UsageError: an unknown mode, or see `check_outputs`.
     """
-    tracking = tracking_source(source, out_dir, networks, mode, overlay, params, on_frame, also)
-    return answer_all(tracking, lambda look: networks.take([look])[0])
-
-
-def tracking_source(
-    source: Source,
-    out_dir: str | Path,
-    networks: Networks,
-    mode: str = "smart",
-    overlay: bool = False,
-    params: TrackParams | None = None,
-    on_frame: Callable[[int, VideoInfo], None] | None = None,
-    also: Sequence[Emit] = (),
-) -> Generator[Look, Candidates, TrackResult]:
-    """As `track_source`, for a caller that takes the looks, of several sources at once perhaps."""
     out_dir = Path(out_dir)
     check_outputs(source, out_dir, overlay)
     csv, mp4, report = (out_dir / f"{source.stem}.{suffix}" for suffix in ("csv", "mp4", "json"))

@@ -184,7 +184,8 @@ def read_frames(
     """
     path = Path(path)
     notes = [] if notes is None else notes
-    with _open(path) if decoder == "cpu" else _open_on_gpu(path, notes, decoder) as container:
+    on_gpu = None if decoder == "cpu" else nvdec.open_on_gpu(path, notes, decoder)
+    with on_gpu or _open(path) as container:
         reading = Reading(container, path, notes)
         yield from reading.frames()
         pictures = reading.pictures
@@ -283,17 +284,6 @@ def _open(path: Path) -> "av.container.InputContainer":
                 f"{path}: the video has no index (it was cut off); copy or record it again"
             ) from error
         raise VideoError(f"{path}: not a video; give a file that a video player opens") from error
-
-
-def _open_on_gpu(path: Path, notes: list[str], decoder: str) -> "av.container.InputContainer":
-    readable = _open(path)  # what is wrong with the file is said here
-    container, reason = nvdec.open_on_gpu(path)
-    if container is not None:
-        readable.close()
-        return container
-    if decoder == "nvdec":
-        note_once(notes, f"NVDEC cannot be used ({reason}), so it was decoded on the CPU")
-    return readable
 
 
 def video_stream(container: "av.container.InputContainer", path: str | Path) -> "av.VideoStream":
