@@ -28,6 +28,9 @@ from shuttlelib.video import EndedEarlyError, VideoInfo, probe
 if TYPE_CHECKING:
     from shuttlelib.device import DeviceEyes
 
+if TYPE_CHECKING:
+    from shuttlelib.device import DeviceEyes
+
 __all__ = [
     "COLUMNS",
     "MODES",
@@ -204,9 +207,8 @@ def tracking_source(
     The looks that come out want to be taken (see `Networks.take`), those of several sources at once perhaps.
 
     Args:
-        source: what to track.
+        source, networks: what to track, with which pair.
         out_dir: folder for the outputs, made if missing.
-        networks: a loaded pair.
         mode: smart, fast, calibration or whole.
         overlay: also write the video with the track drawn over it.
         params: thresholds.
