@@ -7,22 +7,29 @@ The state machine that does the finding is in `tracker`, what can be tracked in 
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shuttlelib import __version__, runtime
+from shuttlelib.ahead import read_ahead
 from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame
 from shuttlelib.outputs import COLUMNS, Emit, check_outputs, check_stems, growing_csv, overlay_video
 from shuttlelib.runtime import Candidates
 from shuttlelib.sources import Footage, Source, video_file, without_gaps
 from shuttlelib.stopping import stop_when_asked
-from shuttlelib.together import Eyes, take_on_host
+from shuttlelib.together import take_on_host
 from shuttlelib.tracker import MODES, WHOLE, Look, Row, Tracker, TrackParams, answer_all
 from shuttlelib.video import EndedEarlyError, VideoInfo, probe
+
+if TYPE_CHECKING:
+    from shuttlelib.device import DeviceEyes
+
+if TYPE_CHECKING:
+    from shuttlelib.device import DeviceEyes
 
 __all__ = [
     "COLUMNS",
@@ -54,20 +61,28 @@ class Networks:
     stage2: runtime.Backend | None
     calibration: dict[str, Any] | None = None
     why: str = "given"
-    eyes: Eyes | None = None
+    eyes: "DeviceEyes | None" = None
 
     @property
     def last(self) -> runtime.Backend:
         """The one that places the head."""
         return self.stage2 or self.stage1
 
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of how they ran, such as that the GPU's memory was full."""
+        said = [getattr(network, "note", "") for network in (self.stage1, self.stage2)]
+        said += getattr(self.eyes, "notes", [])
+        return [note for note in dict.fromkeys(said) if note]
+
     def alone(self) -> "Networks":
         """Stage 1 without stage 2, whose calibration does not hold for it."""
         return self if self.stage2 is None else replace(self, stage2=None, calibration=None)
 
-    def ahead(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """Frames on their way to the tracker, sent to the device where one cuts their windows."""
-        return frames if self.eyes is None else self.eyes.ahead(frames)
+    def ahead(self, frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
+        """Frames on their way to the tracker; where a device cuts windows, a thread sends them there."""
+        eyes = self.eyes
+        return frames if eyes is None else read_ahead(lambda: eyes.ahead(frames), depth=2)
 
     def take(self, looks: Sequence[Look]) -> list[Candidates]:
         """Take looks, of one tracker or of several, in as few runs as possible."""
@@ -100,6 +115,7 @@ def load_networks(
     models_dir: Path | None = None,
     versions: Sequence[str] = (),
     mode: str = "smart",
+    precision: str = "fp32",
 ) -> Networks:
     """Load a stage-1 and a stage-2 version, or a stage-1 version alone.
 
@@ -108,6 +124,7 @@ def load_networks(
         models_dir: folder of models, or in mode "whole" a model folder; None is the repository's.
         versions: names of the two, or of stage 1 alone; empty takes the default pair.
         mode: of tracking; "whole" needs no stage 2.
+        precision: see `runtime.load`.
 
     Raises:
         ShuttleError: see `runtime.load`.
@@ -118,20 +135,16 @@ def load_networks(
     else:
         dirs = [root / version for version in versions] or list(runtime.default_pair(root))
         dirs = dirs[:1] if mode == WHOLE else dirs
-    name, where, why = runtime.choose(dirs[-1], backend, device)
-    loaded = [runtime.load(folder, name, where, threads) for folder in dirs]
+    name, where, why = runtime.choose(dirs[-1], backend, device, precision)
+    loaded = [runtime.load(folder, name, where, threads, precision) for folder in dirs]
     calibration = runtime.read_card(dirs[-1]).get("calibration")
     stage1, stage2 = loaded[0], loaded[1] if len(dirs) > 1 else None
-    return Networks(stage1, stage2, calibration, why, _eyes(loaded) if where == "cuda" else None)
+    eyes = None
+    if where == "cuda" and all(hasattr(network, "run_device") for network in loaded):
+        from shuttlelib.device import DeviceEyes  # it imports torch, which nothing else here needs
 
-
-def _eyes(networks: Sequence[runtime.Backend]) -> Eyes | None:
-    """What cuts pixels on the GPU, for backends that can take them from there."""
-    if not all(hasattr(network, "run_device") for network in networks):
-        return None
-    from shuttlelib.device import DeviceEyes
-
-    return DeviceEyes(networks[0], networks[-1], "cuda")
+        eyes = DeviceEyes(stage1, stage2, "cuda")
+    return Networks(stage1, stage2, calibration, why, eyes)
 
 
 def track_video(
@@ -153,52 +166,24 @@ def track_video(
         path: the video.
         backend, device, threads, models_dir: see `load_networks`; unused when `networks` is given.
         networks: a loaded pair, to track many videos without loading again.
-        out_dir, mode, overlay, params, on_frame: see `track_source`.
+        out_dir, mode, overlay, params, on_frame: see `tracking_source`.
 
     Raises:
-        ShuttleError: as `track_source` and `load_networks`.
+        ShuttleError: as `tracking_source` and `load_networks`.
     """
     source = video_file(path)
     if networks is None:  # nothing is loaded for a video that cannot be tracked
         check_outputs(source, Path(out_dir), overlay)
         probe(path)
         networks = load_networks(backend, device, threads, models_dir, mode=mode)
-    return track_source(source, out_dir, networks, mode, overlay, params, on_frame)
+    return track_source(source, out_dir, networks, mode, overlay=overlay, params=params, on_frame=on_frame)
 
 
 def track_source(
-    source: Source,
-    out_dir: str | Path,
-    networks: Networks,
-    mode: str = "smart",
-    overlay: bool = False,
-    params: TrackParams | None = None,
-    on_frame: Callable[[int, VideoInfo], None] | None = None,
-    also: Sequence[Emit] = (),
+    source: Source, out_dir: str | Path, networks: Networks, mode: str = "smart", **options: Any
 ) -> TrackResult:
-    """Find the shuttle in every frame of a source.
-
-    Writes `<stem>.csv` (one row a frame, each as soon as it is final), `<stem>.json` (summary) and with
-    `overlay` `<stem>.mp4` into `out_dir`. What can be read again appears complete or not at all. Of what
-    cannot, no row is lost: the first Ctrl-C or SIGTERM finishes the files, whose summary then says
-    `interrupted`, and after an error the rows stay in `<stem>.partial-<process>.csv`.
-
-    Args:
-        source: what to track.
-        out_dir: folder for the outputs, made if missing.
-        networks: a loaded pair.
-        mode: smart, fast, calibration or whole.
-        overlay: also write the video with the track drawn over it.
-        params: thresholds.
-        on_frame: called after each row with the number of rows so far, for progress bars.
-        also: called with each frame and its final row.
-
-    Raises:
-        VideoError: nothing of the source can be decoded.
-        WriteError: `out_dir` cannot be written.
-        UsageError: an unknown mode, or see `check_outputs`.
-    """
-    tracking = tracking_source(source, out_dir, networks, mode, overlay, params, on_frame, also)
+    """Find the shuttle in every frame of a source: see `tracking_source` for what may be given."""
+    tracking = tracking_source(source, out_dir, networks, mode, **options)
     return answer_all(tracking, lambda look: networks.take([look])[0])
 
 
@@ -212,7 +197,29 @@ def tracking_source(
     on_frame: Callable[[int, VideoInfo], None] | None = None,
     also: Sequence[Emit] = (),
 ) -> Generator[Look, Candidates, TrackResult]:
-    """As `track_source`, for a caller that takes the looks, of several sources at once perhaps."""
+    """Find the shuttle in every frame of a source.
+
+    Writes `<stem>.csv` (one row a frame, each as soon as it is final), `<stem>.json` (summary) and with
+    `overlay` `<stem>.mp4` into `out_dir`. What can be read again appears complete or not at all. Of what
+    cannot, no row is lost: the first Ctrl-C or SIGTERM finishes the files, whose summary then says
+    `interrupted`, and after an error the rows stay in `<stem>.partial-<process>.csv`.
+
+    The looks that come out want to be taken (see `Networks.take`), those of several sources at once perhaps.
+
+    Args:
+        source, networks: what to track, with which pair.
+        out_dir: folder for the outputs, made if missing.
+        mode: smart, fast, calibration or whole.
+        overlay: also write the video with the track drawn over it.
+        params: thresholds.
+        on_frame: called after each row with the number of rows so far, for progress bars.
+        also: called with each frame and its final row.
+
+    Raises:
+        VideoError: nothing of the source can be decoded.
+        WriteError: `out_dir` cannot be written.
+        UsageError: an unknown mode, or see `check_outputs`.
+    """
     out_dir = Path(out_dir)
     check_outputs(source, out_dir, overlay)
     csv, mp4, report = (out_dir / f"{source.stem}.{suffix}" for suffix in ("csv", "mp4", "json"))
@@ -278,11 +285,11 @@ class _Run:
                 emit(frame, row)
 
         try:
-            frames = self._nets.ahead(_until(asked, self._footage.frames))
-            for part in without_gaps(frames, self._footage.info.fps):
-                self._tracker, fresh = self._new_tracker(), True
-                yield from self._tracker.tracking(part, final)
-                self._counts += self._tracker.counts
+            with closing(self._nets.ahead(_until(asked, self._footage.frames))) as frames:
+                for part in without_gaps(frames, self._footage.info.fps):
+                    self._tracker, fresh = self._new_tracker(), True
+                    yield from self._tracker.tracking(part, final)
+                    self._counts += self._tracker.counts
         except EndedEarlyError as error:
             self._warning = str(error)
             self._counts += self._tracker.counts
@@ -291,7 +298,7 @@ class _Run:
         """What the JSON holds."""
         info, nets, seconds = self._footage.info, self._nets, time.perf_counter() - self._start
         stage2 = nets.stage2.version if nets.stage2 is not None else None
-        notes = "; ".join(self._footage.notes)
+        notes = "; ".join([*self._footage.notes, *nets.notes])
         return {
             "video": self._source.shown,
             "width": info.width,
@@ -317,7 +324,7 @@ class _Run:
         }
 
 
-def _until(asked: Callable[[], bool], frames: Generator[Frame, None, None]) -> Iterator[Frame]:
+def _until(asked: Callable[[], bool], frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
     with closing(frames):
         for frame in frames:
             if asked():

@@ -1,5 +1,8 @@
 import json
 import re
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -52,7 +55,7 @@ def test_track_writes_its_files_and_a_last_line(shuttle, clip, models, tmp_path)
     assert (status, errors) == (0, [])
     assert files_in(out) == ["rally.csv", "rally.json", "rally.mp4"]
     pattern = (
-        r"frames 8, seconds [\d.]+, fps [\d.]+, visible share 1.000, backend onnx, device cpu \(1 threads\)"
+        r"frames 8, seconds [\d.]+, fps [\d.]+, visible share 1.000, backend \w+, device cpu \(1 threads\)"
     )
     assert re.fullmatch(pattern, text.splitlines()[-1])
 
@@ -98,6 +101,41 @@ def test_a_folder_is_tracked_video_by_video(shuttle, tiny_video, models, tmp_pat
     status, text, _ = shuttle("track", tmp_path / "match", "--out", out, "--models", models)
     assert (status, files_in(out)) == (0, ["a.csv", "a.json", "b.csv", "b.json"])
     assert text.startswith("frames 6,")
+
+
+@pytest.mark.slow
+def test_another_program_follows_a_stream_until_it_is_stopped(models, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", "from shuttlelib.cli import main; main()", "track", "-", "--live"]
+    command += [
+        "--raw",
+        "160x90@30:rgb24",
+        "--out",
+        out,
+        "--models",
+        models,
+        "--jsonl",
+        "--latency-ms",
+        "60000",
+    ]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(list(map(str, command)), **pipes) as process:
+        for index in range(30):
+            process.stdin.write(court(index).tobytes())
+        process.stdin.flush()
+        rows = [json.loads(process.stdout.readline()) for _ in range(20)]
+        assert [row["frame"] for row in rows] == list(range(20))
+        (growing,) = out.glob("*.partial-*.csv")
+        assert len(growing.read_text().splitlines()) > 20
+        process.send_signal(signal.SIGINT)
+        rows += map(json.loads, process.stdout.read().splitlines())
+        errors = process.stderr.read().decode()
+    assert (process.returncode, len(errors.splitlines())) == (0, 1), errors
+    (csv_file,), (summary,) = out.glob("*.csv"), out.glob("*.json")
+    assert re.fullmatch(r"stdin-\d{8}-\d{6}\.csv", csv_file.name)
+    assert len(csv_file.read_text().splitlines()) == 1 + len(rows) > 20
+    facts = json.loads(summary.read_text())
+    assert (facts["interrupted"], facts["live"]["dropped"], facts["video"]) == (True, 0, "standard input")
 
 
 def test_a_name_is_for_one_video_and_what_does_not_end_is_tracked_alone(shuttle, clip, models, tmp_path):
@@ -171,7 +209,7 @@ def test_what_nobody_foresaw_is_one_line_too(shuttle, clip, models, tmp_path, mo
     def explode(*_, **__):
         raise ZeroDivisionError("two\nlines")
 
-    monkeypatch.setattr(tracking, "track_source", explode)
+    monkeypatch.setattr(tracking, "tracking_source", explode)
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
     assert (status, len(errors)) == (1, 1)
     assert errors[0].startswith("error: internal, ZeroDivisionError: two lines")
@@ -181,7 +219,7 @@ def test_a_file_that_may_not_be_read_is_named(shuttle, clip, models, tmp_path, m
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied", "weights.onnx")
 
-    monkeypatch.setattr(tracking, "track_source", refuse)
+    monkeypatch.setattr(tracking, "tracking_source", refuse)
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
     assert (status, errors) == (1, ["error: weights.onnx: Permission denied; check its permissions"])
 
@@ -215,7 +253,7 @@ def test_files_that_are_no_track_are_refused_before_any_video(shuttle, clip, mod
 
 def test_a_note_is_printed_and_exit_0(shuttle, clip, models, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        sources, "read_frames", lambda path, notes: notes.append("turned") or read_frames(path)
+        sources, "read_frames", lambda path, notes, _: notes.append("turned") or read_frames(path)
     )
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
     assert (status, errors) == (0, [f"note: {clip}: turned"])
@@ -264,3 +302,17 @@ def test_evaluate_reads_what_track_wrote(shuttle, clip, models, tmp_path):
     assert (status, errors) == (0, [])
     assert "accuracy" in text
     assert json.loads((tmp_path / "m.json").read_text())
+
+
+def test_several_videos_at_once_get_the_rows_they_get_alone(shuttle, tiny_video, models, tmp_path):
+    clips = [tiny_video(f"{n}.mp4", 5 + n, SIZE_HW, draw=court) for n in range(3)]
+    given = ("--models", models, "--backend", "onnx")
+    assert shuttle("track", *clips, "--out", tmp_path / "alone", *given)[0] == 0
+    status, text, errors = shuttle(
+        "track", *clips, "--out", tmp_path / "out", *given, "--streams", 2, "--decoder", "auto"
+    )
+    assert (status, errors) == (0, [])
+    assert text.splitlines()[-1].startswith("frames 18, ")
+    for clip in clips:
+        ours, alone = (tmp_path / folder / f"{clip.stem}.csv" for folder in ("out", "alone"))
+        assert ours.read_text() == alone.read_text()
