@@ -17,9 +17,11 @@ from shuttlelib import __version__, runtime
 from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame
 from shuttlelib.outputs import COLUMNS, Emit, check_outputs, check_stems, growing_csv, overlay_video
+from shuttlelib.rows import Row
 from shuttlelib.sources import Footage, Source, video_file, without_gaps
 from shuttlelib.stopping import stop_when_asked
-from shuttlelib.tracker import MODES, WHOLE, Row, Tracker, TrackParams
+from shuttlelib.track_params import TrackParams
+from shuttlelib.tracker import MODES, WHOLE, Tracker
 from shuttlelib.video import TruncatedVideoError, VideoInfo, probe
 
 __all__ = [
@@ -219,6 +221,7 @@ class _Run:
         self._params = params or TrackParams()
         self._tracker = self._new_tracker()
         self._counts: Counter[str] = Counter()
+        self._fired: dict[str, list[int]] = {}  # the frames in which each trigger fired
         self._gaps: list[dict[str, float]] = []
         self._warning = ""
         self.frames = self._visible = 0
@@ -241,10 +244,15 @@ class _Run:
                         self._gaps.append({"from_s": round(last.time_s, 3), "to_s": round(row.time_s, 3)})
                     self.frames, self._visible, last = self.frames + 1, self._visible + row.visible, row
                     yield frame, row
-                self._counts += self._tracker.counts
+                self._count()
         except TruncatedVideoError as error:
             self._warning = str(error)
-            self._counts += self._tracker.counts
+            self._count()
+
+    def _count(self) -> None:
+        self._counts += self._tracker.counts
+        for name, frames in self._tracker.fired.items():
+            self._fired.setdefault(name, []).extend(frames)
 
     def summary(self, interrupted: bool) -> dict[str, Any]:
         """What the JSON holds."""
@@ -267,6 +275,7 @@ class _Run:
             "mode": self._mode,
             "versions": {"stage1": nets.stage1.version, "stage2": stage2, "shuttlelib": __version__},
             "counts": dict(self._counts),
+            "triggers": self._fired,
             "params": asdict(self._params),
             "interrupted": interrupted,
             "gaps": self._gaps,
