@@ -9,13 +9,14 @@ PIP := -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test lock clean
+.PHONY: help install run test picture lock clean
 
 help:
-	@echo "make run    set up .venv, run every notebook at the quick profile, track the sample video"
-	@echo "make test   lint, types and tests"
-	@echo "make lock   renew requirements.lock (make lock UPGRADE=--upgrade moves the pins)"
-	@echo "make clean  remove .venv and the caches (runs/ stays)"
+	@echo "make run      set up .venv, run every notebook at the quick profile, track the sample video"
+	@echo "make test     lint, types and tests"
+	@echo "make picture  draw docs/rally.webp again, with the shipped networks (needs ffmpeg)"
+	@echo "make lock     renew requirements.lock (make lock UPGRADE=--upgrade moves the pins)"
+	@echo "make clean    remove .venv and the caches (runs/ stays)"
 
 run: $(STAMP)
 	@$(BIN)/shuttle run --profile $(PROFILE)
@@ -27,6 +28,13 @@ test: $(STAMP)
 	$(BIN)/pytest
 
 install: $(STAMP)
+
+# The README's moving picture: five seconds of the sample video with its track.
+picture: $(STAMP)
+	@command -v ffmpeg > /dev/null || { echo "ffmpeg not found: apt install ffmpeg" >&2; exit 1; }
+	$(BIN)/shuttle track samples/rally.mp4 --out runs/picture --overlay
+	ffmpeg -v error -y -ss 0.8 -t 5 -i runs/picture/rally.mp4 -vf scale=800:-2:flags=lanczos \
+	    -c:v libwebp_anim -loop 0 -quality 65 -compression_level 6 docs/rally.webp
 
 # The stamp is written last, so an installation that was interrupted is taken up again.
 $(STAMP): pyproject.toml requirements.lock

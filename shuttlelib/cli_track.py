@@ -1,6 +1,7 @@
 """The command `shuttle track`; thin, over `tracking.track_source`."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +14,35 @@ if TYPE_CHECKING:
     from shuttlelib.sources import Source
 
 
+Videos = Annotated[
+    list[str],
+    typer.Argument(
+        help="Video files, folders of them, a camera's number, an rtsp:// or http:// address, "
+        "or - for standard input."
+    ),
+]
+Live = Annotated[
+    bool | None,
+    typer.Option(
+        help="Drop frames rather than fall behind, as cameras and RTSP do; files play at their own rate."
+    ),
+]
+LatencyMs = Annotated[
+    int, typer.Option(min=1, help="When live: the longest that a frame may wait for the tracker.")
+]
+ReconnectS = Annotated[float, typer.Option(min=0, help="How long to try to get a lost connection back.")]
+Raw = Annotated[
+    str, typer.Option(help="Standard input is raw video: WIDTHxHEIGHT@FPS, or …:FORMAT (yuv420p, rgb24).")
+]
+Camera = Annotated[str, typer.Option(help="What to ask a camera for, like 1280x720@60:mjpeg.")]
+Name = Annotated[str, typer.Option(help="Stem of the outputs, instead of the file's or of source and time.")]
+Jsonl = Annotated[
+    bool, typer.Option("--jsonl", help="Also print each row as a line of JSON, once it is final.")
+]
+
+
 def track(
-    videos: Annotated[list[str], typer.Argument(help="Video files, any format FFmpeg reads, or folders.")],
+    videos: Videos,
     out: Annotated[Path, typer.Option(help="Folder for <stem>.csv, <stem>.json and <stem>.mp4.")],
     mode: Annotated[str, typer.Option(help="smart, fast, calibration, or whole: stage 1 alone.")] = "smart",
     backend: Annotated[str, typer.Option(help="auto, onnx, torch or tensorrt.")] = "auto",
@@ -26,21 +54,29 @@ def track(
     models: Annotated[
         Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
     ] = None,
-    jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="Also print each row as a line of JSON, at once.")
-    ] = False,
+    jsonl: Jsonl = False,
+    live: Live = None,
+    latency_ms: LatencyMs = 200,
+    reconnect_s: ReconnectS = 30,
+    raw: Raw = "",
+    camera: Camera = "",
+    name: Name = "",
 ) -> None:
-    """Find the shuttle in every frame: one CSV row a frame."""
-    from shuttlelib import runtime, sources, tracking
+    """Find the shuttle in every frame: one CSV row a frame.
 
-    for name, value, known in (
+    Ctrl-C or SIGTERM ends a camera or a stream with its files complete and exit status 0.
+    """
+    from shuttlelib import runtime, streams, tracking
+
+    for option, value, known in (
         ("--mode", mode, (*tracking.MODES, tracking.WHOLE)),
         ("--backend", backend, runtime.BACKENDS),
         ("--device", device, runtime.DEVICES),
     ):
         if value not in known:
-            raise UsageError(f"{name} {value}: choose one of {', '.join(known)}")
-    found = [source for video in videos for source in sources.find(video)]
+            raise UsageError(f"{option} {value}: choose one of {', '.join(known)}")
+    settings = streams.Settings(live, latency_ms / 1000, reconnect_s, raw=raw, camera=camera)
+    found = _named([source for video in videos for source in streams.find(video, settings)], name)
     tracking.check_stems(found)
     for source in found:
         tracking.check_outputs(source, out, overlay)
@@ -49,19 +85,31 @@ def track(
     failed = False
     for source in found:
         try:
-            summary = _track(source, out, networks, mode, overlay, jsonl)
+            done.append(_track(source, out, networks, mode, overlay, jsonl))
         except UsageError:
             raise
         except ShuttleError as error:
             failed = True
             complain(f"error: {error}")
             continue
-        done.append(summary)
-        failed = failed or bool(summary["warning"])
+        if done[-1]["interrupted"]:
+            failed = failed or not source.endless  # stopping is how an endless one ends
+            break
     if done:
         print(_last_line(done), file=sys.stderr if jsonl else sys.stdout)
-    if failed:
+    if failed or any(summary["warning"] for summary in done):
         raise typer.Exit(1)
+
+
+def _named(found: "list[Source]", name: str) -> "list[Source]":
+    """The sources, the only one under the name that is asked for."""
+    if len(found) > 1 and (endless := next((source for source in found if source.endless), None)):
+        raise UsageError(f"{endless.name}: does not end by itself; track it alone")
+    if not name:
+        return found
+    if len(found) > 1 or Path(name).name != name:
+        raise UsageError(f"--name {name}: give one video, and a name without a folder")
+    return [replace(found[0], stem=name)]
 
 
 def complain(line: str) -> None:
@@ -82,13 +130,15 @@ def _track(
     for kind in ("note", "warning"):
         if result.summary[kind]:
             complain(f"{kind}: {result.summary[kind]}")
+    if result.summary["interrupted"] and not source.endless:
+        complain("interrupted")
     return result.summary
 
 
 def _last_line(done: list[dict[str, Any]]) -> str:
     frames = sum(summary["frames"] for summary in done)
     seconds = sum(summary["seconds"] for summary in done)
-    share = sum(summary["visible_share"] * summary["frames"] for summary in done) / frames
+    share = sum(summary["visible_share"] * summary["frames"] for summary in done) / max(frames, 1)
     return (
         f"frames {frames}, seconds {seconds:.2f}, fps {frames / seconds:.1f}, visible share {share:.3f}, "
         f"backend {done[-1]['backend']}, device {done[-1]['device']}"

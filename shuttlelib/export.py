@@ -16,7 +16,7 @@ from torch.export import Dim
 from shuttlelib import networks, runtime
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write
-from shuttlelib.runtime import tensorrt
+from shuttlelib.runtime import engines
 
 OPSET = 20
 MAX_BATCH = 64
@@ -126,12 +126,12 @@ def build_tensorrt(model_dir: Path) -> dict[str, Any]:
     Raises:
         ShuttleError: the package or the graph is missing, or it cannot be built.
     """
-    trt = tensorrt.find_tensorrt()
+    trt = engines.find_tensorrt()
     graph = Path(model_dir) / "model.onnx"
     if not graph.is_file():
         raise ShuttleError(f"{graph}: missing; export the version first")
     start = time.perf_counter()
-    engine = tensorrt.build_engine(graph)
+    engine = engines.build_engine(graph)
     seconds = time.perf_counter() - start
     with atomic_write(Path(model_dir) / "model.engine") as temp:
         temp.write_bytes(engine)

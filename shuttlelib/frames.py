@@ -68,6 +68,10 @@ class Frame:
             return np.ascontiguousarray(self._picture)
         return _pack(*self._yuv)
 
+    def planes_into(self, out: np.ndarray) -> None:
+        """Write `planes` to memory of that shape, in one copy."""
+        _pack(*self._yuv, out)
+
     @cached_property
     def rgb(self) -> np.ndarray:
         """The whole frame, uint8 (H, W, 3)."""
@@ -162,10 +166,10 @@ def _plane_views(picture: "av.VideoFrame | np.ndarray") -> tuple[np.ndarray, np.
     return views[0], views[1], views[2]
 
 
-def _pack(y: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def _pack(y: np.ndarray, u: np.ndarray, v: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Planes of even size as one I420 array (H*3//2, W)."""
     height, width = y.shape
-    packed = np.empty((height * 3 // 2, width), np.uint8)
+    packed = np.empty((height * 3 // 2, width), np.uint8) if out is None else out
     packed[:height] = y
     chroma = packed[height:].reshape(2, height // 2, width // 2)
     chroma[0], chroma[1] = u, v

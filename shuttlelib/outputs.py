@@ -90,7 +90,7 @@ def check_outputs(source: Source, out_dir: Path, overlay: bool = False) -> None:
     csv, report, video = (out_dir / f"{source.stem}.{suffix}" for suffix in ("csv", "json", "mp4"))
     fix = "move it away or choose another --out"
     original = Path(source.name)
-    if overlay and source.rereadable and video.exists() and original.exists() and video.samefile(original):
+    if overlay and video.exists() and original.exists() and video.samefile(original):
         raise UsageError(f"--out {out_dir}: the overlay would replace {original}; choose another folder")
     if csv.is_file() and not csv.read_bytes().startswith(",".join(COLUMNS).encode()):
         raise UsageError(f"{csv}: is no track and would be overwritten; {fix}")

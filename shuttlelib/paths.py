@@ -8,3 +8,8 @@ NOTEBOOKS = REPO / "notebooks"
 SAMPLES = REPO / "samples"
 REPORTS = REPO / "reports"
 MODELS = Path(os.environ.get("SHUTTLE_MODELS", REPO / "models"))
+# What can be made again, such as engines compiled for this machine
+CACHE = Path(
+    os.environ.get("SHUTTLE_CACHE")
+    or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shuttlelib"
+)

@@ -112,17 +112,21 @@ class Converter:
 
     Args:
         notes: gets a line for each of these that a reader of the coordinates should know.
-
-    Attributes:
-        shown_hw: height and width of the pictures as shown, px; known from the first on.
+        shown_hw: scale the pictures to this size; None takes the first one's.
     """
 
-    def __init__(self, notes: list[str]) -> None:
+    def __init__(self, notes: list[str], shown_hw: SizeHW | None = None) -> None:
         self._notes = notes
-        self.shown_hw: SizeHW = (0, 0)
+        self._shown_hw = shown_hw
         self._stored_wh: tuple[int, int] | None = None
         self._turn = UPRIGHT
         self._deinterlacer: _Deinterlacer | None = None
+
+    @property
+    def shown_hw(self) -> SizeHW:
+        """Height and width of the pictures as shown, px; known from the first on."""
+        assert self._shown_hw is not None  # asked for before any picture
+        return self._shown_hw
 
     def convert(
         self, decoded: Iterator["av.VideoFrame"], time_base: Fraction
@@ -131,11 +135,12 @@ class Converter:
         for picture in self._progressive(decoded, time_base):
             at_s = None if picture.pts is None else float(picture.pts * picture.time_base)
             if self._stored_wh is None:
-                self._stored_wh = (picture.width, picture.height)
                 self._turn = _turn(picture)
-                self.shown_hw = self._stored_wh if self._turn.transpose else self._stored_wh[::-1]
-            elif (picture.width, picture.height) != self._stored_wh:
-                w, h = self._stored_wh
+                own_hw = (picture.height, picture.width)
+                self._shown_hw = self._shown_hw or (own_hw[::-1] if self._turn.transpose else own_hw)
+                self._stored_wh = self.shown_hw if self._turn.transpose else self.shown_hw[::-1]
+            if (picture.width, picture.height) != self._stored_wh:
+                h, w = self.shown_hw
                 note_once(
                     self._notes, f"its pictures change size; all are scaled to {w}x{h}, the first one's"
                 )

@@ -23,13 +23,15 @@ class Footage:
         info: size, rate and, for files, length.
         frames: each frame, in order; closing it stops whatever feeds it. One thread may read it, any thread.
         notes: gets a line for each thing a reader of the coordinates should know.
-        facts: gets what reading found, for the summary; whole once the frames are through.
+        facts: what reading found, for the summary; asked for once the rows are through.
+        done: told each frame whose row is out.
     """
 
     info: VideoInfo
     frames: Generator[Frame, None, None]
     notes: list[str] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Callable[[], dict[str, Any]] = dict
+    done: Callable[[Frame], None] = lambda _: None
 
 
 @dataclass(frozen=True)

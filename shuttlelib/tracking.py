@@ -7,9 +7,9 @@ The state machine that does the finding is in `tracker`, what can be tracked in 
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame
 from shuttlelib.outputs import COLUMNS, Emit, check_outputs, check_stems, growing_csv, overlay_video
 from shuttlelib.rows import Row
+from shuttlelib.runtime import Candidates
 from shuttlelib.sources import Footage, Source, video_file, without_gaps
 from shuttlelib.stopping import stop_when_asked
+from shuttlelib.together import Eyes, take_on_host
 from shuttlelib.track_params import TrackParams
-from shuttlelib.tracker import MODES, WHOLE, Tracker
-from shuttlelib.video import TruncatedVideoError, VideoInfo, probe
+from shuttlelib.tracker import MODES, WHOLE, Look, Tracker, answer_all
+from shuttlelib.video import EndedEarlyError, VideoInfo, probe
 
 __all__ = [
     "COLUMNS",
@@ -38,6 +40,7 @@ __all__ = [
     "load_networks",
     "track_source",
     "track_video",
+    "tracking_source",
 ]
 
 
@@ -45,13 +48,15 @@ __all__ = [
 class Networks:
     """The loaded pair, and how to turn the last one's probability into a confidence.
 
-    Without a stage 2 only mode "whole" is possible.
+    Without a stage 2 only mode "whole" is possible. `eyes` cut pixels and look on a device; without them
+    pixels are cut on the host.
     """
 
     stage1: runtime.Backend
     stage2: runtime.Backend | None
     calibration: dict[str, Any] | None = None
     why: str = "given"
+    eyes: Eyes | None = None
 
     @property
     def last(self) -> runtime.Backend:
@@ -60,7 +65,17 @@ class Networks:
 
     def alone(self) -> "Networks":
         """Stage 1 without stage 2, whose calibration does not hold for it."""
-        return self if self.stage2 is None else Networks(self.stage1, None, None, self.why)
+        return self if self.stage2 is None else replace(self, stage2=None, calibration=None)
+
+    def ahead(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Frames on their way to the tracker, sent to the device where one cuts their windows."""
+        return frames if self.eyes is None else self.eyes.ahead(frames)
+
+    def take(self, looks: Sequence[Look]) -> list[Candidates]:
+        """Take looks, of one tracker or of several, in as few runs as possible."""
+        if self.eyes is not None:
+            return self.eyes.take(looks)
+        return take_on_host({1: self.stage1, 2: self.stage2}, looks)
 
 
 @dataclass(frozen=True)
@@ -108,7 +123,17 @@ def load_networks(
     name, where, why = runtime.choose(dirs[-1], backend, device)
     loaded = [runtime.load(folder, name, where, threads) for folder in dirs]
     calibration = runtime.read_card(dirs[-1]).get("calibration")
-    return Networks(loaded[0], loaded[1] if len(dirs) > 1 else None, calibration, why)
+    stage1, stage2 = loaded[0], loaded[1] if len(dirs) > 1 else None
+    return Networks(stage1, stage2, calibration, why, _eyes(loaded) if where == "cuda" else None)
+
+
+def _eyes(networks: Sequence[runtime.Backend]) -> Eyes | None:
+    """What cuts pixels on the GPU, for backends that can take them from there."""
+    if not all(hasattr(network, "run_device") for network in networks):
+        return None
+    from shuttlelib.device import DeviceEyes
+
+    return DeviceEyes(networks[0], networks[-1], "cuda")
 
 
 def track_video(
@@ -175,6 +200,21 @@ def track_source(
         WriteError: `out_dir` cannot be written.
         UsageError: an unknown mode, or see `check_outputs`.
     """
+    tracking = tracking_source(source, out_dir, networks, mode, overlay, params, on_frame, also)
+    return answer_all(tracking, lambda look: networks.take([look])[0])
+
+
+def tracking_source(
+    source: Source,
+    out_dir: str | Path,
+    networks: Networks,
+    mode: str = "smart",
+    overlay: bool = False,
+    params: TrackParams | None = None,
+    on_frame: Callable[[int, VideoInfo], None] | None = None,
+    also: Sequence[Emit] = (),
+) -> Generator[Look, Candidates, TrackResult]:
+    """As `track_source`, for a caller that takes the looks, of several sources at once perhaps."""
     out_dir = Path(out_dir)
     check_outputs(source, out_dir, overlay)
     csv, mp4, report = (out_dir / f"{source.stem}.{suffix}" for suffix in ("csv", "mp4", "json"))
@@ -187,28 +227,21 @@ def track_source(
         emits = [growing_csv(csv, outputs, keep=not source.rereadable), *also]
         if overlay:
             emits.append(overlay_video(mp4, footage.info.even_hw, footage.info.fps, outputs))
-        left = _emit_all(run.rows(asked), emits, lambda: on_frame and on_frame(run.frames, footage.info))
-        if left is not None and source.rereadable:
-            raise left
+        emits.append(lambda frame, _: footage.done(frame))
+        if on_frame is not None:
+            emits.append(lambda *_: on_frame(run.frames, footage.info))
+        left = None
+        try:
+            yield from run.looks(asked, emits)
+        except BrokenPipeError as error:  # whoever read the rows left before the end
+            if source.rereadable:
+                raise
+            left = error
         summary = run.summary(interrupted=asked() or left is not None)
         summary_to.write_text(json.dumps(summary, indent=2) + "\n")
     if left is not None:
         raise left
     return TrackResult(csv, mp4 if overlay else None, report, summary, summary["warning"])
-
-
-def _emit_all(
-    rows: Iterator[tuple[Frame, Row]], emits: Sequence[Emit], after: Callable[[], object]
-) -> BrokenPipeError | None:
-    """Give each row to all; the error, if whoever read them left before the end."""
-    try:
-        for frame, row in rows:
-            for emit in emits:
-                emit(frame, row)
-            after()
-    except BrokenPipeError as error:
-        return error
-    return None
 
 
 class _Run:
@@ -233,19 +266,27 @@ class _Run:
             nets.stage1, nets.stage2, info.even_hw, info.fps, self._mode, self._params, nets.calibration
         )
 
-    def rows(self, asked: Callable[[], bool]) -> Iterator[tuple[Frame, Row]]:
-        """Each frame with its final row, until the source ends or somebody asked to stop."""
+    def looks(self, asked: Callable[[], bool], emits: Sequence[Emit]) -> Generator[Look, Candidates, None]:
+        """What the tracker wants to see, until the source ends or somebody asked to stop; rows go to all."""
         last: Row | None = None
+        fresh = True
+
+        def final(frame: Frame, row: Row) -> None:
+            nonlocal last, fresh
+            if fresh and last is not None:
+                self._gaps.append({"from_s": round(last.time_s, 3), "to_s": round(row.time_s, 3)})
+            fresh, last = False, row
+            self.frames, self._visible = self.frames + 1, self._visible + row.visible
+            for emit in emits:
+                emit(frame, row)
+
         try:
-            for part in without_gaps(_until(asked, self._footage.frames), self._footage.info.fps):
-                self._tracker = self._new_tracker()
-                for place, (frame, row) in enumerate(self._tracker.track(part)):
-                    if last is not None and place == 0:
-                        self._gaps.append({"from_s": round(last.time_s, 3), "to_s": round(row.time_s, 3)})
-                    self.frames, self._visible, last = self.frames + 1, self._visible + row.visible, row
-                    yield frame, row
+            frames = self._nets.ahead(_until(asked, self._footage.frames))
+            for part in without_gaps(frames, self._footage.info.fps):
+                self._tracker, fresh = self._new_tracker(), True
+                yield from self._tracker.tracking(part, final)
                 self._count()
-        except TruncatedVideoError as error:
+        except EndedEarlyError as error:
             self._warning = str(error)
             self._count()
 
@@ -279,14 +320,15 @@ class _Run:
             "params": asdict(self._params),
             "interrupted": interrupted,
             "gaps": self._gaps,
-            **self._footage.facts,
+            **self._footage.facts(),
             "warning": self._warning,
             "note": notes and f"{self._source.name}: {notes}",
         }
 
 
-def _until(asked: Callable[[], bool], frames: Iterator[Frame]) -> Iterator[Frame]:
-    for frame in frames:
-        if asked():
-            return
-        yield frame
+def _until(asked: Callable[[], bool], frames: Generator[Frame, None, None]) -> Iterator[Frame]:
+    with closing(frames):
+        for frame in frames:
+            if asked():
+                return
+            yield frame

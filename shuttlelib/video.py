@@ -28,6 +28,7 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".ts"
 _CLOCK_RESET_S = 1.0  # time stamps that go back by less are out of order, by more a clock that was set anew
 
 __all__ = [
+    "EndedEarlyError",
     "Frame",
     "TruncatedVideoError",
     "VideoError",
@@ -44,7 +45,11 @@ class VideoError(ShuttleError):
     """A video that cannot be read or written."""
 
 
-class TruncatedVideoError(VideoError):
+class EndedEarlyError(VideoError):
+    """A video that ended before it should have; the frames until then are good."""
+
+
+class TruncatedVideoError(EndedEarlyError):
     """A video that gave fewer frames than it promised.
 
     Attributes:
@@ -52,9 +57,9 @@ class TruncatedVideoError(VideoError):
         frames_expected: the container's claim, 0 if unknown.
     """
 
-    def __init__(self, path: Path, frames_read: int, frames_expected: int, damaged: int) -> None:
+    def __init__(self, path: str | Path, frames_read: int, frames_expected: int, damaged: int) -> None:
         of = f" of {frames_expected}" if frames_expected else ""
-        what = f"{damaged} damaged packets were skipped" if damaged else "the video stops in the middle"
+        what = f"{damaged} damaged packets were stepped over" if damaged else "the video stops in the middle"
         super().__init__(f"{path}: {what}, {frames_read}{of} frames read; copy or record it again")
         self.frames_read, self.frames_expected = frames_read, frames_expected
 
@@ -89,10 +94,13 @@ class Reading:
         container: just opened; whoever opened it closes it.
         name: of the file, for errors.
         notes: gets a line for each thing that was done to the pictures (see `pictures.Converter`).
+        like: scale the pictures to the size of these; None keeps their own.
+        prompt: give each picture as soon as it is there; decoding several at a time is faster, but later.
 
     Attributes:
         info: what the container says, and the size of the pictures as players show them.
         count: frames given so far.
+        says_its_length: whether the container knows when it ends.
         pictures: how much of the stream was damaged or missing, once the frames are through.
 
     Raises:
@@ -100,14 +108,20 @@ class Reading:
     """
 
     def __init__(
-        self, container: "av.container.InputContainer", name: str | Path, notes: list[str] | None = None
+        self,
+        container: "av.container.InputContainer",
+        name: str | Path,
+        notes: list[str] | None = None,
+        like: VideoInfo | None = None,
+        prompt: bool = False,
     ) -> None:
         stream = video_stream(container, name)
-        stream.thread_type = "AUTO"
+        stream.thread_type = "SLICE" if prompt else "AUTO"
         self.count = 0
         self.pictures = Pictures(container, stream)
         self._notes = [] if notes is None else notes
-        converter = Converter(self._notes)
+        converter = Converter(self._notes, (like.height, like.width) if like else None)
+        self.says_its_length = container.duration is not None
         self._shown = converter.convert(iter(self.pictures), stream.time_base)
         first = next(self._shown, None)
         if first is None:

@@ -3,7 +3,7 @@ import re
 
 import numpy as np
 import pytest
-import typer
+from command_line import commands
 from fakes import cut_short, write_models
 
 from shuttlelib import cli, sources, tracking
@@ -76,6 +76,43 @@ def test_a_truncated_video_warns_and_exits_1(shuttle, tiny_video, models, tmp_pa
     assert errors[0].startswith(f"warning: {cut}: the video stops in the middle")
     assert files_in(tmp_path / "out") == ["cut.csv", "cut.json"]
     assert text.startswith("frames ")
+
+
+def test_rows_go_to_standard_output_and_nothing_else(shuttle, clip, models, tmp_path):
+    out = tmp_path / "out"
+    status, text, errors = shuttle("track", clip, "--out", out, "--models", models, "--jsonl")
+    assert status == 0
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert [(row["video"], row["frame"], row["visible"]) for row in rows] == [
+        ("rally.mp4", index, 1) for index in range(8)
+    ]
+    assert errors[-1].startswith("frames 8,")
+
+
+def test_a_folder_is_tracked_video_by_video(shuttle, tiny_video, models, tmp_path):
+    (tmp_path / "match").mkdir()
+    for name in ("match/b.mp4", "match/a.mp4"):
+        tiny_video(name, frames=3, size_hw=SIZE_HW, draw=court)
+    (tmp_path / "match" / "notes.txt").touch()
+    out = tmp_path / "out"
+    status, text, _ = shuttle("track", tmp_path / "match", "--out", out, "--models", models)
+    assert (status, files_in(out)) == (0, ["a.csv", "a.json", "b.csv", "b.json"])
+    assert text.startswith("frames 6,")
+
+
+def test_a_name_is_for_one_video_and_what_does_not_end_is_tracked_alone(shuttle, clip, models, tmp_path):
+    out = ("--out", tmp_path / "out", "--models", models)
+    assert shuttle("track", clip, *out, "--name", "first")[0] == 0
+    assert files_in(tmp_path / "out") == ["first.csv", "first.json"]
+    for arguments, words in (
+        (("track", clip, clip.with_name("b.mp4"), "--name", "x"), "--name x: give one video"),
+        (("track", clip, "--name", "../x"), "--name ../x: give one video"),
+        (("track", "0", clip), "camera 0: does not end by itself"),
+        (("track", "ftp://me:secret@host/x"), "ftp://host/x: ftp is not supported"),
+    ):
+        status, _, errors = shuttle(*arguments, *out)
+        assert (status, len(errors)) == (2, 1), arguments
+        assert words in errors[0]
 
 
 @pytest.mark.parametrize(
@@ -153,20 +190,10 @@ def test_ctrl_c_is_quiet(shuttle, clip, models, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tracking.Tracker, "step", interrupt)
+    monkeypatch.setattr(tracking.Tracker, "asking", interrupt)
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
     assert (status, errors) == (1, ["interrupted"])
     assert files_in(tmp_path / "out") == []
-
-
-def commands(group=None, names=()):
-    """The words of every command that does something."""
-    for name, command in (group or typer.main.get_command(cli.app)).commands.items():
-        inner = getattr(command, "commands", None)
-        if not inner or command.invoke_without_command:
-            yield (*names, name)
-        if inner:
-            yield from commands(command, (*names, name))
 
 
 @pytest.mark.parametrize("command", list(commands()), ids=" ".join)

@@ -1,7 +1,6 @@
 """`setup.sh` in a clean home without a cache or a network: a small lock file stands in for the real one."""
 
 import json
-import re
 import subprocess
 import sys
 import zipfile
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cloud import SCRIPTS, Machine
+from pages import commands
 
 from shuttlelib.paths import REPO
 
@@ -106,11 +106,8 @@ def test_a_gpu_that_torch_cannot_use_is_an_error_with_the_fix(machine):
 
 @pytest.mark.slow
 def test_the_commands_of_the_readme_work(machine):
-    text = (SCRIPTS / "README.md").read_text()
-    lines = [
-        line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()
-    ]
-    mine = [line for line in lines if "  # account" not in line]
+    lines = list(commands(SCRIPTS / "README.md"))
+    mine = [line.text for line in lines if not line.needs]
     assert len(lines) > len(mine) >= 13
     script = "\n".join(["set -ex", *mine])
     environment = {**machine.environment, "SHUTTLE_SCRATCH_GB": "0.1", "SHUTTLE_RUN_GB": "0.1"}

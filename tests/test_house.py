@@ -41,13 +41,23 @@ FLOW = [
     {"validation", "train_log", "checkpoints", "troubles", "train"},
     {"mining", "clusters"},
     {"rows", "track_params", "flight"},
-    {"cut", "runtime", "hypotheses", "triggers", "tracker"},
-    {"overlay", "sources", "outputs", "tracking"},
+    {"cut", "runtime", "hypotheses", "triggers", "tracker", "together", "device", "overlay"},
+    {"sources", "live", "streams", "outputs", "tracking"},
     {"export"},
     {"recipes", "evidence", "beliefs", "html_report", "pipeline", "throughput"},
     {"timebox", "lineage_run", "measures", "claims", "comparison", "lineage_report"},
     {"cards", "shipping", "reproduce"},
-    {"cli", "cli_data", "cli_hub", "cli_label", "cli_mine", "cli_reproduce", "cli_track", "cli_train"},
+    {
+        "cli",
+        "cli_app",
+        "cli_data",
+        "cli_hub",
+        "cli_label",
+        "cli_mine",
+        "cli_reproduce",
+        "cli_track",
+        "cli_train",
+    },
 ]
 LAYER = {name: level for level, names in enumerate(FLOW) for name in names}
 UNFINISHED = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK"]))

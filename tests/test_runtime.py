@@ -59,14 +59,30 @@ def test_the_default_pair_comes_from_the_models_folder(models):
 def test_auto_takes_what_works_here_and_says_why(models, monkeypatch):
     model = models / "bright1"
     monkeypatch.setattr(choice, "_gpu_present", lambda: False)
+    monkeypatch.setattr(choice, "_tensorrt", lambda *_: False)
+    monkeypatch.setattr(choice, "_installed", lambda _: False)
     assert runtime.choose(model)[:2] == ("onnx", "cpu")
+    monkeypatch.setattr(choice, "_installed", lambda package: package == "openvino")
+    monkeypatch.setattr(choice.platform, "machine", lambda: "aarch64")
+    assert runtime.choose(model)[:2] == ("onnx", "cpu")
+    monkeypatch.setattr(choice.platform, "machine", lambda: "x86_64")
+    why = "no GPU asked for or found; OpenVINO is the fastest here on a CPU"
+    assert runtime.choose(model) == ("openvino", "cpu", why)
     monkeypatch.setattr(choice, "_gpu_present", lambda: True)
-    assert runtime.choose(model, device="cpu")[:2] == ("onnx", "cpu")
-    monkeypatch.setattr(choice, "_onnx_cuda", lambda _: True)
+    assert runtime.choose(model, device="cpu")[:2] == ("openvino", "cpu")
+    monkeypatch.setattr(choice, "_onnx_cuda", lambda *_: True)
     assert runtime.choose(model)[:2] == ("onnx", "cuda")
-    monkeypatch.setattr(choice, "_onnx_cuda", lambda _: False)
+    monkeypatch.setattr(choice, "_tensorrt", lambda *_: True)
+    assert runtime.choose(model, precision="fp16")[:2] == ("tensorrt", "cuda")
+    assert runtime.choose(model, precision="bf16")[:2] == ("openvino", "cpu")
+    monkeypatch.setattr(choice, "_tensorrt", lambda *_: False)
+    monkeypatch.setattr(choice, "_onnx_cuda", lambda *_: False)
     monkeypatch.setattr(choice, "_torch_cuda", lambda: True)
-    assert runtime.choose(model) == ("torch", "cuda", "a GPU, and ONNX Runtime here has no CUDA provider")
+    assert runtime.choose(model) == (
+        "torch",
+        "cuda",
+        "a GPU, and neither TensorRT nor ONNX Runtime's CUDA provider here",
+    )
     assert runtime.choose(model, "onnx")[:2] == ("onnx", "cpu")
     assert runtime.choose(model, "torch")[:2] == ("torch", "cuda")
     (model / "model.onnx").unlink()
@@ -76,9 +92,10 @@ def test_auto_takes_what_works_here_and_says_why(models, monkeypatch):
 def test_a_driver_without_a_usable_gpu_falls_back_to_the_cpu(models, monkeypatch):
     model = models / "bright1"
     monkeypatch.setattr(choice, "_gpu_present", lambda: True)
-    monkeypatch.setattr(choice, "_onnx_cuda", lambda _: False)
+    monkeypatch.setattr(choice, "_onnx_cuda", lambda *_: False)
     monkeypatch.setattr(choice, "_torch_cuda", lambda: False)
-    why = "a GPU, but neither ONNX Runtime nor torch here can use it"
+    monkeypatch.setattr(choice, "_installed", lambda _: False)
+    why = "a GPU, but nothing here can use it; ONNX Runtime is the fastest here on a CPU"
     assert runtime.choose(model) == ("onnx", "cpu", why)
     assert runtime.choose(model, "torch") == ("torch", "cpu", "asked for")
     assert runtime.choose(model, device="cuda")[1] == "cuda"  # asked for: an error when it is loaded
@@ -106,6 +123,16 @@ def test_wrong_choices_are_wrong_usage(models):
         runtime.load(models / "bright1", "onnx", "tpu")
     with pytest.raises(UsageError, match="needs a GPU"):
         runtime.load(models / "bright1", "tensorrt", "cpu")
+    with pytest.raises(UsageError, match="runs on the CPU only; use --device cpu"):
+        runtime.load(models / "bright1", "openvino", "cuda")
+    with pytest.raises(UsageError, match="--precision fp8: choose one of fp32, fp16, bf16, int8"):
+        runtime.load(models / "bright1", "onnx", "cpu", precision="fp8")
+    with pytest.raises(UsageError, match="does not run --precision bf16; use openvino"):
+        runtime.load(models / "bright1", "onnx", "cpu", precision="bf16")
+    with pytest.raises(ShuttleError, match=r"int8\.onnx: missing; .* or use --precision fp32"):
+        runtime.load(models / "bright1", "onnx", "cpu", precision="int8")
+    with pytest.raises(UsageError, match="CUDA graphs need a GPU; use --backend torch"):
+        runtime.load(models / "bright1", "torch-graph", "cpu")
 
 
 def test_cuda_without_its_provider_names_the_fix(models, monkeypatch):
@@ -130,7 +157,7 @@ def test_a_damaged_model_folder_is_named(models):
     with pytest.raises(ShuttleError, match=r"model\.onnx: cannot be loaded"):
         runtime.load(models / "bright1", "onnx", "cpu")
     (models / "bright1" / "model.onnx").unlink()
-    with pytest.raises(ShuttleError, match="export the version"):
+    with pytest.raises(ShuttleError, match="missing; write it with `shuttle export"):
         runtime.load(models / "bright1", "onnx", "cpu")
     (models / "bright2" / "version.json").write_text(json.dumps({"name": "x"}))
     with pytest.raises(ShuttleError, match=r"version\.json: damaged \('input_hw'\)"):
@@ -148,6 +175,29 @@ def test_torch_runs_the_weights(tmp_path):
     assert answer.xy.shape[::2] == (2, 2)
     assert answer.score.shape == answer.xy.shape[:2]
     assert ((answer.visible >= 0) & (answer.visible <= 1)).all()
+
+
+def test_a_compiler_that_does_not_work_is_noticed_at_the_start(tmp_path, monkeypatch):
+    import torch
+
+    from shuttlelib import networks, versions
+
+    networks.save(networks.build(versions.resolve("stage2_v8", input_hw=(64, 64))), tmp_path / "m")
+    monkeypatch.setattr(torch, "compile", lambda net: net)
+    backend = runtime.load(tmp_path / "m", "torch-compile", "cpu", threads=1)
+    eager = runtime.load(tmp_path / "m", "torch", "cpu", threads=1)
+    assert backend.name == "torch-compile"
+    assert np.array_equal(backend.run(spots((64, 64), 2)).xy, eager.run(spots((64, 64), 2)).xy)
+
+    def broken(_):
+        def run(*_):
+            raise RuntimeError("no g++\nlong story")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(ShuttleError, match=r"cannot compile here \(no g\+\+\); install a C\+\+ compiler"):
+        runtime.load(tmp_path / "m", "torch-compile", "cpu", threads=1)
 
 
 def test_onnx_starts_without_torch_and_pandas(models):

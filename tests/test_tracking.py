@@ -1,8 +1,11 @@
 import csv
 import json
 import math
+import multiprocessing
 import os
+import signal
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +15,15 @@ from shuttlelib import tracking
 from shuttlelib.errors import UsageError
 from shuttlelib.files import WriteError
 from shuttlelib.sources import video_file
-from shuttlelib.tracking import COLUMNS, Networks, check_outputs, check_stems, load_networks, track_video
+from shuttlelib.tracking import (
+    COLUMNS,
+    Networks,
+    check_outputs,
+    check_stems,
+    load_networks,
+    track_source,
+    track_video,
+)
 from shuttlelib.video import VideoError, probe, read_frames
 
 SIZE_HW = (180, 320)
@@ -223,3 +234,85 @@ def test_a_turned_video_is_tracked_as_players_show_it(clip, tmp_path):
     for row in rows_of(result.csv)[:15]:  # a quarter turn clockwise: what flew right falls
         place = float(row["x_px"]), float(row["y_px"])
         assert place == pytest.approx((180 - 84, 64 + 6 * int(row["frame"])), abs=5)
+
+
+def once(clip, stop_after=None, fail_after=None):
+    """A source that can be read once: it is asked to stop, or fails, after so many frames."""
+    file = video_file(clip)
+
+    def open_(stopped):
+        footage = file.open(stopped)
+
+        def frames():
+            for frame in footage.frames:
+                yield frame
+                if frame.index == stop_after:
+                    signal.raise_signal(signal.SIGTERM)
+                if frame.index == fail_after:
+                    raise OSError(28, os.strerror(28))
+
+        return replace(footage, frames=frames())
+
+    return replace(file, open=open_, rereadable=False, endless=True)
+
+
+def test_who_stops_a_camera_keeps_every_row(clip, tmp_path):
+    handler = signal.getsignal(signal.SIGTERM)
+    result = track_source(once(clip, stop_after=9), tmp_path / "out", networks(), overlay=True)
+    assert [int(row["frame"]) for row in rows_of(result.csv)] == list(range(10))
+    assert result.summary["interrupted"]
+    assert probe(result.overlay).frame_count == 10
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "rally.csv",
+        "rally.json",
+        "rally.mp4",
+    ]
+    assert signal.getsignal(signal.SIGTERM) == handler
+
+
+def test_a_camera_leaves_its_rows_when_the_disk_fills_up(clip, tmp_path):
+    with pytest.raises(WriteError, match="disk is full"):
+        track_source(once(clip, fail_after=12), tmp_path / "out", networks())
+    (left,) = (tmp_path / "out").iterdir()
+    assert left.name == f"rally.partial-{os.getpid()}.csv"
+    assert [int(row["frame"]) for row in rows_of(left)] == list(range(13))
+
+
+def test_a_killed_run_leaves_its_final_rows_and_nothing_that_looks_complete(clip, tmp_path):
+    reached, killed = multiprocessing.get_context("fork").Pipe(duplex=False)
+
+    def run():
+        def wait_for_death(done, _):
+            if done == 10:
+                killed.send(True)
+                signal.pause()
+
+        track_video(clip, tmp_path / "out", networks=networks(), on_frame=wait_for_death)
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    assert reached.poll(30)
+    process.kill()
+    process.join()
+    (left,) = (path for path in (tmp_path / "out").iterdir() if path.stat().st_size)
+    assert left.name == f"rally.partial-{process.pid}.csv"
+    assert [int(row["frame"]) for row in rows_of(left)] == list(range(10))
+
+
+def test_the_tracker_starts_afresh_after_a_gap(clip, tmp_path):
+    file = video_file(clip)
+
+    def open_(stopped):
+        footage = file.open(stopped)
+
+        def frames():
+            for frame in footage.frames:
+                frame.time_s += 5.0 * (frame.index >= 8)
+                yield frame
+
+        return replace(footage, frames=frames())
+
+    result = track_source(replace(file, open=open_), tmp_path, networks())
+    assert [int(row["frame"]) for row in rows_of(result.csv)] == list(range(20))
+    assert result.summary["gaps"] == [{"from_s": 0.234, "to_s": 5.267}]
+    assert result.summary["counts"]["start"] == 2

@@ -5,12 +5,13 @@ depends on it.
 """
 
 from shuttlelib import paths
-from shuttlelib.runtime.base import Backend, Candidates, default_pair, read_card
+from shuttlelib.runtime.base import PRECISIONS, Backend, Candidates, default_pair, read_card, warm_up
 from shuttlelib.runtime.choice import BACKENDS, DEVICES, choose, load
 
 __all__ = [
     "BACKENDS",
     "DEVICES",
+    "PRECISIONS",
     "Backend",
     "Candidates",
     "choose",
@@ -18,4 +19,5 @@ __all__ = [
     "load",
     "paths",
     "read_card",
+    "warm_up",
 ]

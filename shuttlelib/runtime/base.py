@@ -1,6 +1,7 @@
 """What every backend is and reads: the interface, its answer, a model folder's files."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -8,6 +9,16 @@ import numpy as np
 
 from shuttlelib import paths
 from shuttlelib.errors import ShuttleError
+
+GRAPHS = {  # by precision; bfloat16 is a way to run the fp32 graph
+    "fp32": "model.onnx",
+    "fp16": "model.fp16.onnx",
+    "bf16": "model.onnx",
+    "int8": "model.int8.onnx",
+}
+PRECISIONS = tuple(GRAPHS)
+TENSORRT_GRAPHS = {**GRAPHS, "int8": "model.int8-tensorrt.onnx"}  # it reads symmetric quantization only
+PAST = 30  # rows of history a network may ask for
 
 
 class Candidates(NamedTuple):
@@ -28,7 +39,7 @@ class Backend(Protocol):
     """A loaded model.
 
     Attributes:
-        name: what executes it: onnx, torch or tensorrt.
+        name: what executes it: one of `BACKENDS`.
         device: where, for people: "cpu (2 threads)", "cuda (NVIDIA H200)".
         version: the model version's name.
         input_hw: network input, px.
@@ -90,13 +101,41 @@ def default_pair(models_dir: Path | None = None) -> tuple[Path, Path]:
         ) from error
 
 
-def graph_path(model_dir: Path) -> Path:
-    """The ONNX graph of a model folder.
+def graph_path(model_dir: Path, precision: str = "fp32", graphs: Mapping[str, str] = GRAPHS) -> Path:
+    """The ONNX graph of a model folder in a precision.
 
     Raises:
         ShuttleError: there is none.
     """
-    path = model_dir / "model.onnx"
+    path = Path(model_dir) / graphs[precision]
     if not path.is_file():
-        raise ShuttleError(f"{path}: missing; export the version (notebook 07), or use --backend torch")
+        raise ShuttleError(
+            f"{path}: missing; write it with `shuttle export {model_dir} --precision {precision}`, or use "
+            + ("--backend torch" if path.name == "model.onnx" else "--precision fp32")
+        )
     return path
+
+
+def check_inputs(names: Sequence[str], path: Path) -> None:
+    """Refuse a graph that was not exported from a version.
+
+    Raises:
+        ShuttleError: it does not take frames.
+    """
+    if "frames" not in names:
+        raise ShuttleError(f"{path}: has inputs {list(names)}, not 'frames'; export the version again")
+
+
+def warm_up(backend: Backend, batches: Sequence[int] = (1,)) -> None:
+    """Have everything that is made at the first run of a batch size made before the first frame."""
+    if hasattr(backend, "warm_up"):  # of those that have more to do
+        backend.warm_up(batches)
+    else:
+        run_blank(backend, batches)
+
+
+def run_blank(backend: Backend, batches: Sequence[int]) -> None:
+    """Run once at each batch size, on black frames."""
+    for batch in batches:
+        frames = np.zeros((batch, backend.frames, *backend.input_hw, 3), np.uint8)
+        backend.run(frames, np.zeros((batch, PAST, 3), np.float32) if backend.uses_history else None)

@@ -3,88 +3,162 @@
 import ctypes
 import importlib.util
 import os
+import platform
 import sys
 import warnings
 from pathlib import Path
 
 from shuttlelib.errors import ShuttleError, UsageError
-from shuttlelib.runtime.base import Backend, graph_path, read_card
+from shuttlelib.runtime.base import GRAPHS, PRECISIONS, Backend, read_card
+from shuttlelib.runtime.memory import Sparing
 from shuttlelib.runtime.onnx import OnnxBackend
 
-BACKENDS = ("auto", "onnx", "torch", "tensorrt")
+_RUNS = {  # the precisions of each backend
+    "onnx": ("fp32", "fp16", "int8"),
+    "openvino": PRECISIONS,
+    "torch": ("fp32",),
+    "torch-compile": ("fp32",),
+    "torch-graph": ("fp32",),
+    "tensorrt": ("fp32", "fp16", "int8"),
+}
+BACKENDS = ("auto", *_RUNS)
 DEVICES = ("auto", "cpu", "cuda")
+_ONLY_ON = {"openvino": "cpu", "tensorrt": "cuda"}
 
 
-def load(model_dir: Path, backend: str = "auto", device: str = "auto", threads: int | None = None) -> Backend:
+def load(
+    model_dir: Path,
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    precision: str = "fp32",
+) -> Backend:
     """Load a model version, ready to run.
 
     Args:
-        model_dir: its folder: version.json with model.onnx (onnx, tensorrt) or model.safetensors (torch).
-        backend: auto, onnx, torch or tensorrt; see `choose` for what auto means.
+        model_dir: its folder: version.json with model.safetensors (torch) or a graph (the others).
+        backend: one of `BACKENDS`; see `choose` for what auto means, `runtime.torch` for torch's kinds.
         device: auto, cpu or cuda.
         threads: CPU threads; None takes all cores.
+        precision: fp32, fp16 or int8: the graph of that name; bf16: the fp32 graph in bfloat16 (openvino).
 
     Raises:
-        UsageError: no such backend or device.
+        UsageError: no such backend, device or precision, or they do not go together.
         ShuttleError: a file, package or GPU that the choice needs is missing; the message names the fix.
     """
-    card = read_card(model_dir)
-    backend, device, _ = choose(model_dir, backend, device)
-    threads = threads or os.cpu_count() or 1
+    backend, device, _ = choose(model_dir, backend, device, precision)
+    if device == "cpu":
+        return _open(model_dir, backend, device, threads, precision)
+    return Sparing(
+        lambda: _open(model_dir, backend, device, threads, precision),
+        lambda: load(model_dir, "auto", "cpu", threads, precision),
+    )
+
+
+def _open(model_dir: Path, backend: str, device: str, threads: int | None, precision: str) -> Backend:
+    card, threads = read_card(model_dir), threads or os.cpu_count() or 1
     if backend == "onnx":
-        return OnnxBackend(Path(model_dir), card, device, threads)
-    if backend == "torch":
+        return OnnxBackend(Path(model_dir), card, device, threads, precision)
+    if backend == "openvino":
+        from shuttlelib.runtime.openvino import OpenVINOBackend
+
+        return OpenVINOBackend(Path(model_dir), card, threads, precision)
+    if backend.startswith("torch"):
         from shuttlelib.runtime.torch import TorchBackend
 
-        return TorchBackend(Path(model_dir), card, device, threads)
+        return TorchBackend(Path(model_dir), card, device, threads, backend)
     from shuttlelib.runtime.tensorrt import TensorRTBackend
 
-    return TensorRTBackend(graph_path(Path(model_dir)), card)
+    return TensorRTBackend(Path(model_dir), card, precision)
 
 
-def choose(model_dir: Path, backend: str = "auto", device: str = "auto") -> tuple[str, str, str]:
+def choose(
+    model_dir: Path, backend: str = "auto", device: str = "auto", precision: str = "fp32"
+) -> tuple[str, str, str]:
     """Resolve "auto": backend, device and why.
 
-    ONNX Runtime is the choice on the CPU (it starts without torch, and ran faster), and on a GPU where
-    its CUDA build is installed and works; torch elsewhere on a GPU. Without an ONNX graph torch remains.
+    On an x86 CPU the choice is OpenVINO where it is installed (it ran the shipped pair faster at every batch
+    size), else ONNX Runtime. On a GPU it is the first that works of TensorRT, ONNX Runtime's CUDA provider
+    and torch. Without a graph torch remains.
     A driver alone does not make a GPU usable: where only "auto" asked for it, the CPU is the way out.
+
+    Raises:
+        UsageError: no such backend, device or precision, or they do not go together.
     """
-    for name, value, known in (("--backend", backend, BACKENDS), ("--device", device, DEVICES)):
-        if value not in known:
-            raise UsageError(f"{name} {value}: choose one of {', '.join(known)}")
-    gpu = device == "cuda" or (device == "auto" and _gpu_present())
-    if backend == "tensorrt":
-        if device == "cpu":
-            raise UsageError(
-                "--backend tensorrt needs a GPU; use --device cuda, or --backend onnx on the CPU"
-            )
-        return backend, "cuda", "asked for"
-    graph = (Path(model_dir) / "model.onnx").is_file()
+    _check(backend, device, precision)
+    if backend in _ONLY_ON:
+        return backend, _ONLY_ON[backend], "asked for"
+    gpu = device == "cuda" or (device == "auto" and precision != "bf16" and _gpu_present())
+    graph = precision != "fp32" or (Path(model_dir) / GRAPHS["fp32"]).is_file()
     if backend != "auto" or not graph:
         if gpu and device == "auto":
-            gpu = _onnx_cuda(model_dir) if backend == "onnx" else _torch_cuda()
+            gpu = _onnx_cuda(model_dir, precision) if backend == "onnx" else _torch_cuda()
         why = "asked for" if backend != "auto" else "no model.onnx in the model folder"
         return "torch" if backend == "auto" else backend, "cuda" if gpu else "cpu", why
     if not gpu:
-        return "onnx", "cpu", "no GPU asked for or found; ONNX Runtime is the fastest here on a CPU"
-    if _onnx_cuda(model_dir):
+        return _on_cpu(precision, "no GPU asked for or found")
+    if _tensorrt(model_dir, precision):
+        return "tensorrt", "cuda", "a GPU, and TensorRT works"
+    if _onnx_cuda(model_dir, precision) or (device == "cuda" and precision != "fp32"):
         return "onnx", "cuda", "a GPU, and ONNX Runtime's CUDA provider works"
-    if device == "cuda" or _torch_cuda():
-        return "torch", "cuda", "a GPU, and ONNX Runtime here has no CUDA provider"
-    return "onnx", "cpu", "a GPU, but neither ONNX Runtime nor torch here can use it"
+    if precision == "fp32" and (device == "cuda" or _torch_cuda()):
+        return "torch", "cuda", "a GPU, and neither TensorRT nor ONNX Runtime's CUDA provider here"
+    return _on_cpu(precision, "a GPU, but nothing here can use it")
 
 
-def _onnx_cuda(model_dir: Path) -> bool:
+def _check(backend: str, device: str, precision: str) -> None:
+    known = (
+        ("--backend", backend, BACKENDS),
+        ("--device", device, DEVICES),
+        ("--precision", precision, PRECISIONS),
+    )
+    for name, value, values in known:
+        if value not in values:
+            raise UsageError(f"{name} {value}: choose one of {', '.join(values)}")
+    if precision not in _RUNS.get(backend, PRECISIONS):
+        able = " or ".join(name for name, precisions in _RUNS.items() if precision in precisions)
+        raise UsageError(f"--backend {backend}: does not run --precision {precision}; use {able}")
+    if backend == "tensorrt" and device == "cpu":
+        raise UsageError("--backend tensorrt needs a GPU; use --device cuda, or --backend onnx on the CPU")
+    if device == "cuda" and (backend == "openvino" or precision == "bf16"):
+        asked = "--backend openvino" if backend == "openvino" else "--precision bf16"
+        raise UsageError(f"{asked} runs on the CPU only; use --device cpu")
+
+
+def _on_cpu(precision: str, reason: str) -> tuple[str, str, str]:
+    if precision == "bf16" or (_installed("openvino") and platform.machine() in ("x86_64", "AMD64")):
+        return "openvino", "cpu", f"{reason}; OpenVINO is the fastest here on a CPU"
+    return "onnx", "cpu", f"{reason}; ONNX Runtime is the fastest here on a CPU"
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _tensorrt(model_dir: Path, precision: str) -> bool:
+    """Only an engine that runs shows that TensorRT, driver and graph go together; it is kept."""
+    if not (_installed("tensorrt") or _installed("tensorrt_rtx")) or not _torch_cuda():
+        return False
+    from shuttlelib.runtime.tensorrt import TensorRTBackend
+
+    try:
+        TensorRTBackend(Path(model_dir), read_card(model_dir), precision)
+    except ShuttleError:
+        return False
+    return True
+
+
+def _onnx_cuda(model_dir: Path, precision: str = "fp32") -> bool:
     """Only a session on the GPU shows that ONNX Runtime's CUDA libraries are all there."""
     try:
-        OnnxBackend(Path(model_dir), read_card(model_dir), "cuda", 1)
+        OnnxBackend(Path(model_dir), read_card(model_dir), "cuda", 1, precision)
     except ShuttleError:
         return False
     return True
 
 
 def _torch_cuda() -> bool:
-    if not importlib.util.find_spec("torch"):
+    if not _installed("torch"):
         return False
     import torch
 

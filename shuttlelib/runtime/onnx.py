@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from shuttlelib.errors import ShuttleError
-from shuttlelib.runtime.base import Candidates, graph_path
+from shuttlelib.runtime.base import Candidates, check_inputs, graph_path
 
 
 class OnnxBackend:
@@ -14,8 +14,10 @@ class OnnxBackend:
 
     name = "onnx"
 
-    def __init__(self, model_dir: Path, card: dict[str, Any], device: str, threads: int) -> None:
-        path = graph_path(model_dir)
+    def __init__(
+        self, model_dir: Path, card: dict[str, Any], device: str, threads: int, precision: str = "fp32"
+    ) -> None:
+        path = graph_path(model_dir, precision)
         try:
             import onnxruntime as ort
         except ImportError as error:
@@ -43,9 +45,9 @@ class OnnxBackend:
         self.version, self.input_hw, self.frames = card["name"], card["input_hw"], card["frames"]
         inputs = [value.name for value in self._session.get_inputs()]
         self.uses_history = "history" in inputs
-        if "frames" not in inputs:
-            raise ShuttleError(f"{path}: has inputs {inputs}, not 'frames'; export the version again")
+        check_inputs(inputs, path)
 
     def run(self, frames: np.ndarray, history: np.ndarray | None = None) -> Candidates:
+        """See `runtime.Backend.run`."""
         feed = {"frames": frames, "history": history} if self.uses_history else {"frames": frames}
         return Candidates(*self._session.run(["xy", "score", "visible"], feed))

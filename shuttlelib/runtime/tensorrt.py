@@ -1,120 +1,139 @@
-"""The TensorRT backend: the engine beside a version's ONNX graph, or one built of it.
+"""TensorRT on a GPU; device memory and streams are torch's.
 
-Both packages serve: `tensorrt` (data-centre cards) and `tensorrt_rtx` (RTX cards). Their networks are
-strongly typed, so precision is the graph's own.
-
-Source: TensorRT's Python API documentation, https://docs.nvidia.com/deeplearning/tensorrt
+Source: TensorRT's and TensorRT-RTX's Python API, https://docs.nvidia.com/deeplearning
 """
 
-import importlib
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shuttlelib import paths
 from shuttlelib.errors import ShuttleError
-from shuttlelib.runtime.base import Candidates
+from shuttlelib.files import WriteError, atomic_write
+from shuttlelib.runtime.base import TENSORRT_GRAPHS, Candidates, check_inputs, graph_path, run_blank
+from shuttlelib.runtime.engines import BATCHES, engine_name, find_tensorrt, load_engine
 
-_BATCHES = (1, 1, 16)  # least, usual and most inputs of one run
+if TYPE_CHECKING:
+    from torch import Tensor
 
-
-def find_tensorrt() -> ModuleType:
-    """The installed TensorRT package.
-
-    Raises:
-        ShuttleError: neither is installed.
-    """
-    for name in ("tensorrt", "tensorrt_rtx"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    fix = "pip install shuttlelib[tensorrt] (data-centre cards) or shuttlelib[rtx] (RTX cards)"
-    raise ShuttleError(f"--backend tensorrt: the package is not installed; {fix}, or use --backend onnx")
-
-
-def build_engine(graph: Path) -> bytes:
-    """A serialized engine for the GPU at hand (TensorRT-RTX: for RTX cards, without needing one).
-
-    Raises:
-        ShuttleError: TensorRT cannot parse or build the graph.
-    """
-    trt = find_tensorrt()
-    logger = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(logger)
-    strong = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    network = builder.create_network(0 if strong is None else 1 << int(strong))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse(graph.read_bytes()):
-        raise ShuttleError(
-            f"{graph}: TensorRT cannot parse it ({parser.get_error(0)}); export the version again"
-        )
-    profile = builder.create_optimization_profile()
-    for index in range(network.num_inputs):
-        value = network.get_input(index)
-        profile.set_shape(value.name, *((batch, *tuple(value.shape)[1:]) for batch in _BATCHES))
-    config = builder.create_builder_config()
-    config.add_optimization_profile(profile)
-    engine = builder.build_serialized_network(network, config)
-    if engine is None:
-        raise ShuttleError(f"{graph}: TensorRT cannot build an engine of it; use --backend onnx")
-    return bytes(engine)
-
-
-def load_engine(graph: Path, trt_runtime: Any) -> Any:
-    """The engine of model.engine where it is newer than the graph and fits this GPU, else a new one.
-
-    Raises:
-        ShuttleError: see `build_engine`; or the new engine does not load.
-    """
-    stored = graph.with_suffix(".engine")
-    if stored.is_file() and stored.stat().st_mtime >= graph.stat().st_mtime:
-        engine = trt_runtime.deserialize_cuda_engine(stored.read_bytes())
-        if engine is not None:
-            return engine
-    engine = trt_runtime.deserialize_cuda_engine(build_engine(graph))
-    if engine is None:
-        raise ShuttleError(f"{graph}: its engine does not load on this GPU; use --backend torch")
-    return engine
+_OUTPUTS = ("xy", "score", "visible")
 
 
 class TensorRTBackend:
-    """A TensorRT engine; device memory and the stream are torch's."""
+    """A TensorRT engine, warmed up.
+
+    Args:
+        model_dir, card: the version.
+        precision: fp32, fp16 or int8: the graph of that name.
+
+    Attributes:
+        note: that a kept engine was damaged; else empty.
+
+    Raises:
+        ShuttleError: there is no package, GPU or graph, or the engine cannot be built or run.
+    """
 
     name = "tensorrt"
 
-    def __init__(self, graph: Path, card: dict[str, Any]) -> None:
+    def __init__(self, model_dir: Path, card: dict[str, Any], precision: str = "fp32") -> None:
         trt = find_tensorrt()
         import torch
 
         if not torch.cuda.is_available():
             raise ShuttleError("--backend tensorrt: there is no GPU here; use --backend onnx")
-        self._torch = torch
+        graph = graph_path(model_dir, precision, TENSORRT_GRAPHS)
+        gpu = torch.cuda.get_device_name()
+        capability = "{}.{}".format(*torch.cuda.get_device_capability())
+        file = engine_name(graph, trt, capability, gpu)
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-        self._engine = load_engine(graph, self._runtime)
-        self._context = self._engine.create_execution_context()
-        self._stream = torch.cuda.Stream()
-        self.device = f"cuda ({torch.cuda.get_device_name()})"
-        self.version, self.input_hw, self.frames = card["name"], card["input_hw"], card["frames"]
+        self._engine, self.note = load_engine(graph, self._runtime, file, capability)
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        check_inputs(names, graph)
+        self._kernels = _Kernels(self._engine, (paths.CACHE / "engines" / file).with_suffix(".kernels"))
+        self._context = self._kernels.context()
+        if self._context is None:
+            raise ShuttleError(f"{graph}: its engine does not start, perhaps for want of GPU memory")
+        self._stream = torch.cuda.Stream()
+        self.device = f"cuda ({gpu}{', ' + precision if precision != 'fp32' else ''})"
+        self.version, self.input_hw, self.frames = card["name"], card["input_hw"], card["frames"]
         self.uses_history = "history" in names
+        self.warm_up()
+
+    def warm_up(self, batches: Sequence[int] = (1,)) -> None:
+        """See `runtime.warm_up`; what TensorRT-RTX compiled meanwhile is kept for the next start."""
+        run_blank(self, batches)
+        self._kernels.keep()
 
     def run(self, frames: np.ndarray, history: np.ndarray | None = None) -> Candidates:
         """See `runtime.Backend.run`."""
-        torch = self._torch
-        feed = {"frames": frames, "history": history} if self.uses_history else {"frames": frames}
-        with torch.cuda.stream(self._stream):
-            inputs = {name: torch.from_numpy(array).cuda(non_blocking=True) for name, array in feed.items()}
-            for name, tensor in inputs.items():
-                self._context.set_input_shape(name, tuple(tensor.shape))
-            outputs = {}
-            for name in ("xy", "score", "visible"):
-                shape = tuple(self._context.get_tensor_shape(name))
-                outputs[name] = torch.empty(shape, dtype=torch.float32, device="cuda")
-            for name, tensor in {**inputs, **outputs}.items():
-                self._context.set_tensor_address(name, tensor.data_ptr())
-            if not self._context.execute_async_v3(self._stream.cuda_stream):
-                raise ShuttleError(f"version {self.version}: TensorRT failed to run it; use --backend torch")
-        self._stream.synchronize()
-        return Candidates(*(outputs[name].cpu().numpy() for name in ("xy", "score", "visible")))
+        import torch
+
+        arrays = (frames, history) if self.uses_history else (frames,)
+        outputs = self.run_device(*(torch.from_numpy(array).cuda(non_blocking=True) for array in arrays))
+        return Candidates(*(output.cpu().numpy() for output in outputs))
+
+    def run_device(self, frames: "Tensor", history: "Tensor | None" = None) -> "tuple[Tensor, ...]":
+        """As `run`, on tensors of the GPU: xy, score and visible; in the order of the current stream."""
+        import torch
+
+        past, most = history if self.uses_history else None, BATCHES[-1]
+        parts = [
+            self._run_part(frames[i : i + most], None if past is None else past[i : i + most])
+            for i in range(0, len(frames), most)
+        ]
+        return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts)))
+
+    def _run_part(self, frames: "Tensor", history: "Tensor | None") -> "tuple[Tensor, ...]":
+        import torch
+
+        tensors = {"frames": frames.contiguous()}
+        if history is not None:
+            tensors["history"] = history.contiguous()
+        for name, tensor in tensors.items():
+            self._context.set_input_shape(name, tuple(tensor.shape))
+        for name in _OUTPUTS:
+            shape = tuple(self._context.get_tensor_shape(name))
+            tensors[name] = torch.empty(shape, dtype=torch.float32, device=frames.device)
+        caller = torch.cuda.current_stream()
+        self._stream.wait_stream(caller)  # TensorRT wants a stream that is not the default one
+        for name, tensor in tensors.items():
+            self._context.set_tensor_address(name, tensor.data_ptr())
+            tensor.record_stream(self._stream)  # which keeps its memory until then
+        if not self._context.execute_async_v3(self._stream.cuda_stream):
+            raise ShuttleError(f"version {self.version}: TensorRT failed to run it; use --backend torch")
+        caller.wait_stream(self._stream)
+        return tuple(tensors[name] for name in _OUTPUTS)
+
+
+class _Kernels:
+    """What TensorRT-RTX compiles for the GPU while it runs, kept on disk; TensorRT compiles nothing then."""
+
+    def __init__(self, engine: Any, path: Path) -> None:
+        self._engine, self._path = engine, path
+        self._config: Any = None
+        self._cache: Any = None
+        if hasattr(engine, "create_runtime_config"):
+            self._config = engine.create_runtime_config()
+        if hasattr(self._config, "create_runtime_cache"):
+            self._cache = self._config.create_runtime_cache()
+            if path.is_file():  # one of another driver or GPU, or a damaged one, is refused and written anew
+                self._cache.deserialize(path.read_bytes())
+            self._config.set_runtime_cache(self._cache)
+
+    def context(self) -> Any:
+        """An execution context; None where there is no memory for it."""
+        if self._cache is None:
+            return self._engine.create_execution_context()
+        return self._engine.create_execution_context(self._config)
+
+    def keep(self) -> None:
+        """Write what was compiled so far, where that is news."""
+        if self._cache is None:
+            return
+        data = bytes(self._cache.serialize())
+        if not self._path.is_file() or self._path.read_bytes() != data:
+            with suppress(WriteError), atomic_write(self._path) as temp:
+                temp.write_bytes(data)

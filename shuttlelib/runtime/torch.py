@@ -1,42 +1,78 @@
-"""The network itself in torch."""
+"""The network itself in torch: eager, compiled, or captured as CUDA graphs."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shuttlelib.errors import ShuttleError
+from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.runtime.base import Candidates
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KINDS = ("torch", "torch-compile", "torch-graph")
 
 
 class TorchBackend:
-    """The network itself in torch, eager."""
+    """The network in torch.
 
-    name = "torch"
+    Args:
+        model_dir, card: the version.
+        device: cpu or cuda.
+        threads: of the CPU.
+        name: torch (eager), torch-compile (fused by TorchInductor, which needs a C++ compiler on the CPU and
+            takes up to a minute to start) or torch-graph (eager kernels replayed as CUDA graphs).
 
-    def __init__(self, model_dir: Path, card: dict[str, Any], device: str, threads: int) -> None:
+    Raises:
+        UsageError: torch-graph without a GPU.
+        ShuttleError: torch or what it needs here is missing.
+    """
+
+    def __init__(
+        self, model_dir: Path, card: dict[str, Any], device: str, threads: int, name: str = "torch"
+    ) -> None:
         try:
             import torch
 
             from shuttlelib import networks
+            from shuttlelib.runtime.graphs import Captured, Sized, run_once
         except ImportError as error:
             raise ShuttleError(
-                f"--backend torch: {error.name} is not installed; pip install torch timm"
+                f"--backend {name}: {error.name} is not installed; pip install torch timm"
             ) from error
+        if name == "torch-graph" and device == "cpu":
+            raise UsageError("--backend torch-graph: CUDA graphs need a GPU; use --backend torch")
         if device == "cuda" and not torch.cuda.is_available():
             raise ShuttleError("--device cuda: torch finds no GPU here; use --device cpu")
         torch.set_num_threads(threads)
-        self._torch = torch
-        self._net = networks.load(model_dir, device)
-        self._device = device
+        self.name, self.where = name, device
         gpu = torch.cuda.get_device_name() if device == "cuda" else ""
         self.device = f"cuda ({gpu})" if device == "cuda" else f"cpu ({threads} threads)"
         self.version, self.input_hw, self.frames = card["name"], card["input_hw"], card["frames"]
         self.uses_history = bool(card.get("history", False))
+        self._net: Any = networks.load(model_dir, device)
+        self._run: Any = lambda *arrays: run_once(self.run_device, device, *arrays)
+        if name == "torch-graph":
+            self._run = Sized(self.run_device, Captured)
+        if name == "torch-compile":
+            self._net = torch.compile(self._net)
+            self._try()
+
+    def run_device(self, frames: "Tensor", history: "Tensor | None" = None) -> "tuple[Tensor, ...]":
+        """As `run`, on tensors of the device: xy, score and visible; waits for nothing."""
+        return self._net(frames, history)
 
     def run(self, frames: np.ndarray, history: np.ndarray | None = None) -> Candidates:
-        torch = self._torch
-        with torch.inference_mode():
-            past = None if history is None else torch.from_numpy(history).to(self._device)
-            out = self._net(torch.from_numpy(frames).to(self._device), past)
-        return Candidates(*(part.float().cpu().numpy() for part in out))
+        """See `runtime.Backend.run`."""
+        return Candidates(*self._run(*((frames, history) if self.uses_history else (frames,))))
+
+    def _try(self) -> None:
+        """Compile now: what is missing is told here, not at the first frame."""
+        frames = np.zeros((1, self.frames, *self.input_hw, 3), np.uint8)
+        try:
+            self.run(frames, np.zeros((1, 30, 3), np.float32))
+        except Exception as error:  # the compiler's own errors have no common public base
+            reason = str(error).strip().splitlines()[0]
+            fix = "install a C++ compiler (g++), or use --backend torch"
+            raise ShuttleError(f"--backend torch-compile: cannot compile here ({reason}); {fix}") from error

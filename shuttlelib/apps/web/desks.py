@@ -1,0 +1,103 @@
+"""What the server remembers of each open page: its video, its tracking, its corrections."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shuttlelib.apps.web.folders import Folders
+from shuttlelib.apps.web.jobs import Job
+from shuttlelib.apps.web.options import Options
+from shuttlelib.apps.web.stills import Stills
+from shuttlelib.apps.web.tracks import Track
+from shuttlelib.errors import ShuttleError
+
+
+class Gone(ShuttleError):
+    """What was asked about is not there any more."""
+
+
+@dataclass
+class Desk:
+    """One open page.
+
+    Attributes:
+        folder: of its video; results go to its sub-folder `track`.
+        video: the file, in the folder unless it is the sample.
+        job: the tracking, from its start on.
+        track, stills: the result, once there is one.
+        corrections: frame to native px, None where not visible.
+    """
+
+    folder: Path | None = None
+    video: Path | None = None
+    job: Job | None = None
+    track: Track | None = None
+    stills: Stills | None = None
+    corrections: dict[int, tuple[float, float] | None] = field(default_factory=dict)
+
+    def forget_track(self) -> None:
+        """Stop a tracking and forget what it found."""
+        if self.job is not None:
+            self.job.cancel()
+        if self.stills is not None:
+            self.stills.close()
+        self.job = self.track = self.stills = None
+        self.corrections = {}
+
+
+class Desks:
+    """The open pages by Gradio's name of the session."""
+
+    def __init__(self, folders: Folders, options: Options) -> None:
+        self.folders, self.options = folders, options
+        self._by_session: dict[str, Desk] = {}
+
+    def of(self, session: str) -> Desk:
+        """The page's desk, empty at first.
+
+        Raises:
+            Gone: its files were deleted meanwhile.
+        """
+        desk = self._by_session.setdefault(session, Desk())
+        if desk.folder is not None:
+            if not desk.folder.is_dir():
+                self.leave(session)
+                raise Gone("This video was deleted because nobody looked at it for a while; give it again.")
+            self.folders.touch(desk.folder)
+        return desk
+
+    def place(self, session: str, video: Path, folder: Path) -> Desk:
+        """Put a video on a page's desk; the one before and all that was made of it are deleted."""
+        self.leave(session)
+        desk = self._by_session[session] = Desk(folder, video)
+        return desk
+
+    def run(self, desk: Desk, mode: str) -> Iterator[Job]:
+        """Track a desk's video, yielding the job now and then; leaving the loop early cancels it."""
+        assert desk.folder is not None
+        assert desk.video is not None
+        desk.forget_track()
+        job = desk.job = Job(desk.video, desk.folder / "track", mode, self.options)
+        for _ in job.watch():
+            self.folders.touch(desk.folder)
+            yield job
+        if job.result is not None:
+            desk.track = Track.read(desk.video, job.result)
+            desk.stills = Stills(desk.video, desk.track.time_s)
+
+    def leave(self, session: str) -> None:
+        """A page was closed, or gets another video: stop its tracking, delete its files."""
+        desk = self._by_session.pop(session, None)
+        if desk is None:
+            return
+        job = desk.job
+        desk.forget_track()
+        if job is not None:
+            job.join()
+        if desk.folder is not None:
+            self.folders.remove(desk.folder)
+
+    def close(self) -> None:
+        """Stop all trackings: the server ends."""
+        for session in list(self._by_session):
+            self.leave(session)

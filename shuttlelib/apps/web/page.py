@@ -1,0 +1,158 @@
+"""The page itself: what stands where, and which event calls which handler."""
+
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from shuttlelib.apps.web import look
+from shuttlelib.apps.web.handlers import Handlers
+from shuttlelib.apps.web.options import Options
+from shuttlelib.tracking import MODES
+
+_MODES = {
+    "smart": "smart looks everywhere when the track is in doubt",
+    "fast": "fast twice a second",
+    "calibration": "calibration in every frame, which is slowest",
+}
+
+
+def build(handlers: Handlers, options: Options) -> gr.Blocks:
+    """The page, ready to be launched."""
+    with gr.Blocks(title=look.TITLE, analytics_enabled=False) as page:
+        part = {**_question(options), **_answer()}
+        _wire_question(part, handlers, options)
+        _wire_answer(part, handlers)
+        page.unload(handlers.leave)
+    page.queue(max_size=options.waiting + 1)
+    return page
+
+
+def _question(options: Options) -> dict[str, Any]:
+    """What is asked of the visitor, and the progress of the work."""
+    most = f"{options.max_upload_mb:,} MB and {options.time_limit_s / 60:g} minutes of tracking at most"
+    gr.HTML(
+        f"<h1>{look.TITLE}</h1><p>Give a video of badminton and get, for every frame, whether the shuttle is "
+        "visible and where. Your video stays on this server, and only while this page is open; "
+        f"{most}.</p>",
+        elem_id="head",
+    )
+    part: dict[str, Any] = {}
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3, min_width=320):
+            part["file"] = gr.File(label="Video", file_types=["video"], height=190, elem_id="file")
+            part["sample"] = gr.Button("Use the sample rally", size="sm", elem_id="sample")
+        with gr.Column(scale=2, min_width=280):
+            known = ", ".join(_MODES[mode] for mode in MODES if mode in _MODES)
+            part["mode"] = gr.Radio(MODES, value=MODES[0], label="Mode", info=known, elem_id="mode")
+            part["least"] = gr.Slider(
+                0,
+                0.95,
+                0,
+                step=0.05,
+                label="Least confidence",
+                info="rows below it are hidden; 0 shows all, and it can be changed later",
+                elem_id="least",
+            )
+    part["about"] = gr.HTML(elem_id="about")
+    with gr.Row():
+        part["start"] = gr.Button("Find the shuttle", variant="primary", interactive=False, elem_id="start")
+        part["cancel"] = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
+    part["progress"] = gr.HTML(elem_id="progress")
+    return part
+
+
+def _answer() -> dict[str, Any]:
+    """What was found; hidden until then."""
+    part: dict[str, Any] = {}
+    with gr.Column(visible=False, elem_id="result") as part["result"]:
+        part["overview"] = gr.HTML(elem_id="overview")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=3, min_width=320), gr.Tabs():
+                with gr.Tab("Frame by frame"):
+                    part["viewer"] = gr.HTML(js_on_load=look.script("viewer"), elem_id="viewer")
+                    part["frame"] = gr.Slider(0, 1, 0, step=1, label="Frame", elem_id="frame")
+                    with gr.Row():
+                        part["hide"] = gr.Button("Not visible here", size="sm", elem_id="hide")
+                        part["undo"] = gr.Button("Undo this frame", size="sm", elem_id="undo")
+                        part["zoom"] = gr.Checkbox(
+                            label="Zoom", container=False, min_width=80, elem_id="zoom"
+                        )
+                with gr.Tab("Video"):
+                    part["player"] = gr.HTML(elem_id="overlay")
+            with gr.Column(scale=2, min_width=300):
+                gr.HTML('<h2 class="part">Over the court</h2>')
+                part["court"] = gr.HTML(elem_id="court")
+                gr.HTML('<h2 class="part">Where the track was lost</h2>')
+                part["lost"] = gr.HTML(js_on_load=look.script("seek"), elem_id="lost")
+        gr.HTML(
+            '<h2 class="part">Over time</h2><p class="said">Shaded: no shuttle shown. Click to go there.</p>'
+        )
+        part["curves"] = gr.HTML(js_on_load=look.script("seek"), elem_id="curves")
+        with gr.Row(equal_height=False):
+            with gr.Column(min_width=300):
+                gr.HTML('<h2 class="part">Take it with you</h2>')
+                for name, label in (("csv", "CSV"), ("json", "JSON"), ("mp4", "Overlay video")):
+                    part[name] = gr.DownloadButton(label, size="sm", elem_id=name)
+            with gr.Column(min_width=300):
+                gr.HTML('<h2 class="part">Corrections</h2>')
+                part["corrections"] = gr.HTML(js_on_load=look.script("seek"), elem_id="corrections")
+                part["labels"] = gr.DownloadButton("Labels", size="sm", interactive=False, elem_id="labels")
+                gr.HTML(
+                    '<p class="said">Put the file beside your video, then: '
+                    "<code>shuttle data import FOLDER --out data/mine</code></p>"
+                )
+    return part
+
+
+def _wire_question(part: dict[str, Any], handlers: Handlers, options: Options) -> None:
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    taken = [part[name] for name in ("about", "start", "result")]
+    part["file"].upload(handlers.uploaded, part["file"], taken, **quiet)
+    part["file"].clear(handlers.cleared, None, taken, **quiet)
+    part["sample"].click(handlers.sample, None, taken, **quiet)
+    buttons = [part[name] for name in ("progress", "start", "cancel", "result")]
+    begun = part["start"].click(handlers.begin, None, buttons, **quiet)
+    run = begun.then(
+        handlers.run,
+        part["mode"],
+        part["progress"],
+        concurrency_limit=options.at_once,
+        show_progress="minimal",
+        api_visibility="private",
+    )
+    finished = run.then(handlers.finish, None, [*buttons, part["frame"]], **quiet)
+    _show(finished.then, part, handlers)
+    part["cancel"].click(handlers.stop, None, None, cancels=[run], **quiet).then(
+        handlers.finish, None, [*buttons, part["frame"]], **quiet
+    )
+
+
+def _show(event: Any, part: dict[str, Any], handlers: Handlers) -> None:
+    """After `event`: everything that depends on the least confidence, and the current frame."""
+    names = ("overview", "court", "curves", "lost", "player", "csv", "json", "mp4")
+    shown = partial(event, handlers.show, part["least"], [part[name] for name in names])
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    where = [part["frame"], part["least"], part["zoom"]]
+    shown(**quiet).then(handlers.frame, where, part["viewer"], **quiet).then(
+        handlers.corrected, None, [part["corrections"], part["labels"]], **quiet
+    )
+
+
+def _wire_answer(part: dict[str, Any], handlers: Handlers) -> None:
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    latest = {**quiet, "trigger_mode": "always_last"}
+    where = [part["frame"], part["least"], part["zoom"]]
+    corrected = [part["corrections"], part["labels"]]
+    _show(part["least"].release, part, handlers)
+    part["frame"].change(handlers.frame, where, part["viewer"], **latest)
+    part["zoom"].change(handlers.frame, where, part["viewer"], **latest)
+    for name in ("lost", "curves", "corrections"):
+        part[name].seek(handlers.seek, None, part["frame"], **latest)
+    part["viewer"].step(handlers.step, part["frame"], part["frame"], **latest)
+    for event, handler, given in (
+        (part["viewer"].pick, handlers.pick, None),
+        (part["hide"].click, handlers.hide, part["frame"]),
+        (part["undo"].click, handlers.undo, part["frame"]),
+    ):
+        event(handler, given, corrected, **quiet).then(handlers.frame, where, part["viewer"], **quiet)

@@ -1,0 +1,124 @@
+"""The result of a tracking run as the page shows it: rows, places where the track was lost, corrections."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from shuttlelib.files import atomic_write
+from shuttlelib.tracking import TrackResult
+
+LABEL_COLUMNS = ("Frame", "Visibility", "X", "Y")  # TrackNet's, which every importer reads
+
+
+class Gap(NamedTuple):
+    """Frames `first` to `last` without a shown shuttle; `doubted`: one was seen, with too little trust."""
+
+    first: int
+    last: int
+    doubted: bool
+
+
+@dataclass(frozen=True)
+class Track:
+    """One tracked video.
+
+    Attributes:
+        video: the file.
+        result: what `track_video` returned.
+        rows: the CSV: frame, time_s, visible, x_px, y_px, confidence, source; one row a frame.
+    """
+
+    video: Path
+    result: TrackResult
+    rows: pd.DataFrame
+
+    @classmethod
+    def read(cls, video: Path, result: TrackResult) -> "Track":
+        """The track with the rows of its CSV."""
+        return cls(video, result, pd.read_csv(result.csv))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the JSON holds."""
+        return self.result.summary
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Native width and height, px."""
+        return self.summary["width"], self.summary["height"]
+
+    @cached_property
+    def xy_px(self) -> np.ndarray:
+        """(N, 2) places, nan where not visible."""
+        return self.rows[["x_px", "y_px"]].to_numpy(np.float64)
+
+    @cached_property
+    def time_s(self) -> np.ndarray:
+        """(N,) seconds since the first frame."""
+        return self.rows["time_s"].to_numpy(np.float64)
+
+    @cached_property
+    def confidence(self) -> np.ndarray:
+        """(N,) probability that a row is right."""
+        return self.rows["confidence"].to_numpy(np.float64)
+
+    @cached_property
+    def visible(self) -> np.ndarray:
+        """(N,) bool, as tracked."""
+        return self.rows["visible"].to_numpy(bool)
+
+    def kept(self, least: float) -> np.ndarray:
+        """(N,) bool: rows with at least this confidence."""
+        return self.confidence >= least
+
+    def shown(self, least: float) -> np.ndarray:
+        """(N,) bool: kept rows that hold a place."""
+        return self.visible & self.kept(least)
+
+    def gaps(self, least: float) -> list[Gap]:
+        """Every run of frames without a shown place, in order."""
+        missing = np.r_[False, ~self.shown(least), False]
+        edges = np.flatnonzero(missing[1:] != missing[:-1]).reshape(-1, 2).tolist()
+        return [Gap(first, end - 1, bool(self.visible[first:end].any())) for first, end in edges]
+
+    def write_filtered(self, least: float) -> tuple[Path, Path]:
+        """CSV and JSON for download: rows below `least` left out, and both files say so.
+
+        At 0 they are the tracker's own files. The CSV gets a last column `min_confidence`, the JSON an entry
+        `filter`, and both a name that tells.
+        """
+        csv, report = self.result.csv, self.result.summary_json
+        if least <= 0:
+            return csv, report
+        name = f"{csv.stem}_confidence_{round(least * 100)}"
+        kept = self.kept(least)
+        counts = {"rows_kept": int(kept.sum()), "rows_left_out": int((~kept).sum())}
+        filtered = {**self.summary, "filter": {"min_confidence": least, **counts}}
+        with atomic_write(csv.with_name(f"{name}.csv")) as temp:
+            self.rows[kept].assign(min_confidence=least).to_csv(temp, index=False, lineterminator="\n")
+        with atomic_write(csv.with_name(f"{name}.json")) as temp:
+            temp.write_text(json.dumps(filtered, indent=2) + "\n")
+        return csv.with_name(f"{name}.csv"), csv.with_name(f"{name}.json")
+
+
+Corrections = Mapping[int, tuple[float, float] | None]  # frame to native px, None where not visible
+
+
+def write_labels(track: Track, corrections: Corrections) -> Path:
+    """Corrected frames as a label file `<video>_ball.csv`; other frames stay unlabelled.
+
+    Beside the video, `shuttle data import` reads it as it reads TrackNet's.
+    """
+    path = track.result.csv.with_name(f"{track.video.stem}_ball.csv")
+    lines = [",".join(LABEL_COLUMNS)]
+    for frame, place in sorted(corrections.items()):
+        lines.append(f"{frame},0,-1,-1" if place is None else f"{frame},1,{place[0]:.2f},{place[1]:.2f}")
+    with atomic_write(path) as temp:
+        temp.write_text("\n".join(lines) + "\n")
+    return path

@@ -1,0 +1,193 @@
+"""Frames kept on a device, where windows are cut and networks run; between tracker and tracking.
+
+A frame's planes are copied to the device once. After that a look sends a few numbers there (which frames
+and windows) and fetches a few back (places and scores); on a GPU all between is one CUDA graph where the
+backend allows.
+"""
+
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shuttlelib.cut import Cut
+from shuttlelib.errors import ShuttleError
+from shuttlelib.frames import Frame
+from shuttlelib.geometry import SizeHW
+from shuttlelib.runtime import Backend, Candidates
+from shuttlelib.runtime.graphs import Captured, Sized, run_once
+from shuttlelib.together import joined_history, take_grouped
+from shuttlelib.tracker import Look
+
+_PLACES = 64  # frames of one size that are kept at first; more are made room for
+_STAGING = 2  # pinned buffers: one is filled while the other is on its way
+
+
+class Planes:
+    """The planes of all frames of one size that are still in use, on a device.
+
+    A frame takes a place when it is first asked for and leaves it when nobody holds the frame any more.
+    Several threads may ask.
+
+    Attributes:
+        tensor: uint8 (places, H*3//2, W); another one once more room is needed.
+    """
+
+    def __init__(self, size_hw: SizeHW, device: str, places: int = _PLACES) -> None:
+        shape = (size_hw[0] * 3 // 2, size_hw[1])
+        self.tensor = torch.empty((places, *shape), dtype=torch.uint8, device=device)
+        self._free = list(range(places))
+        self._places: weakref.WeakKeyDictionary[Frame, int] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+        self._upload = _Upload(shape) if device == "cuda" else None
+
+    def place(self, frame: Frame) -> int:
+        """Where in `tensor` a frame is; it is copied there if it is new."""
+        place = self._places.get(frame)
+        if place is not None:
+            return place
+        with self._lock:
+            if not self._free:
+                self._grow()
+            place = self._free.pop()
+            if self._upload is None:
+                frame.planes_into(self.tensor[place].numpy())
+            else:
+                self._upload.send(frame, self.tensor[place])
+            self._places[frame] = place
+        weakref.finalize(frame, self._free.append, place).atexit = False
+        return place
+
+    def ready(self, frame: Frame) -> None:
+        """Have what is launched next wait until a frame has arrived."""
+        if self._upload is not None:
+            self._upload.await_arrival(frame)
+
+    def _grow(self) -> None:
+        count = len(self.tensor)
+        with torch.cuda.stream(self._upload.stream if self._upload else None):
+            self.tensor = torch.cat([self.tensor, torch.empty_like(self.tensor)])
+        self._free.extend(range(count, 2 * count))
+
+
+class _Upload:
+    """Copies frames to the GPU on a stream of its own, through pinned buffers."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.stream = torch.cuda.Stream()
+        self._buffers = [torch.empty(shape, dtype=torch.uint8).pin_memory() for _ in range(_STAGING)]
+        self._sent = [torch.cuda.Event() for _ in range(_STAGING)]
+        self._arrivals: weakref.WeakKeyDictionary[Frame, Any] = weakref.WeakKeyDictionary()
+        self._next = 0
+
+    def send(self, frame: Frame, target: Tensor) -> None:
+        """Begin to copy a frame to `target`."""
+        buffer, sent = self._buffers[self._next], self._sent[self._next]
+        self._next = (self._next + 1) % _STAGING
+        sent.synchronize()  # the buffer's last frame has left it
+        frame.planes_into(buffer.numpy())
+        with torch.cuda.stream(self.stream):
+            target.copy_(buffer, non_blocking=True)
+            sent.record()
+            arrival = torch.cuda.Event()
+            arrival.record()
+        self._arrivals[frame] = arrival
+
+    def await_arrival(self, frame: Frame) -> None:
+        """Have the current stream wait for a frame."""
+        torch.cuda.current_stream().wait_event(self._arrivals[frame])
+
+
+class DeviceEyes:
+    """Takes the looks of trackers on a device; see `together.Eyes`.
+
+    Args:
+        stage1, stage2: backends with a `run_device`.
+        device: cpu or cuda.
+
+    Attributes:
+        notes: what a person should know of how it went.
+    """
+
+    def __init__(self, stage1: Backend, stage2: Backend | None, device: str) -> None:
+        self._networks: dict[int, Any] = {1: stage1, 2: stage2}
+        self._device = device
+        self._planes: dict[SizeHW, Planes] = {}
+        self._sights: dict[tuple[int, SizeHW], tuple[Tensor, Any]] = {}
+        self.notes: list[str] = []
+
+    def ahead(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Send each frame to the device as it passes: wanted in the thread that decodes."""
+        for frame in frames:
+            self._of(frame).place(frame)
+            yield frame
+
+    def take(self, looks: Sequence[Look]) -> list[Candidates]:
+        """The answer to each look."""
+        return take_grouped(looks, lambda look: (look.stage, look.frames[-1].size_hw), self._run)
+
+    def _of(self, frame: Frame) -> Planes:
+        if frame.size_hw not in self._planes:
+            self._planes[frame.size_hw] = Planes(frame.size_hw, self._device)
+        return self._planes[frame.size_hw]
+
+    def _run(self, kind: tuple[int, SizeHW], looks: Sequence[Look]) -> Candidates:
+        """All looks of one stage at frames of one size; in halves where memory runs out."""
+        try:
+            return self._run_all(kind, looks)
+        except torch.OutOfMemoryError as error:
+            if len(looks) == 1:
+                fix = "use fewer --streams, smaller videos or --device cpu"
+                raise ShuttleError(f"the GPU's memory does not hold one look; {fix}") from error
+        self._note("the GPU's memory ran out: several looks were taken in smaller batches")
+        torch.cuda.empty_cache()
+        middle = len(looks) // 2
+        halves = [self._run(kind, half) for half in (looks[:middle], looks[middle:])]
+        return Candidates(*(np.concatenate(pair) for pair in zip(*halves)))
+
+    def _run_all(self, kind: tuple[int, SizeHW], looks: Sequence[Look]) -> Candidates:
+        network = self._networks[kind[0]]
+        asked = np.empty((sum(len(look.windows) for look in looks), 4 + network.frames), np.float32)
+        planes, row = self._of(looks[0].frames[-1]), 0
+        for look in looks:
+            rows = asked[row : row + len(look.windows)]
+            rows[:, :4] = [(window.x0, window.y0, window.w, window.h) for window in look.windows]
+            rows[:, 4:] = [planes.place(frame) for frame in look.frames]
+            planes.ready(look.frames[-1])
+            row += len(rows)
+        history = joined_history(looks)
+        arrays = (asked,) if history is None else (asked, history)
+        (answer,) = self._sight(kind, looks[0], planes)(*arrays)
+        count = (answer.shape[1] - 1) // 3
+        xy = answer[:, : 2 * count].reshape(-1, count, 2)
+        return Candidates(xy, answer[:, 2 * count : -1], answer[:, -1])
+
+    def _sight(self, kind: tuple[int, SizeHW], look: Look, planes: Planes) -> Any:
+        """What answers a stage's looks at frames of one size, made when it is first wanted."""
+        made = self._sights.get(kind)
+        if made is None or made[0] is not planes.tensor:
+            made = planes.tensor, self._see(self._networks[kind[0]], look, planes.tensor)
+            self._sights[kind] = made
+        return made[1]
+
+    def _see(self, network: Any, look: Look, tensor: Tensor) -> Any:
+        cut = Cut(look.windows, whole=look.stage == 1).to(self._device)
+        if network.name == "torch-compile":
+            cut = torch.compile(cut)  # type: ignore[assignment]
+
+        def see(asked: Tensor, history: Tensor | None = None) -> tuple[Tensor]:
+            pixels = cut(tensor, asked[:, 4:].long(), asked[:, :4]).to(torch.uint8)
+            xy, score, visible = network.run_device(pixels, history)
+            return (torch.cat([xy.flatten(1), score, visible[:, None]], 1),)
+
+        if self._device == "cuda" and network.name != "torch":
+            return Sized(see, Captured)
+        return lambda *arrays: run_once(see, self._device, *arrays)
+
+    def _note(self, line: str) -> None:
+        if line not in self.notes:
+            self.notes.append(line)

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+import torch
+from fakes import BrightBackend
+
+from shuttlelib import paths, tracking
+from shuttlelib.device import DeviceEyes, Planes
+from shuttlelib.errors import ShuttleError
+from shuttlelib.frames import Frame
+from shuttlelib.together import answer_together
+from shuttlelib.tracker import Tracker, TrackParams, answer_all
+from shuttlelib.video import read_frames
+
+SIZE_HW = (180, 320)
+
+
+class BrightDevice(BrightBackend):
+    """`BrightBackend`, also on tensors; out of memory above `most` inputs."""
+
+    def __init__(self, *args, most=16, **more):
+        super().__init__(*args, **more)
+        self.most = most
+
+    def run_device(self, frames, history=None):
+        if len(frames) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        assert (history is not None) == self.uses_history
+        past = None if history is None else history.numpy()
+        return [torch.from_numpy(part) for part in self.run(frames.numpy(), past)]
+
+
+def dot(index, seed=0):
+    planes = np.full((SIZE_HW[0] * 3 // 2, SIZE_HW[1]), 128, np.uint8)
+    planes[: SIZE_HW[0]] = 30
+    x, y = 40 + (4 + seed) * index, 50 + 20 * seed
+    if not 9 <= index < 12:
+        planes[y - 6 : y + 7, x - 6 : x + 7] = 230
+    return Frame.from_planes(index, index / 30, planes)
+
+
+def pair(**more):
+    return BrightDevice((36, 64), 60, **more), BrightDevice((96, 96), **more)
+
+
+def scene(seed=0):
+    return (dot(index, seed) for index in range(24))
+
+
+def tracked(networks, frames, rows, size_hw=SIZE_HW):
+    """A generator of looks, its rows going to `rows`."""
+    tracker = Tracker(*networks, size_hw, 30.0, "smart", TrackParams(noise_calibrations=0))
+    return tracker.tracking(frames, lambda _, row: rows.append(row))
+
+
+def alone(networks, frames, take, size_hw=SIZE_HW):
+    """The rows of one video."""
+    rows = []
+    answer_all(tracked(networks, frames, rows, size_hw), lambda look: take([look])[0])
+    return rows
+
+
+def together(networks, take):
+    """The rows of three videos at once."""
+    rows = [[], [], []]
+    ends = answer_together([tracked(networks, scene(n), rows[n]) for n in range(3)], take, 3)
+    assert len(list(ends)) == 3
+    return rows
+
+
+def same(ours, theirs, within_px):
+    assert [row.visible for row in ours] == [row.visible for row in theirs]
+    gaps = [np.hypot(a.x_px - b.x_px, a.y_px - b.y_px) for a, b in zip(ours, theirs) if a.visible]
+    assert len(gaps) > len(ours) / 2
+    assert max(gaps) <= within_px
+
+
+@pytest.mark.parametrize("history", [False, True])
+def test_rows_are_those_of_pixels_cut_on_the_host(history):
+    networks = pair(uses_history=history)
+    ours = alone(networks, scene(), DeviceEyes(*networks, "cpu").take)
+    same(ours, alone(networks, scene(), tracking.Networks(*networks).take), 0.5)
+
+
+def test_several_trackers_on_a_device_get_the_rows_they_get_alone():
+    networks = pair()
+    rows = together(networks, DeviceEyes(*networks, "cpu").take)
+    assert max(len(batch) for batch in networks[1].batches) > 5
+    for seed, ours in enumerate(rows):
+        same(ours, alone(networks, scene(seed), DeviceEyes(*networks, "cpu").take), 0)
+
+
+def test_too_little_memory_halves_the_batch_and_is_told():
+    networks = pair(most=6)
+    eyes = DeviceEyes(*networks, "cpu")
+    assert [sum(row.visible for row in own) > 15 for own in together(networks, eyes.take)] == [True] * 3
+    assert len(eyes.notes) == 1
+    assert "smaller batches" in eyes.notes[0]
+    networks[1].most = 0
+    with pytest.raises(ShuttleError, match="use fewer --streams"):
+        alone(networks, scene(), eyes.take)
+
+
+def test_a_frame_is_copied_once_and_its_place_is_free_when_nobody_holds_it():
+    planes = Planes((4, 6), "cpu", places=2)
+    frames = [Frame.from_planes(i, 0.0, np.full((6, 6), i, np.uint8)) for i in range(3)]
+    places = [planes.place(frame) for frame in frames[:2]]
+    assert [planes.place(frame) for frame in frames[:2]] == places
+    before = planes.tensor
+    places.append(planes.place(frames[2]))  # more room is made, and what is there stays
+    assert planes.tensor is not before
+    assert [int(planes.tensor[place].max()) for place in places] == [0, 1, 2]
+    del frames[0]
+    taken = {planes.place(Frame.from_planes(3, 0.0, np.zeros((6, 6), np.uint8))) for _ in range(5)}
+    assert not taken & set(places[1:])
+
+
+@pytest.mark.slow
+def test_shipped_networks_place_the_shuttle_where_the_host_path_does():
+    frames = [frame for frame, _ in zip(read_frames(paths.REPO / "samples" / "rally.mp4"), range(24))]
+    loaded = tracking.load_networks("torch", "cpu", 1)
+    pair = loaded.stage1, loaded.stage2
+    eyes = DeviceEyes(*pair, "cpu")
+    ours, theirs = (alone(pair, iter(frames), take, (720, 1280)) for take in (eyes.take, loaded.take))
+    same(ours, theirs, 0.3)

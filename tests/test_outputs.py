@@ -1,0 +1,61 @@
+import io
+import json
+import math
+import os
+from contextlib import ExitStack
+from types import SimpleNamespace
+
+import pytest
+
+from shuttlelib.files import WriteError
+from shuttlelib.outputs import COLUMNS, growing_csv, json_rows
+from shuttlelib.tracker import Row
+
+SEEN = Row(3, 0.1, True, 100.12345, 50.5, 0.87654, "detected")
+UNSEEN = Row(4, 4 / 30, False, math.nan, math.nan, 0.5, "none")
+FRAME = SimpleNamespace()
+
+
+def test_a_row_is_a_line_of_json_with_the_columns_of_the_csv():
+    out = io.StringIO()
+    emit = json_rows(out, "v.mp4")
+    emit(FRAME, SEEN)
+    emit(FRAME, UNSEEN)
+    seen, unseen = map(json.loads, out.getvalue().splitlines())
+    assert tuple(seen) == ("video", *COLUMNS)
+    assert seen == {
+        "video": "v.mp4",
+        "frame": 3,
+        "time_s": 0.1,
+        "visible": 1,
+        "x_px": 100.123,
+        "y_px": 50.5,
+        "confidence": 0.8765,
+        "source": "detected",
+    }
+    assert (unseen["x_px"], unseen["y_px"], unseen["visible"]) == (None, None, 0)
+
+
+def test_rows_can_be_read_while_the_csv_grows(tmp_path):
+    with ExitStack() as outputs:
+        emit = growing_csv(tmp_path / "v.csv", outputs, keep=False)
+        emit(FRAME, SEEN)
+        (partial,) = tmp_path.iterdir()
+        assert partial.name == f"v.partial-{os.getpid()}.csv"
+        header, row = partial.read_text().splitlines()
+        assert header == ",".join(COLUMNS)
+        assert row == "3,0.100000,1,100.123,50.500,0.8765,detected"
+    assert [path.name for path in tmp_path.iterdir()] == ["v.csv"]
+
+
+def grow_and_fail(path, keep):
+    with ExitStack() as outputs:
+        growing_csv(path, outputs, keep)(FRAME, SEEN)
+        raise OSError(28, os.strerror(28))
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_after_an_error_only_what_cannot_be_made_again_stays(tmp_path, keep):
+    with pytest.raises(WriteError, match="disk is full"):
+        grow_and_fail(tmp_path / "v.csv", keep)
+    assert [path.name for path in tmp_path.iterdir()] == [f"v.partial-{os.getpid()}.csv"] * keep

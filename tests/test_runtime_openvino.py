@@ -1,0 +1,90 @@
+import sys
+
+import numpy as np
+import pytest
+from fakes import BrightBackend, write_models
+
+from shuttlelib import paths, runtime
+from shuttlelib.errors import ShuttleError
+from shuttlelib.runtime import openvino as backends
+
+openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    return write_models(tmp_path / "models")
+
+
+def spots(batch):
+    frames = np.zeros((batch, 4, 32, 32, 3), np.uint8)
+    for index in range(batch):
+        frames[index, -1, 5 + index, 9 + 2 * index] = 240
+    return frames
+
+
+def load(models, precision="fp32"):
+    return runtime.load(models / "bright2", "openvino", "cpu", threads=1, precision=precision)
+
+
+def test_it_says_the_same_at_any_batch_with_and_without_a_network_of_its_own(models, monkeypatch):
+    monkeypatch.setattr(backends, "_OFTEN", 2)
+    backend = load(models)
+    assert (backend.name, backend.device, backend.version) == ("openvino", "cpu (1 threads)", "bright2")
+    backend.warm_up((2,))
+    for batch in (1, 3, 2, 3, 3, 1):
+        ours, theirs = backend.run(spots(batch)), BrightBackend((32, 32)).run(spots(batch))
+        assert ours.xy.shape == (batch, 1, 2)
+        assert np.array_equal(ours.xy, theirs.xy)
+        assert ours.visible == pytest.approx(theirs.visible, abs=1e-5)
+    assert sorted(backend._own) == [1, 2, 3]
+
+
+def test_answers_outlive_the_next_run(models):
+    backend = load(models)
+    first = backend.run(spots(1))
+    before = first.xy.copy()
+    backend.run(spots(2)[1:])
+    assert np.array_equal(first.xy, before)
+
+
+def test_a_graph_with_history_is_fed_it(tmp_path):
+    models = write_models(tmp_path / "models", history=True)
+    backend = load(models)
+    assert backend.uses_history
+    backend.warm_up((1,))
+    assert backend.run(spots(2), np.zeros((2, 30, 3), np.float32)).xy.shape == (2, 1, 2)
+
+
+def test_compiled_networks_are_kept_and_damaged_ones_made_anew(models, tmp_path):
+    load(models)
+    kept = list((tmp_path / "cache" / "openvino").glob("*.blob"))
+    assert kept
+    kept[0].chmod(0o644)
+    kept[0].write_bytes(b"no network")
+    assert load(models).run(spots(1)).visible.shape == (1,)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(models, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "file" / "cache")
+    assert load(models).run(spots(1)).visible.shape == (1,)
+
+
+def test_bfloat16_needs_a_processor_that_has_it(models, monkeypatch):
+    monkeypatch.setattr(backends, "has_bf16", lambda _: False)
+    with pytest.raises(ShuttleError, match="no bfloat16 instructions; use fp32"):
+        load(models, "bf16")
+    monkeypatch.undo()
+    if backends.has_bf16():
+        assert load(models, "bf16").device == "cpu (1 threads, bf16)"
+
+
+def test_a_damaged_graph_and_a_missing_package_are_named(models, monkeypatch):
+    (models / "bright2" / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(ShuttleError, match=r"model\.onnx: cannot be loaded"):
+        load(models)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ShuttleError, match=r"pip install shuttlelib\[openvino\]"):
+        load(models)
