@@ -36,6 +36,14 @@ Raw = Annotated[
 ]
 Camera = Annotated[str, typer.Option(help="What to ask a camera for, like 1280x720@60:mjpeg.")]
 Name = Annotated[str, typer.Option(help="Stem of the outputs, instead of the file's or of source and time.")]
+Param = Annotated[
+    list[str] | None,
+    typer.Option(help="A threshold of the tracker, as name=value; repeatable. A wrong name lists them all."),
+]
+VoteOption = Annotated[
+    list[Path] | None,
+    typer.Option(**Folder, help="Folder of another stage-2 model that votes on visibility; repeatable."),
+]
 Jsonl = Annotated[
     bool, typer.Option("--jsonl", help="Also print each row as a line of JSON, once it is final.")
 ]
@@ -44,7 +52,10 @@ Jsonl = Annotated[
 def track(
     videos: Videos,
     out: Annotated[Path, typer.Option(help="Folder for <stem>.csv, <stem>.json and <stem>.mp4.")],
-    mode: Annotated[str, typer.Option(help="smart, fast, calibration, or whole: stage 1 alone.")] = "smart",
+    mode: Annotated[
+        str,
+        typer.Option(help="smart, fast, calibration, offline (reads twice), or whole: stage 1 alone."),
+    ] = "smart",
     backend: Annotated[str, typer.Option(help="auto, onnx, torch or tensorrt.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overlay: Annotated[
@@ -54,6 +65,8 @@ def track(
     models: Annotated[
         Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
     ] = None,
+    param: Param = None,
+    vote: VoteOption = None,
     jsonl: Jsonl = False,
     live: Live = None,
     latency_ms: LatencyMs = 200,
@@ -67,6 +80,7 @@ def track(
     Ctrl-C or SIGTERM ends a camera or a stream with its files complete and exit status 0.
     """
     from shuttlelib import runtime, streams, tracking
+    from shuttlelib.track_params import TrackParams
 
     for option, value, known in (
         ("--mode", mode, (*tracking.MODES, tracking.WHOLE)),
@@ -75,17 +89,18 @@ def track(
     ):
         if value not in known:
             raise UsageError(f"{option} {value}: choose one of {', '.join(known)}")
+    params = TrackParams.parse(param or ())
     settings = streams.Settings(live, latency_ms / 1000, reconnect_s, raw=raw, camera=camera)
     found = _named([source for video in videos for source in streams.find(video, settings)], name)
     tracking.check_stems(found)
     for source in found:
         tracking.check_outputs(source, out, overlay)
-    networks = tracking.load_networks(backend, device, threads, models, mode=mode)
+    networks = tracking.load_networks(backend, device, threads, models, mode=mode, vote=vote or ())
     done: list[dict[str, Any]] = []
     failed = False
     for source in found:
         try:
-            done.append(_track(source, out, networks, mode, overlay, jsonl))
+            done.append(_track(source, out, networks, mode, overlay, jsonl, params))
         except UsageError:
             raise
         except ShuttleError as error:
@@ -118,7 +133,7 @@ def complain(line: str) -> None:
 
 
 def _track(
-    source: "Source", out: Path, networks: Any, mode: str, overlay: bool, jsonl: bool
+    source: "Source", out: Path, networks: Any, mode: str, overlay: bool, jsonl: bool, params: Any
 ) -> dict[str, Any]:
     """Track one source and say what the person should know; its summary."""
     from shuttlelib import tracking
@@ -126,7 +141,7 @@ def _track(
 
     also = [json_rows(sys.stdout, source.shown)] if jsonl else []
     with _Bar(source.shown) as bar:
-        result = tracking.track_source(source, out, networks, mode, overlay, on_frame=bar.update, also=also)
+        result = tracking.track_source(source, out, networks, mode, overlay, params, bar.update, also)
     for kind in ("note", "warning"):
         if result.summary[kind]:
             complain(f"{kind}: {result.summary[kind]}")

@@ -97,7 +97,7 @@ class TrackParams:
     hidden_s: float = 0.2
     hidden_kept: int = 2
     look_again_s: float = 0.3
-    rectify_s: float = 0.1
+    rectify_s: float = 0.2
     rectify_rms_heights: float = 0.006
 
     @classmethod

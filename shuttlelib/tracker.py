@@ -16,14 +16,16 @@ import numpy as np
 from shuttlelib.errors import UsageError
 from shuttlelib.frames import Frame, history_stride
 from shuttlelib.geometry import SizeHW, Window, crop_window, frame_to_window, full_window, window_to_frame
-from shuttlelib.hypotheses import Hypotheses, Sighting, Verdict, sightings_in, verdict
+from shuttlelib.hypotheses import Column, Hypotheses, Sighting, Verdict, sightings_in, verdict
+from shuttlelib.offline import Memory
 from shuttlelib.rows import Row
 from shuttlelib.runtime import Backend, Candidates
 from shuttlelib.track_params import TrackParams
 from shuttlelib.triggers import NOISE, Triggers
 
 Result = TypeVar("Result")
-MODES = ("smart", "fast", "calibration")  # of a pair
+OFFLINE = "offline"  # smart, and once more over the video when all of it is known
+MODES = ("smart", "fast", "calibration", OFFLINE)  # of a pair
 WHOLE = "whole"  # the mode of a stage-1 version alone
 PAST = 30  # rows of history a network may ask for
 
@@ -73,15 +75,17 @@ class Tracker:
         stage2: places the head in a crop at the canonical scale; None where `mode` is whole.
         size_hw: of the frames, px.
         fps: of the video.
-        mode: smart, fast, calibration, or whole: stage 1 alone, on every frame.
+        mode: smart, fast, calibration, offline, or whole: stage 1 alone, on every frame.
         params: thresholds.
         calibration: `{"visible": [a, b], "invisible": [a, b]}`: confidence = sigmoid(a * logit(p) + b) of
             the raw probability p that a row is right; None leaves p as it is.
+        memory: of a first pass over the same frames: this is the second, which looks again where it says.
 
     Attributes:
         counts: how often each trigger fired (see `triggers.TRIGGERS`), how many rows were withdrawn, and how
             many inputs each network saw.
         fired: the frames in which each trigger fired.
+        sightings: in mode offline what was seen in each frame, by its number.
         settles: frames after which a row changes no more.
 
     Raises:
@@ -97,6 +101,7 @@ class Tracker:
         mode: str = "smart",
         params: TrackParams | None = None,
         calibration: Mapping[str, tuple[float, float]] | None = None,
+        memory: Memory | None = None,
     ) -> None:
         if mode not in (*MODES, WHOLE):
             raise UsageError(f"--mode {mode}: choose one of {', '.join((*MODES, WHOLE))}")
@@ -105,6 +110,8 @@ class Tracker:
         self.stage1, self.stage2, self.size_hw, self.fps, self.mode = stage1, stage2, size_hw, fps, mode
         self.params = params or TrackParams()
         self.calibration = dict(calibration or {})
+        self._memory = memory
+        self.sightings: dict[int, list[Sighting]] = {}
         self.counts: Counter[str] = Counter()
         self.fired: dict[str, list[int]] = {}
         self._stride = history_stride(fps)
@@ -171,6 +178,8 @@ class Tracker:
         self._frames.append(frame)
         if self.mode == WHOLE:
             return self._keep(frame, (yield from self._look_at_all())[0])
+        if self._memory is not None:
+            return self._judge(frame, self._track.ahead((yield from self._look_again(frame, self._memory))))
         trigger, sightings = self._due(), list[Sighting]()
         if not trigger:
             sightings = yield from self._look(self._places())
@@ -183,10 +192,11 @@ class Tracker:
             self._since_calibration = 0
             found = yield from self._calibrate()
             self._hint = np.array(max(found, key=lambda sighting: sighting.logit)[:2])
-            column = self._track.ahead([*sightings, *found], afresh=trigger == "still")
-        self._track.add(column)
-        row = self._keep(frame, verdict(column))
-        self._settle(self._lag)
+            sightings += found
+            column = self._track.ahead(sightings, afresh=trigger == "still")
+        if self.mode == OFFLINE:
+            self.sightings[frame.index] = sightings
+        row = self._judge(frame, column)
         self._doubts.append(trigger in NOISE)
         if 0 < self.params.noise_calibrations <= sum(self._doubts):
             self._withdraw()
@@ -203,7 +213,7 @@ class Tracker:
 
     def _doubt(self, found: Verdict) -> str:
         """The trigger that a look fires, if any."""
-        if self.mode != "smart":
+        if self.mode not in ("smart", OFFLINE):
             return ""
         visible = found.probability >= self.params.visible_threshold
         return self._triggers.fired(found.xy_px, visible, found.logit, self._rows, self._since_calibration)
@@ -281,6 +291,20 @@ class Tracker:
             places.append(self._hint)
         return places
 
+    def _look_again(self, frame: Frame, memory: Memory) -> Generator[Look, Candidates, list[Sighting]]:
+        """What the first pass saw, and what is seen where it says to look again."""
+        places = list(memory.places.get(frame.index, ()))
+        again = (yield from self._look(places)) if places else []
+        self.counts["again"] += bool(places)
+        return [*memory.sightings.get(frame.index, ()), *again]
+
+    def _judge(self, frame: Frame, column: Column) -> Row:
+        """Go on to a frame's hypotheses: its row; also settles an earlier one."""
+        self._track.add(column)
+        row = self._keep(frame, verdict(column))
+        self._settle(self._lag)
+        return row
+
     def _keep(self, frame: Frame, found: Verdict) -> Row:
         """The row of the current frame, the newest of the track's."""
         row = Row(frame.index, frame.time_s, False, math.nan, math.nan, 0.0, "none")
@@ -301,9 +325,10 @@ class Tracker:
         row.x_px, row.y_px = map(float, found.xy_px) if row.visible else (math.nan, math.nan)
         row.source = "detected" if row.visible else "none"
         kind, p = ("visible", found.probability) if row.visible else ("invisible", 1 - found.probability)
-        row.confidence = self._confidence(kind, p)
+        row.confidence = self.confidence(kind, p)
 
-    def _confidence(self, kind: str, probability: float) -> float:
+    def confidence(self, kind: str, probability: float) -> float:
+        """The calibrated probability that a row of a kind (visible, invisible, rectified) is right."""
         if kind not in self.calibration:
             return probability
         a, b = self.calibration[kind]
@@ -317,6 +342,7 @@ class Tracker:
                 row.visible, row.x_px, row.y_px, row.source = False, math.nan, math.nan, "none"
                 row.confidence = 1 - row.confidence
                 self.counts["withdrawn_rows"] += 1
+            self.sightings.pop(row.frame, None)
         self._doubts.clear()
         self._triggers.told(False)
         self._track.forget()

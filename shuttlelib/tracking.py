@@ -8,27 +8,33 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from shuttlelib import __version__, runtime
+from shuttlelib.errors import UsageError
 from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame
+from shuttlelib.offline import Memory, places_between
 from shuttlelib.outputs import COLUMNS, Emit, check_outputs, check_stems, growing_csv, overlay_video
+from shuttlelib.rectify import Filler
 from shuttlelib.rows import Row
 from shuttlelib.runtime import Candidates
+from shuttlelib.runtime.vote import Vote
 from shuttlelib.sources import Footage, Source, video_file, without_gaps
 from shuttlelib.stopping import stop_when_asked
 from shuttlelib.together import Eyes, take_on_host
 from shuttlelib.track_params import TrackParams
-from shuttlelib.tracker import MODES, WHOLE, Look, Tracker, answer_all
+from shuttlelib.tracker import MODES, OFFLINE, WHOLE, Look, Tracker, answer_all
 from shuttlelib.video import EndedEarlyError, VideoInfo, probe
 
 __all__ = [
     "COLUMNS",
     "MODES",
+    "OFFLINE",
     "WHOLE",
     "Networks",
     "Row",
@@ -102,6 +108,7 @@ def load_networks(
     models_dir: Path | None = None,
     versions: Sequence[str] = (),
     mode: str = "smart",
+    vote: Sequence[Path] = (),
 ) -> Networks:
     """Load a stage-1 and a stage-2 version, or a stage-1 version alone.
 
@@ -110,9 +117,11 @@ def load_networks(
         models_dir: folder of models, or in mode "whole" a model folder; None is the repository's.
         versions: names of the two, or of stage 1 alone; empty takes the default pair.
         mode: of tracking; "whole" needs no stage 2.
+        vote: folders of more stage-2 models, which vote on visibility; see `runtime.vote`.
 
     Raises:
-        ShuttleError: see `runtime.load`.
+        ShuttleError: see `runtime.load` and `runtime.vote`.
+        UsageError: a voter that is not of stage 2, or in mode "whole".
     """
     root = Path(models_dir or runtime.paths.MODELS)
     if mode == WHOLE and (root / "version.json").is_file():
@@ -123,8 +132,22 @@ def load_networks(
     name, where, why = runtime.choose(dirs[-1], backend, device)
     loaded = [runtime.load(folder, name, where, threads) for folder in dirs]
     calibration = runtime.read_card(dirs[-1]).get("calibration")
+    if vote:
+        loaded[-1] = _vote(loaded, vote, name, where, threads)
     stage1, stage2 = loaded[0], loaded[1] if len(dirs) > 1 else None
     return Networks(stage1, stage2, calibration, why, _eyes(loaded) if where == "cuda" else None)
+
+
+def _vote(
+    pair: Sequence[runtime.Backend], vote: Sequence[Path], name: str, where: str, threads: int | None
+) -> runtime.Backend:
+    """The pair's stage 2 with more of that stage beside it."""
+    stages = {folder: runtime.read_card(folder).get("stage") for folder in vote}
+    for folder, stage in stages.items():
+        if len(pair) < 2 or stage != 2:
+            why = f"is of stage {stage}" if len(pair) > 1 else f"--mode {WHOLE} has no stage 2"
+            raise UsageError(f"--vote {folder}: {why}; models of stage 2 vote, beside a stage 2")
+    return Vote([pair[-1], *(runtime.load(folder, name, where, threads) for folder in vote)])
 
 
 def _eyes(networks: Sequence[runtime.Backend]) -> Eyes | None:
@@ -189,7 +212,7 @@ def track_source(
         source: what to track.
         out_dir: folder for the outputs, made if missing.
         networks: a loaded pair.
-        mode: smart, fast, calibration or whole.
+        mode: smart, fast, calibration, offline or whole.
         overlay: also write the video with the track drawn over it.
         params: thresholds.
         on_frame: called after each row with the number of rows so far, for progress bars.
@@ -217,6 +240,11 @@ def tracking_source(
     """As `track_source`, for a caller that takes the looks, of several sources at once perhaps."""
     out_dir = Path(out_dir)
     check_outputs(source, out_dir, overlay)
+    if mode == OFFLINE and not source.rereadable:
+        raise UsageError(
+            f"--mode {OFFLINE}: reads a video twice, and {source.name} can only be read once; "
+            "use --mode smart, or record it to a file first"
+        )
     csv, mp4, report = (out_dir / f"{source.stem}.{suffix}" for suffix in ("csv", "mp4", "json"))
     holding = nullcontext(lambda: False) if source.rereadable else stop_when_asked()
     with holding as asked, ExitStack() as outputs:
@@ -260,10 +288,11 @@ class _Run:
         self.frames = self._visible = 0
         self._start = time.perf_counter()
 
-    def _new_tracker(self) -> Tracker:
+    def _new_tracker(self, memory: Memory | None = None) -> Tracker:
         info, nets = self._footage.info, self._nets
         return Tracker(
-            nets.stage1, nets.stage2, info.even_hw, info.fps, self._mode, self._params, nets.calibration
+            *(nets.stage1, nets.stage2, info.even_hw, info.fps, self._mode, self._params, nets.calibration),
+            memory=memory,
         )
 
     def looks(self, asked: Callable[[], bool], emits: Sequence[Emit]) -> Generator[Look, Candidates, None]:
@@ -282,13 +311,44 @@ class _Run:
 
         try:
             frames = self._nets.ahead(_until(asked, self._footage.frames))
-            for part in without_gaps(frames, self._footage.info.fps):
-                self._tracker, fresh = self._new_tracker(), True
-                yield from self._tracker.tracking(part, final)
+            memories = (yield from self._first_pass(asked)) if self._mode == OFFLINE else repeat(None)
+            for part, memory in zip(without_gaps(frames, self._footage.info.fps), memories):
+                self._tracker, fresh = self._new_tracker(memory), True
+                with self._filling(final) if memory else nullcontext(final) as last_emit:
+                    yield from self._tracker.tracking(part, last_emit)
                 self._count()
         except EndedEarlyError as error:
             self._warning = str(error)
             self._count()
+
+    def _first_pass(self, asked: Callable[[], bool]) -> Generator[Look, Candidates, list[Memory]]:
+        """What a pass in smart mode leaves of each part of the source."""
+        footage, memories = self._source.open(asked), []
+        size_hw, fps = footage.info.even_hw, footage.info.fps
+        try:
+            for part in without_gaps(self._nets.ahead(_until(asked, footage.frames)), fps):
+                rows: list[Row] = []
+                self._tracker = self._new_tracker()
+                memories.append(Memory(self._tracker.sightings))
+                yield from self._tracker.tracking(part, _collect(rows))
+                memories[-1] = Memory(
+                    self._tracker.sightings, places_between(rows, self._params, size_hw[0], fps)
+                )
+                self._count()
+        except EndedEarlyError:  # so will the second pass, which says so
+            self._count()
+        return memories
+
+    @contextmanager
+    def _filling(self, emit: Emit) -> Iterator[Emit]:
+        """An emit that fills the gaps that physics can fill, and passes the rows on."""
+        info, confidence = self._footage.info, self._tracker.confidence
+        filler = Filler(self._params, info.even_hw[0], info.fps, emit, lambda p: confidence("rectified", p))
+        try:
+            yield filler
+        finally:
+            filler.close()
+            self._counts["rectified_rows"] += filler.filled
 
     def _count(self) -> None:
         self._counts += self._tracker.counts
@@ -332,3 +392,7 @@ def _until(asked: Callable[[], bool], frames: Generator[Frame, None, None]) -> I
             if asked():
                 return
             yield frame
+
+
+def _collect(rows: list[Row]) -> Emit:
+    return lambda _, row: rows.append(row)

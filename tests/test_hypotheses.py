@@ -2,8 +2,8 @@ import math
 
 import numpy as np
 import pytest
+from flights import fly
 
-from shuttlelib.flight import Flight
 from shuttlelib.geometry import Window
 from shuttlelib.hypotheses import Hypotheses, Sighting, sightings_in, verdict
 from shuttlelib.runtime import Candidates
@@ -20,22 +20,9 @@ def fed(frames, fps=30.0, lag=6, params=PARAMS):
     return track
 
 
-def flight(count, fps=30.0, start=(200.0, 300.0), velocity=(18.0, -12.0)):
-    """(count, 2) places of a simulated flight, integrated a hundred times finer than the frames."""
-    fine = 100
-    law = Flight.of(PARAMS.drag_per_height, PARAMS.gravity_heights, 720, fps * fine)
-    xy, v = np.array(start), np.array(velocity) * 30 / fps / fine
-    places = []
-    for _ in range(count):
-        places.append(xy)
-        for _ in range(fine):
-            xy, v = law.on(xy, v)
-    return np.array(places)
-
-
 @pytest.mark.parametrize("fps", [24.0, 30.0, 60.0, 120.0])
 def test_the_next_place_of_a_flight_is_expected(fps):
-    places = flight(12, fps)
+    places = fly(12, fps)
     track = fed([[(*xy, 3.0)] for xy in places[:-1]], fps)
     assert np.hypot(*(track.expected() - places[-1])) < 2.5
 
@@ -67,7 +54,7 @@ def test_forward_and_backward_give_what_counting_all_histories_gives():
 
 
 def test_a_flight_wins_against_a_place_that_looks_better_and_does_not_move():
-    places = flight(10)
+    places = fly(10)
     frames = [[(*xy, 1.0), *([(900, 600, 2.0)] if 3 <= n <= 5 else [])] for n, xy in enumerate(places)]
     track = fed(frames, lag=9)
     for n in range(10):
@@ -75,13 +62,13 @@ def test_a_flight_wins_against_a_place_that_looks_better_and_does_not_move():
 
 
 def test_a_hit_is_followed_at_once():
-    before, after = flight(8), flight(8, start=flight(8)[-1], velocity=(-25.0, 5.0))[1:]
+    before, after = fly(8), fly(8, start=fly(8)[-1], velocity=(-25.0, 5.0))[1:]
     track = fed([[(*xy, 3.0)] for xy in (*before, *after[:2])])
     assert np.hypot(*(track.expected() - after[2])) < 4
 
 
 def test_a_hidden_flight_is_waited_for_on_its_path_and_not_for_ever():
-    places = flight(20)
+    places = fly(20)
     track = fed([*([(*xy, 3.0)] for xy in places[:6]), [], []])
     assert np.hypot(*(track.expected() - places[8])) < 10
     assert fed([*([(*xy, 3.0)] for xy in places[:6]), *[[]] * 8]).expected() is None
