@@ -1,4 +1,4 @@
-# make run: set up .venv and run the whole road once.   make test: lint, types, tests.
+# make run: set up .venv and run the whole road once.   make test: lint, types, tests.   make report: reports/.
 # Another interpreter: make run PYTHON=python3.12
 
 PYTHON ?= python3
@@ -9,12 +9,13 @@ PIP := -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test picture lock clean
+.PHONY: help install run test picture report lock clean
 
 help:
 	@echo "make run      set up .venv, run every notebook at the quick profile, track the sample video"
 	@echo "make test     lint, types and tests"
 	@echo "make picture  draw docs/rally.webp again, with the shipped networks (needs ffmpeg)"
+	@echo "make report   the report of model versions in reports/ (REPORT='--bench FILE' adds to it)"
 	@echo "make lock     renew requirements.lock (make lock UPGRADE=--upgrade moves the pins)"
 	@echo "make clean    remove .venv and the caches (runs/ stays)"
 
@@ -28,6 +29,11 @@ test: $(STAMP)
 	$(BIN)/pytest
 
 install: $(STAMP)
+
+# What was measured lies beside the weights; the notebooks are run once, at the quick profile, if they were not.
+report: $(STAMP)
+	@test -f runs/report/09_compare_versions.ipynb || $(BIN)/shuttle run --profile quick --out runs/report
+	$(BIN)/shuttle report --out reports --runs runs/report $(REPORT)
 
 # The README's moving picture: five seconds of the sample video with its track.
 picture: $(STAMP)

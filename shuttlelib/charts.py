@@ -69,9 +69,10 @@ def error_curve(
     """
     figure, axes = new_figure(1, 1, (7, 4.2))
     axis = axes[0, 0]
-    for color, (name, curve) in zip(_colors(len(curves)), curves.items()):
+    for i, (color, (name, curve)) in enumerate(zip(_colors(len(curves)), curves.items())):
         values = np.array(curve[grid][measure], np.float64)  # null becomes nan, a gap
-        axis.plot(curve["tolerance_px"], values, color=color, lw=2, marker="o", ms=3, label=name)
+        style = {"color": color, "ls": LINES[i % len(LINES)], "marker": MARKERS[i % len(MARKERS)]}
+        axis.plot(curve["tolerance_px"], values, lw=1.8, ms=3.5, label=name, **style)
     axis.axvline(4, color=GREY, lw=1, ls=":")
     axis.annotate("4 px", (4, 0.02), xytext=(4, 0), textcoords="offset points", color=GREY, fontsize=9)
     axis.set(ylim=(0, 1.02), xlim=(0.7, 20.2), xticks=[1, 4, 8, 12, 16, 20])

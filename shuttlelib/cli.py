@@ -11,7 +11,16 @@ from typing import Annotated, Any
 
 import typer
 
-from shuttlelib import cli_app, cli_hub, cli_mine, cli_reproduce, cli_track, cli_train
+from shuttlelib import (
+    cli_app,
+    cli_bench,
+    cli_hub,
+    cli_mine,
+    cli_report,
+    cli_reproduce,
+    cli_track,
+    cli_train,
+)
 from shuttlelib.cli_data import Folder, data_app, parse_size
 from shuttlelib.cli_label import label_app
 from shuttlelib.cli_track import complain
@@ -42,7 +51,11 @@ app.command(
     epilog="Example: shuttle publish --stage1 runs/s1/best --stage2 runs/s2/best --data data/rallies "
     "--out runs/ship --trained-on 'rallies, 1 h on an A4000'"
 )(cli_train.publish)
+app.command(epilog="Example: shuttle report --runs runs/mine --out local/report")(cli_report.report)
 app.command(epilog="Example: shuttle track match.mp4 --out tracks --overlay")(cli_track.track)
+app.command(epilog="Example: shuttle bench match.mp4 --backend onnx,openvino --out runs/bench")(
+    cli_bench.bench
+)
 app.command(epilog="Example: shuttle app --max-upload-mb 500")(cli_app.app)
 app.command(
     epilog="Example: shuttle reproduce --data data/rallies --data data/rendered --out runs/all --minutes 28"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -177,7 +178,7 @@ def _version(
     pretrained: bool,
     options: dict[str, Any],
 ) -> None:
-    from shuttlelib import export, recipes, versions
+    from shuttlelib import export, recipes, runs, versions
     from shuttlelib.evaluation import write_json
 
     overrides = {"pretrained": pretrained and versions.resolve(version).pretrained}
@@ -186,7 +187,12 @@ def _version(
     )
     if int(os.environ.get("RANK", "0")):  # under torchrun the first process writes for all
         return
-    write_json(out / "metrics.json", result)
+    made = {
+        "seed": seed,
+        "command": shlex.join(["shuttle", *sys.argv[1:]]),
+        "environment": runs.environment(),
+    }
+    write_json(out / "metrics.json", {**result, **made})
     export.export_onnx(out / "best")
     print(
         f"{version}: accuracy {result['accuracy']:.3f}, f1 {result['f1']:.3f}, "

@@ -119,7 +119,7 @@ def views(clip: Clip, frames: Sequence[int], crop_px: int = 0) -> tuple[list[np.
         else geometry.full_window(size_hw, (360, 640))
         for frame in frames
     }
-    found = _pictures(clip, windows)
+    found = cut(clip, windows)
     marks = [geometry.frame_to_window(points.to_numpy()[frame], windows[frame]) for frame in frames]
     return [found[frame] for frame in frames], marks
 
@@ -149,7 +149,7 @@ def close_ups(
             np.isfinite(truth), truth, np.where(np.isfinite(said), said, np.array(size_hw[::-1]) / 2)
         )
         windows = [geometry.crop_window(xy, size_hw, crop_px) for xy in middle]
-        found = _pictures(clip, dict(zip(frames, windows)))
+        found = cut(clip, dict(zip(frames, windows)))
         for number, frame, window, *marks in zip(mine.index, frames, windows, said, truth):
             said_xy, true_xy = (geometry.frame_to_window(xy, window) for xy in marks)
             shown[number] = found[frame], said_xy, true_xy
@@ -157,7 +157,7 @@ def close_ups(
     return list(pictures), list(points[0]), list(points[1])
 
 
-def _pictures(clip: Clip, windows: Mapping[int, geometry.Window]) -> dict[int, np.ndarray]:
+def cut(clip: Clip, windows: Mapping[int, geometry.Window]) -> dict[int, np.ndarray]:
     """A window of each of some frames of a clip, uint8 (h, w, 3), in one pass over the video."""
     found: dict[int, np.ndarray] = {}
     for frame in video.read_frames(clip.video_path):

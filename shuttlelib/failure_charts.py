@@ -52,7 +52,8 @@ def error_over(tables: Mapping[str, pd.DataFrame], measure: str, unit: str = "px
             style = {"color": color, "marker": MARKERS[i % len(MARKERS)], "ls": LINES[i % len(LINES)]}
             axis.errorbar(x, table[key], yerr=np.nan_to_num(reach), capsize=2, label=name, **style)
     for axis, label in zip(axes[0], ("median error (px at 1920x1080)", "share missed or misplaced")):
-        axis.set_xticks(range(len(bins)), [f"{low:g}–{high:g}" for low, high in bins])
+        names = [f"{low:g}–{high:g}" if high < np.inf else f"{low:g} and more" for low, high in bins]
+        axis.set_xticks(range(len(bins)), names)
         _label(axis, f"{measure} ({unit})", label)
     axes[0, 0].set_yscale("log")
     axes[0, 1].set_ylim(0, 1)

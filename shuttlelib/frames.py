@@ -6,6 +6,7 @@ decoded frames, cached planes and written videos agree to the bit.
 """
 
 import threading
+from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -83,31 +84,14 @@ class Frame:
         Downscaling averages areas, upscaling is bilinear. At scale 1 the result is an exact copy of
         `rgb`. Windows over the whole frame are kept, since the next frames ask for them again.
         """
-        if window in self._whole:
-            return self._whole[window]
-        x0, x1 = _even_span(window.x0, window.w, self.size_hw[1])
-        y0, y1 = _even_span(window.y0, window.h, self.size_hw[0])
-        if x0 >= x1 or y0 >= y1:
-            return np.zeros((window.out_h, window.out_w, 3), np.uint8)
-        small_w = _shrunk(x1 - x0, window.out_w / window.w)
-        small_h = _shrunk(y1 - y0, window.out_h / window.h)
-        whole = (y1 - y0, x1 - x0) == self.size_hw
-        if whole and (small_h, small_w) != self.size_hw:
-            pixels = self._scaled_rgb(small_h, small_w)
-        else:
-            pixels = self._region_rgb(x0, y0, x1, y1)
-            if pixels.shape[:2] != (small_h, small_w):
-                pixels = cv2.resize(pixels, (small_w, small_h), interpolation=cv2.INTER_AREA)
-        result = _place(pixels, (x0, y0, x1 - x0, y1 - y0), window)
-        if whole:
-            self._whole[window] = result
-        return result
-
-    def _region_rgb(self, x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
-        """RGB of an even-aligned rectangle, converting nothing else."""
-        y, u, v = self._yuv
-        half = np.s_[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2]
-        return cv2.cvtColor(_pack(y[y0:y1, x0:x1], u[half], v[half]), cv2.COLOR_YUV2RGB_I420)
+        if _covered(window, self.size_hw) != (0, 0, *self.size_hw[::-1]):
+            return windows_of([self], window)[0]
+        if window not in self._whole:
+            small_h, small_w = _shrunk_hw(self.size_hw, window)
+            same = (small_h, small_w) == self.size_hw
+            pixels = self.rgb if same else self._scaled_rgb(small_h, small_w)
+            self._whole[window] = _place(pixels, (0, 0, *self.size_hw[::-1]), window)
+        return self._whole[window]
 
     def _scaled_rgb(self, height: int, width: int) -> np.ndarray:
         """RGB of the whole frame at a smaller even size.
@@ -119,6 +103,45 @@ class Frame:
         half_h, half_w = height // 2, width // 2
         small = (_area(y, height, width, "Y"), _area(u, half_h, half_w, "UV"), _area(v, half_h, half_w, "UV"))
         return cv2.cvtColor(_pack(*small), cv2.COLOR_YUV2RGB_I420)
+
+
+def windows_of(frames: Sequence[Frame], window: Window) -> np.ndarray:
+    """The same window of frames of one size, uint8 (T, out_h, out_w, 3); see `Frame.window`.
+
+    What has to be done to all of them is done once, to their pixels on top of each other.
+    """
+    size_hw = frames[0].size_hw
+    x0, y0, x1, y1 = _covered(window, size_hw)
+    if x0 >= x1 or y0 >= y1:
+        return np.zeros((len(frames), window.out_h, window.out_w, 3), np.uint8)
+    if (x0, y0, x1, y1) == (0, 0, *size_hw[::-1]):
+        return np.stack([frame.window(window) for frame in frames])
+    pixels = _regions_rgb(frames, x0, y0, x1, y1)
+    small_h, small_w = _shrunk_hw((y1 - y0, x1 - x0), window)
+    if pixels.shape[:2] != (len(frames) * small_h, small_w):
+        pixels = cv2.resize(pixels, (small_w, len(frames) * small_h), interpolation=cv2.INTER_AREA)
+    parts = pixels.reshape(len(frames), small_h, small_w, 3)
+    return np.stack([_place(part, (x0, y0, x1 - x0, y1 - y0), window) for part in parts])
+
+
+def _covered(window: Window, size_hw: SizeHW) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the even-aligned pixels of the frame that a window touches."""
+    x0, x1 = _even_span(window.x0, window.w, size_hw[1])
+    y0, y1 = _even_span(window.y0, window.h, size_hw[0])
+    return x0, y0, x1, y1
+
+
+def _regions_rgb(frames: Sequence[Frame], x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    """RGB of an even-aligned rectangle of each frame, one below the other, converting nothing else."""
+    count, height, width = len(frames), y1 - y0, x1 - x0
+    packed = np.empty((count * height * 3 // 2, width), np.uint8)
+    luma = packed[: count * height].reshape(count, height, width)
+    chroma = packed[count * height :].reshape(2, count, height // 2, width // 2)
+    half = np.s_[y0 // 2 : y1 // 2, x0 // 2 : x1 // 2]
+    for n, frame in enumerate(frames):
+        y, u, v = frame._yuv
+        luma[n], chroma[0, n], chroma[1, n] = y[y0:y1, x0:x1], u[half], v[half]
+    return cv2.cvtColor(packed, cv2.COLOR_YUV2RGB_I420)
 
 
 def turned(picture: "av.VideoFrame", turn: Turn) -> np.ndarray:
@@ -183,9 +206,14 @@ def _even_span(start: float, length: float, limit: int) -> tuple[int, int]:
     return max(0, low), min(limit, high)
 
 
-def _shrunk(length: int, scale: float) -> int:
-    """Even length after area averaging; at scales above 1 nothing is averaged."""
-    return length if scale >= 1 else max(2, 2 * round(length * scale / 2))
+def _shrunk_hw(size_hw: SizeHW, window: Window) -> SizeHW:
+    """Even size of the pixels a window touches, once areas are averaged; at scales above 1 none are."""
+    scales = window.out_h / window.h, window.out_w / window.w
+    height, width = (
+        length if scale >= 1 else max(2, 2 * round(length * scale / 2))
+        for length, scale in zip(size_hw, scales)
+    )
+    return height, width
 
 
 def _place(pixels: np.ndarray, rect: tuple[int, int, int, int], window: Window) -> np.ndarray:

@@ -3,6 +3,7 @@
 The thread lets the tracker wait for a frame without being deaf to Ctrl-C, whatever the network does.
 """
 
+import contextlib
 import threading
 import time
 from collections import Counter, deque
@@ -184,18 +185,22 @@ class Reader:
 
 
 def played(source: Source, budget_s: float, now: Clock = time.monotonic) -> Source:
-    """A file as if it came from a camera: at its own rate, with frames dropped beyond the budget."""
+    """A file as if it came from a camera: at its own rate, with frames dropped beyond the budget.
+
+    Its outputs have a stem of their own, so that they replace no track of every frame.
+    """
 
     def open_(stopped: Callable[[], bool]) -> Footage:
         footage, closing = source.open(stopped), threading.Event()
 
         def feed() -> Generator[VideoInfo | Frame, None, None]:
-            yield footage.info
-            yield from paced(footage.frames, now, closing.wait)
+            with contextlib.closing(footage.frames):
+                yield footage.info
+                yield from paced(footage.frames, now, closing.wait)
 
         return Reader(feed(), stopped, closing, budget_s, now).footage(footage.notes, footage.facts)
 
-    return replace(source, open=open_, rereadable=False)
+    return replace(source, stem=f"{source.stem}-live", open=open_, rereadable=False)
 
 
 def paced(

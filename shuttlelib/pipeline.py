@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -18,9 +18,12 @@ from typing import Any
 import nbformat
 from tqdm import tqdm
 
-from shuttlelib import html_report, paths, profiles
+from shuttlelib import paths, profiles
 from shuttlelib.errors import ShuttleError, UsageError
-from shuttlelib.html_report import NotebookRun
+from shuttlelib.report import notebooks as executed
+from shuttlelib.report import site
+from shuttlelib.report.notebooks import NotebookRun, Run
+from shuttlelib.report.store import read_json
 
 
 class PipelineError(ShuttleError):
@@ -83,19 +86,12 @@ def run_notebooks(
     finally:
         done = {run.name for run in runs}
         runs += [NotebookRun(path.stem, "not run") for path in notebooks if path.stem not in done]
-        rows = sorted([*runs, *_earlier_runs(out_dir, {run.name for run in runs})], key=lambda run: run.name)
-        html_report.write(out_dir / "report", rows, f"shuttle run, profile {profile}")
+        earlier = [run for run in executed.read(out_dir).notebooks if run.name not in {r.name for r in runs}]
+        rows = sorted([*runs, *earlier], key=lambda run: run.name)
+        site.write_run(
+            out_dir / "report", Run(out_dir.name, out_dir, rows), f"shuttle run, profile {profile}"
+        )
     return runs
-
-
-def _earlier_runs(out_dir: Path, done: Set[str]) -> Iterator[NotebookRun]:
-    """The other notebooks that an earlier run left in the folder, as papermill noted on their copies."""
-    for path in out_dir.glob("[0-9][0-9]_*.ipynb"):
-        if path.stem not in done:
-            facts = nbformat.read(path, as_version=4).metadata.get("papermill", {})
-            ended = facts.get("duration") is not None and not facts.get("exception")
-            status, metrics = ("ok", _read_metrics(out_dir / path.stem)) if ended else ("failed", {})
-            yield NotebookRun(path.stem, status, facts.get("duration") or 0.0, path, metrics)
 
 
 class _Stopped(Exception):
@@ -136,17 +132,7 @@ def _run_one(path: Path, out_dir: Path, values: Mapping[str, Any], progress: "_P
         raise stopped(f"lost its kernel at {progress.place} (out of memory?): {error}") from None
     seconds = time.perf_counter() - start
     progress.end(path, seconds)
-    return NotebookRun(path.stem, "ok", seconds, executed, _read_metrics(out_dir / path.stem))
-
-
-def _read_metrics(folder: Path) -> dict[str, Any]:
-    path = folder / "metrics.json"
-    if not path.exists():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise PipelineError(f"{path}: not a JSON object ({error}); run its notebook again") from None
+    return NotebookRun(path.stem, "ok", seconds, executed, read_json(out_dir / path.stem / "metrics.json"))
 
 
 class _Progress:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shuttlelib.ahead import read_ahead
 from shuttlelib.errors import UsageError
 from shuttlelib.frames import Frame
 from shuttlelib.video import VIDEO_SUFFIXES, VideoInfo, probe, read_frames
@@ -60,7 +61,7 @@ def video_file(path: str | Path) -> Source:
 
     def open_(_: Callable[[], bool]) -> Footage:
         notes: list[str] = []
-        return Footage(probe(path), read_frames(path, notes), notes)
+        return Footage(probe(path), read_ahead(lambda: read_frames(path, notes)), notes)
 
     return Source(str(path), Path(path).name, Path(path).stem, open_, rereadable=True)
 

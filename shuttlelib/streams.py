@@ -33,10 +33,10 @@ _FIXES = {
     av.error.HTTPUnauthorizedError: "check the user and the password in the address",
     av.error.HTTPForbiddenError: "check the user and the password in the address",
     av.error.HTTPNotFoundError: "check the path of the address",
-    av.error.InvalidDataError: "no video that can be read from its start: send Matroska, MPEG-TS or an mp4 "
-    "with its index in front (-movflags faststart)",
 }
 
+
+_FROM_THE_START = "send Matroska, MPEG-TS or an mp4 with its index in front (-movflags faststart)"
 
 _Opened: TypeAlias = "tuple[av.container.InputContainer, Reading]"
 
@@ -88,6 +88,7 @@ class Link:
         endless: whether its end is a loss.
         again: whether a lost connection can be made again.
         fix: what to do if it cannot be opened and the reason says no more.
+        unreadable: what to do if what comes is no video.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Link:
     endless: bool
     again: bool
     fix: str
+    unreadable: str
 
     def open(self, **reading: Any) -> "_Opened":
         """Connect, and read up to the first picture.
@@ -105,12 +107,15 @@ class Link:
         try:
             container = self.connect()
         except (av.FFmpegError, OSError, ValueError) as error:
-            fix = next((fix for kind, fix in _FIXES.items() if isinstance(error, kind)), self.fix)
+            fixes = {**_FIXES, av.error.InvalidDataError: self.unreadable}
+            fix = next((fix for kind, fix in fixes.items() if isinstance(error, kind)), self.fix)
             why = getattr(error, "strerror", error)
             # Not chained: FFmpeg's own message repeats the address as it was given
             raise VideoError(f"{self.name}: cannot be opened ({why}); {fix}") from None
         try:
-            return container, Reading(container, self.name, prompt=self.endless, **reading)
+            return container, Reading(
+                container, self.name, prompt=self.endless, fix=self.unreadable, **reading
+            )
         except BaseException:
             container.close()
             raise
@@ -130,6 +135,8 @@ class Feed:
         self._link, self._reconnect_s, self._now, self._wait = link, reconnect_s, now, wait
         self._last: Frame | None = None
         self._came_s = 0.0  # when it did
+        self._lost_s: float | None = None  # when the connection was, if no frame has come since
+        self._pause_s = _FIRST_PAUSE_S
         self.notes: list[str] = []
         self.damaged = self.reconnects = 0
 
@@ -174,7 +181,7 @@ class Feed:
         try:
             for frame in frames:
                 if before is None or frame.time_s > before.time_s:
-                    self._last, self._came_s = frame, self._now()
+                    self._last, self._came_s, self._lost_s = frame, self._now(), None
                     yield frame
         finally:
             self.damaged += reading.pictures.damaged
@@ -184,9 +191,11 @@ class Feed:
 
     def _again(self, info: VideoInfo) -> "_Opened | None":
         """A new connection; None if there is none in time."""
-        since_s, pause_s = self._now(), _FIRST_PAUSE_S
-        while self._link.again and self._now() - since_s < self._reconnect_s and not self._wait(pause_s):
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        if self._lost_s is None:
+            self._lost_s, self._pause_s = self._now(), _FIRST_PAUSE_S
+        until_s = self._lost_s + self._reconnect_s
+        while self._link.again and self._now() < until_s and not self._wait(self._pause_s):
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
             try:
                 opened = self._link.open(notes=self.notes, like=info)
             except VideoError:
@@ -216,13 +225,15 @@ def _address(url: str, settings: Settings) -> Source:
     scheme = url.partition("://")[0].lower()
     if scheme not in _SCHEMES:
         raise UsageError(f"{name}: {scheme} is not supported; give {', '.join(_SCHEMES)} or a file")
-    options = {"rtsp_flags": "prefer_tcp"} if scheme.startswith("rtsp") else {}
+    rtsp = scheme.startswith("rtsp")
+    options = {"rtsp_flags": "prefer_tcp"} if rtsp else {}
 
     def connect() -> "av.container.InputContainer":
         return av.open(url, options=options, timeout=settings.silence_s)
 
-    endless = scheme.startswith("rtsp") or bool(settings.live)
-    return once(Link(name, connect, endless, True, "check the address"), stem, settings)
+    unreadable = "check that a video player shows it" if rtsp else _FROM_THE_START
+    endless = rtsp or bool(settings.live)
+    return once(Link(name, connect, endless, True, "check the address", unreadable), stem, settings)
 
 
 def _shown(url: str) -> tuple[str, str]:
@@ -253,7 +264,8 @@ def _camera(number: int, settings: Settings) -> Source:
     def connect() -> "av.container.InputContainer":
         return av.open(_device(kind, number), format=kind, options=wanted, timeout=settings.silence_s)
 
-    link = Link(f"camera {number}", connect, True, True, "plug it in, or give another camera's number")
+    fix, unreadable = "plug it in, or give another camera's number", "ask for another picture with --camera"
+    link = Link(f"camera {number}", connect, True, True, fix, unreadable)
     return once(link, f"camera{number}", settings)
 
 
@@ -279,7 +291,8 @@ def _pipe(file: BinaryIO, settings: Settings) -> Source:
     def connect() -> "av.container.InputContainer":
         return av.open(unbuffered, format="rawvideo" if raw else None, options=raw)
 
-    link = Link("standard input", connect, bool(settings.live), False, "pipe a video in")
+    live = bool(settings.live)
+    link = Link("standard input", connect, live, False, "pipe a video in", _FROM_THE_START)
     return once(link, "stdin", settings)
 
 

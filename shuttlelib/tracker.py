@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from shuttlelib.errors import UsageError
-from shuttlelib.frames import Frame, history_stride
+from shuttlelib.frames import Frame, history_stride, windows_of
 from shuttlelib.geometry import SizeHW, Window, crop_window, frame_to_window, full_window, window_to_frame
 from shuttlelib.hypotheses import Column, Hypotheses, Sighting, Verdict, sightings_in, verdict
 from shuttlelib.offline import Memory
@@ -47,12 +47,7 @@ class Look(NamedTuple):
 
     def pixels(self) -> np.ndarray:
         """uint8 (B, T, h, w, 3): the frames through each window."""
-        shape = (len(self.windows), len(self.frames), self.windows[0].out_h, self.windows[0].out_w, 3)
-        batch = np.empty(shape, np.uint8)
-        for images, window in zip(batch, self.windows):
-            for image, frame in zip(images, self.frames):
-                image[:] = frame.window(window)
-        return batch
+        return np.stack([windows_of(self.frames, window) for window in self.windows])
 
 
 def answer_all(asking: Generator[Look, Candidates, Result], see: Callable[[Look], Candidates]) -> Result:

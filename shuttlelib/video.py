@@ -95,6 +95,7 @@ class Reading:
         name: of the file, for errors.
         notes: gets a line for each thing that was done to the pictures (see `pictures.Converter`).
         like: scale the pictures to the size of these; None keeps their own.
+        fix: what to do if there is no picture in it.
         prompt: give each picture as soon as it is there; decoding several at a time is faster, but later.
 
     Attributes:
@@ -113,6 +114,7 @@ class Reading:
         name: str | Path,
         notes: list[str] | None = None,
         like: VideoInfo | None = None,
+        fix: str = "copy or record it again",
         prompt: bool = False,
     ) -> None:
         stream = video_stream(container, name)
@@ -125,7 +127,7 @@ class Reading:
         self._shown = converter.convert(iter(self.pictures), stream.time_base)
         first = next(self._shown, None)
         if first is None:
-            raise VideoError(f"{name}: no frame could be decoded; copy or record it again")
+            raise VideoError(f"{name}: no frame could be decoded; {fix}")
         self._shown = chain([first], self._shown)
         height, width = converter.shown_hw
         self.info = VideoInfo(Path(name), width, height, stream_fps(stream), stream.frames)
@@ -136,24 +138,19 @@ class Reading:
         Times follow the time stamps but never run backwards: at a jump back of more than a second (a
         recorder that set its clock anew) they go on one frame later. Without time stamps the rate counts.
         """
-        step_s, shift_s, last_s = 1 / self.info.fps, None, from_s
+        step_s, shift_s, last_s = 1 / self.info.fps, None, from_s - 1 / self.info.fps
         for index, (stamp_s, picture) in enumerate(self._shown, first):
-            at_s = stamp_s
-            if at_s is None:
-                note_once(self._notes, _untimed(self.info.fps))
-                at_s = last_s if index == first else last_s + step_s
-            else:
-                shift_s = from_s - at_s if shift_s is None else shift_s
-                if at_s + shift_s < last_s - _CLOCK_RESET_S:
-                    shift_s = last_s + step_s - at_s
-                at_s = max(at_s + shift_s, last_s)
+            at_s = last_s + step_s
+            if stamp_s is not None:
+                shift_s = at_s - stamp_s if shift_s is None else shift_s
+                if stamp_s + shift_s < last_s - _CLOCK_RESET_S:
+                    shift_s = at_s - stamp_s
+                at_s = max(stamp_s + shift_s, last_s)
             last_s = at_s
             self.count += 1
             yield Frame(index, at_s, picture)
-
-
-def _untimed(fps: float) -> str:
-    return f"it has no time stamps; times assume {fps:g} frames per second"
+        if shift_s is None:
+            note_once(self._notes, f"it has no time stamps; times assume {self.info.fps:g} frames per second")
 
 
 def probe(path: str | Path) -> VideoInfo:

@@ -7,6 +7,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from shutil import copy, copytree
@@ -116,6 +117,8 @@ def test_every_command_of_the_pages_runs(reader, capsys):
 
 
 def runs_here(command: Command) -> bool:
+    if "openvino" in command.text and not find_spec("openvino"):  # an extra
+        return False
     return command.text.split()[0] in ("cat", "papermill", "shuttle")
 
 
@@ -243,8 +246,8 @@ def test_the_pages_name_what_the_code_has():
 
 def test_the_results_are_those_of_the_shipped_pair():
     pair = json.loads((REPO / "models" / "default.json").read_text())
-    held = json.loads((REPO / "models" / pair["stage2"] / "metrics.json").read_text())["free_running"]
-    for mode, result in held.items():
+    held = json.loads((REPO / "models" / pair["stage2"] / "metrics.json").read_text())
+    for mode, result in held["free_running"].items():
         low, high = result["interval95"]["accuracy"]["grid512_4px"]
         accuracy, f1 = (result[name]["grid512_4px"] for name in ("accuracy", "f1"))
         noise = result["calibration"]["expected_calibration_error"]
@@ -253,6 +256,11 @@ def test_the_results_are_those_of_the_shipped_pair():
             f"| {result['hit_error_px']['1920x1080']:.2f} | {noise:.3f} |"
         )
         assert row in README.read_text()
+    elsewhere = [f"{result['accuracy']['grid512_4px']:.3f}" for result in held["also"].values()]
+    for page in (README, DOCS / "faq.md"):
+        assert [number for number in elsewhere if number not in page.read_text()] == [], page.name
+    native = held["free_running"]["smart"]["accuracy"]["native_4px"]
+    assert f"{native:.3f}" in (DOCS / "metrics.md").read_text()
 
 
 def test_the_picture_moves_for_ever_and_is_small():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from shuttlelib import geometry
-from shuttlelib.frames import Frame
+from shuttlelib.frames import Frame, windows_of
 from shuttlelib.geometry import Window
 from shuttlelib.video import read_frames
 
@@ -70,6 +70,17 @@ def test_a_point_lies_where_geometry_says(size_hw):
         rows, columns = np.mgrid[: window.out_h, : window.out_w] + 0.5
         center = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
         assert center == pytest.approx(geometry.frame_to_window(xy_px, window), abs=0.06)
+
+
+@pytest.mark.parametrize("size_hw", [(720, 1280), (1080, 1920), (700, 1002), (288, 512)])
+def test_frames_cut_together_are_those_cut_alone(size_hw):
+    rng = np.random.default_rng(2)
+    frames = [Frame.from_planes(n, 0.0, planes_of(rng, *size_hw)) for n in range(4)]
+    places = rng.uniform(-0.05, 1.05, (8, 2)) * size_hw[::-1]
+    crops = [geometry.crop_window(place, size_hw, 160, zoom) for place in places for zoom in (1.0, 1.3, 0.8)]
+    for window in (geometry.full_window(size_hw, (288, 512)), *crops):
+        alone = [frame.window(window) for frame in frames]
+        assert np.array_equal(windows_of(frames, window), alone), window
 
 
 def test_a_shrunk_frame_averages_areas(frame):

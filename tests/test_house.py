@@ -18,6 +18,7 @@ MAX_FUNCTION, MAX_FILE = 60, 400  # lines
 MAX_ROAD, MAX_SYNTH = 7_000, 1_800
 DRAWING = {
     "charts",
+    "charts_bench",
     "charts_lineage",
     "failure_charts",
     "plots",
@@ -26,8 +27,8 @@ MAX_DRAWING = 700
 
 # The one way for the data to flow. A module imports from its own row or from rows above it, never below.
 FLOW = [
-    {"__init__", "errors", "files", "geometry", "paths", "plots", "profiles", "runs", "stopping"},
-    {"charts", "charts_lineage", "failure_charts"},
+    {"__init__", "ahead", "errors", "files", "geometry", "paths", "plots", "profiles", "runs", "stopping"},
+    {"charts", "charts_bench", "charts_lineage", "failure_charts"},
     {"frames", "pictures", "video"},
     {"labels", "cells", "label_studio", "importers"},
     {"clips", "splits", "layouts", "synth"},
@@ -55,16 +56,21 @@ FLOW = [
     },
     {"sources", "live", "streams", "outputs", "tracking"},
     {"export"},
-    {"recipes", "evidence", "beliefs", "html_report", "pipeline", "throughput"},
+    {"recipes", "evidence", "beliefs", "throughput"},
+    {"bench", "bench_run", "bench_startup"},
     {"timebox", "lineage_run", "measures", "claims", "comparison", "lineage_report"},
+    {"report"},
+    {"pipeline"},
     {"cards", "shipping", "reproduce"},
     {
         "cli",
         "cli_app",
+        "cli_bench",
         "cli_data",
         "cli_hub",
         "cli_label",
         "cli_mine",
+        "cli_report",
         "cli_reproduce",
         "cli_track",
         "cli_train",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from bad_days import SIZE_HW, bar, bar_at, encode
 
+from shuttlelib import video
 from shuttlelib.video import TruncatedVideoError, VideoError, probe, read_frames
 
 COLOURS = ((200, 30, 30), (30, 180, 60), (40, 60, 220), (250, 250, 250), (12, 12, 12))
@@ -127,6 +128,19 @@ def test_without_time_stamps_the_rate_counts_and_a_note_says_so(tmp_path):
     assert error is None
     assert [frame.time_s for frame in frames] == pytest.approx([index / 25 for index in range(8)])
     assert notes == ["it has no time stamps; times assume 25 frames per second"]
+
+
+def test_time_starts_at_the_first_picture_though_its_stamp_comes_later(tmp_path, monkeypatch):
+    real = video.Converter.convert
+
+    def forget(self, decoded, time_base):
+        for index, (at_s, picture) in enumerate(real(self, decoded, time_base)):
+            yield None if index < 3 else at_s, picture
+
+    monkeypatch.setattr(video.Converter, "convert", forget)
+    frames, notes, _ = read(encode(tmp_path / "v.mkv", [bar(index) for index in range(8)], bf="0"))
+    assert [frame.time_s for frame in frames] == pytest.approx([index / 25 for index in range(8)])
+    assert notes == []
 
 
 def test_a_piece_lost_in_the_middle_costs_a_picture_and_not_the_rest(tmp_path):

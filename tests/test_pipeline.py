@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from shuttlelib import html_report, paths, pipeline, profiles, tracking
+from shuttlelib import paths, pipeline, profiles, tracking
 from shuttlelib.errors import UsageError
 
 PARAMETERS = 'seed = 0\ndata_dir = ""\nrun_dir = ""\nprofile = "full"'
@@ -63,8 +63,8 @@ def test_a_run_executes_in_order_and_stops_at_the_first_failure(tmp_path, capsys
     assert [index.index(text) for text in ("00_good.html", "01_bad.html", "02_never")] == sorted(
         index.index(text) for text in ("00_good.html", "01_bad.html", "02_never")
     )
-    assert "f1&nbsp;0.5" in index
-    assert 'class="failed"' in index
+    assert "f1 0.5" in index
+    assert ">failed<" in index
     assert "not run" in index
     page = (out / "report" / "01_bad.html").read_text()
     assert "last &lt;line&gt;" in page
@@ -82,8 +82,8 @@ def test_notebooks_of_an_earlier_run_keep_their_rows(tmp_path):
     for only in ("00", "01"):
         pipeline.run_notebooks(pipeline.select_notebooks(only, source), out, "quick")
     index = (out / "report" / "index.html").read_text()
-    assert index.index("00_good.html") < index.index("f1&nbsp;0.5") < index.index("01_next.html")
-    assert index.count('class="ok"') == 2
+    assert index.index("00_good.html") < index.index("f1 0.5") < index.index("01_next.html")
+    assert index.count(">ok<") == 2
 
 
 def test_ctrl_c_ends_the_run_cleanly(tmp_path):
@@ -98,7 +98,8 @@ def test_ctrl_c_ends_the_run_cleanly(tmp_path):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
-    assert "00_long.ipynb was interrupted at cell 3 of 3; the partial" in done.stderr.splitlines()[-1]
+    # not always the last line: asyncio may still complain about the kernel that was stopped
+    assert "00_long.ipynb was interrupted at cell 3 of 3; the partial" in done.stderr
     assert (tmp_path / "run" / "report" / "index.html").exists()
     nbformat.read(tmp_path / "run" / "00_long.ipynb", as_version=4)
     kernel = int((tmp_path / "run" / "pid").read_text())
@@ -152,15 +153,6 @@ def test_an_unknown_profile_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UsageError, match="use one of quick, full"):
         pipeline.run_notebooks([], tmp_path / "run", "tiny")
     assert not (tmp_path / "run").exists()
-
-
-def test_main_numbers():
-    skipped = [{"cell": "engine", "reason": "no GPU"}, {"cell": "cache", "reason": "no engine"}]
-    metrics = {"run": {"seed": 3}, "a": 1, "b": {"c": 0.25, "d": "text"}, "e": [1], "skipped": skipped}
-    expected = {"a": 1, "b.c": 0.25, "skipped": "engine: no GPU; cache: no engine"}
-    assert html_report.main_numbers(metrics) == expected
-    assert html_report.main_numbers({"main": {"f1": 0.5}, "other": 1}) == {"f1": 0.5}
-    assert html_report.main_numbers({}) == {}
 
 
 def test_profiles_hold_work_to_do():

@@ -40,6 +40,17 @@ def test_onnx_runs_a_model_folder(models):
         assert ours.visible.shape == (batch,)
 
 
+@pytest.mark.parametrize("history", [False, True])
+def test_threads_that_share_a_batch_answer_as_one_does(tmp_path, history):
+    folder = write_models(tmp_path, history=history) / "bright2"
+    frames = np.random.default_rng(0).integers(0, 256, (5, 4, 32, 32, 3), dtype=np.uint8)
+    past = np.zeros((5, 30, 3), np.float32)
+    one, three = (runtime.load(folder, "onnx", "cpu", threads).run(frames, past) for threads in (1, 3))
+    for alone, shared in zip(one, three, strict=True):
+        assert np.array_equal(alone, shared)
+    assert len(np.unique(one.xy, axis=0)) == 5  # each input has an answer of its own
+
+
 def test_a_graph_with_history_is_fed_it(tmp_path):
     models = write_models(tmp_path / "models", history=True)
     backend = runtime.load(models / "bright2", "onnx", "cpu", threads=1)

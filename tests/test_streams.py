@@ -6,10 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from bad_days import bar, bar_at, encode
 
@@ -72,7 +74,7 @@ class Network:
         return False
 
     def feed(self, endless, reconnect_s=30.0):
-        link = Link("rtsp://host/court", self.connect, endless, True, "check the address")
+        link = Link("rtsp://host/court", self.connect, endless, True, "check it", "send another")
         return Feed(link, reconnect_s, lambda: self.now_s, self.wait)
 
 
@@ -102,6 +104,15 @@ def test_a_recording_goes_on_where_it_was_cut(movie):
     assert error is None
     assert [frame.index for frame in frames] == list(range(COUNT))
     assert [frame.time_s for frame in frames] == pytest.approx([i / 25 for i in range(COUNT)], abs=1e-3)
+
+
+def test_a_recording_that_is_cut_at_the_same_place_again_and_again_is_given_up(movie):
+    part = movie["mkv"][: len(movie["mkv"]) // 2]
+    network = Network(*[part] * 50)
+    (_, *frames), error = drain(network.feed(endless=False).items())
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    assert "did not come back within 30 s" in str(error)
+    assert network.pauses == [0.5, 1, 2, 4, 8, 8, 8]
 
 
 def test_what_cannot_be_opened_is_told_without_the_password():
@@ -183,7 +194,7 @@ def piped(data, **settings):
     read, write = os.pipe()
 
     def send():
-        with open(write, "wb") as file:
+        with suppress(BrokenPipeError), open(write, "wb") as file:
             file.write(data)
 
     thread = threading.Thread(target=send)
@@ -217,6 +228,14 @@ def test_raw_video_is_read_from_a_pipe(pix_fmt):
     _, frames, error = piped(data[:-100], raw=raw)
     assert len(frames) == 7
     assert "standard input: the video stops in the middle, 7 frames read" in str(error)
+
+
+def test_what_cannot_be_read_from_its_start_is_told(tmp_path):
+    big = [np.random.default_rng(i).integers(0, 255, (96, 160, 3), dtype=np.uint8) for i in range(40)]
+    path = encode(tmp_path / "v.mp4", big, qp="1")  # its index is at the end, beyond any buffer
+    for data in (path.read_bytes(), b"no video\n" * 99):
+        with pytest.raises(VideoError, match=r"standard input: .*faststart"):
+            piped(data)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -273,19 +292,21 @@ def test_a_missing_page_is_told(serve, movie):
         source.open(never)
 
 
-def test_a_file_played_live_keeps_its_length_and_stem(tmp_path):
+def test_a_file_played_live_takes_its_time(tmp_path):
     path = encode(tmp_path / "v.mkv", [bar(i / 3) for i in range(8)], bf="0")
     (source,) = find(str(path), Settings(live=True))
     footage = source.open(never)
     start_s = time.monotonic()
     frames, error = drain(footage.frames)
-    assert (source.stem, source.rereadable, error) == ("v", False, None)
+    assert (source.stem, source.rereadable, error) == ("v-live", False, None)
     assert [frame.index for frame in frames] == list(range(8))
     assert time.monotonic() - start_s >= 7 / 25
 
 
 def serve_rtsp(*arguments):
     """A running server, and its port."""
+    if not RTSP_PYTHON.exists():
+        pytest.skip(f"needs {RTSP_PYTHON} with GStreamer's RTSP server")
     command = [RTSP_PYTHON, RTSP_SERVER, *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     line = process.stdout.readline()
@@ -304,8 +325,6 @@ def end(process):
 
 @pytest.fixture
 def court():
-    if not RTSP_PYTHON.exists():
-        pytest.skip(f"needs {RTSP_PYTHON} with GStreamer's RTSP server")
     process, port = serve_rtsp(0)
     yield process, port
     end(process)

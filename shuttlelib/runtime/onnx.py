@@ -1,5 +1,7 @@
 """ONNX Runtime on the CPU or a CUDA GPU; imports neither torch nor pandas."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,8 @@ import numpy as np
 
 from shuttlelib.errors import ShuttleError
 from shuttlelib.runtime.base import Candidates, check_inputs, graph_path
+
+_OUTPUTS = ["xy", "score", "visible"]
 
 
 class OnnxBackend:
@@ -28,13 +32,10 @@ class OnnxBackend:
         if provider not in ort.get_available_providers():
             fix = "pip install onnxruntime-gpu, or use --backend torch"
             raise ShuttleError(f"--device cuda: ONNX Runtime here has no CUDA provider; {fix}")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 4  # what goes wrong is raised or noticed below
-        # Idle workers that spin would take the core that decodes the next frame
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._open = lambda threads: ort.InferenceSession(str(path), _options(ort, threads), [provider])
+        self._threads = threads if device == "cpu" else 1
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=[provider])
+            self._session = self._open(threads)
         except Exception as error:  # ONNX Runtime's own exceptions have no common public base
             reason = str(error).splitlines()[0]
             raise ShuttleError(f"{path}: cannot be loaded ({reason}); export the version again") from error
@@ -48,6 +49,37 @@ class OnnxBackend:
         check_inputs(inputs, path)
 
     def run(self, frames: np.ndarray, history: np.ndarray | None = None) -> Candidates:
-        """See `runtime.Backend.run`."""
-        feed = {"frames": frames, "history": history} if self.uses_history else {"frames": frames}
-        return Candidates(*self._session.run(["xy", "score", "visible"], feed))
+        """See `runtime.Backend.run`.
+
+        One input is shared among the CPU threads, layer by layer; of several each thread takes its own, which
+        leaves them nothing to wait for.
+        """
+        feed = {"frames": frames}
+        if history is not None and self.uses_history:
+            feed["history"] = history
+        parts = min(len(frames), self._threads)
+        if parts == 1:
+            return Candidates(*self._session.run(_OUTPUTS, feed))
+        chunks = zip(*(np.array_split(value, parts) for value in feed.values()))
+        feeds = [dict(zip(feed, chunk)) for chunk in chunks]
+        run = self._alone.run
+        answers = self._pool.map(lambda feed: run(_OUTPUTS, feed), feeds)
+        return Candidates(*map(np.concatenate, zip(*answers)))
+
+    @cached_property
+    def _alone(self) -> Any:
+        """The graph run by one thread, for several threads at once."""
+        return self._open(1)
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._threads, "onnx")
+
+
+def _options(ort: Any, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4  # what goes wrong is raised or noticed by the caller
+    # Idle workers that spin would take the core that decodes the next frame
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options

@@ -1,11 +1,13 @@
 """What the server remembers of each open page: its video, its tracking, its corrections."""
 
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from shuttlelib.apps.web.folders import Folders
-from shuttlelib.apps.web.jobs import Job
+from shuttlelib.apps.web.jobs import WATCH_S, Job
 from shuttlelib.apps.web.options import Options
 from shuttlelib.apps.web.stills import Stills
 from shuttlelib.apps.web.tracks import Track
@@ -51,6 +53,8 @@ class Desks:
     def __init__(self, folders: Folders, options: Options) -> None:
         self.folders, self.options = folders, options
         self._by_session: dict[str, Desk] = {}
+        self._line: list[Job] = []  # the first `at_once` are tracked, the others wait
+        self._entering = threading.Lock()
 
     def of(self, session: str) -> Desk:
         """The page's desk, empty at first.
@@ -73,17 +77,36 @@ class Desks:
         return desk
 
     def run(self, desk: Desk, mode: str) -> Iterator[Job]:
-        """Track a desk's video, yielding the job now and then; leaving the loop early cancels it."""
+        """Track a desk's video once it is its turn, yielding the job now and then; `job.ahead` others wait.
+
+        Leaving the loop early cancels it.
+        """
         assert desk.folder is not None
         assert desk.video is not None
         desk.forget_track()
         job = desk.job = Job(desk.video, desk.folder / "track", mode, self.options)
-        for _ in job.watch():
+        for _ in self._in_turn(job):
             self.folders.touch(desk.folder)
             yield job
-        if job.result is not None:
+        if job.result is not None and desk.job is job:
             desk.track = Track.read(desk.video, job.result)
             desk.stills = Stills(desk.video, desk.track.time_s)
+
+    def _in_turn(self, job: Job) -> Iterator[None]:
+        with self._entering:
+            if len(self._line) >= self.options.at_once + self.options.waiting:
+                job.error = "Too many videos are waiting; try again in a few minutes."
+                return
+            self._line.append(job)
+        try:
+            while (place := self._line.index(job)) >= self.options.at_once and not job.stopping:
+                job.ahead = place - self.options.at_once + 1
+                yield
+                time.sleep(WATCH_S)
+            job.ahead = 0
+            yield from job.watch()
+        finally:
+            self._line.remove(job)
 
     def leave(self, session: str) -> None:
         """A page was closed, or gets another video: stop its tracking, delete its files."""

@@ -25,7 +25,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 COOKIE = "shuttle_visitor"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost")
 _API, _FILE, _UPLOAD = "/gradio_api/", "/gradio_api/file=", "/gradio_api/upload"
 _OPEN = re.compile(
     r"/(|config|login/?|logout|theme\.css|favicon\.ico|manifest\.json|robots\.txt|(assets|static|svelte)/.*)|"

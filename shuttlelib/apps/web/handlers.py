@@ -11,7 +11,7 @@ from shuttlelib.apps.web import views
 from shuttlelib.apps.web.desks import Desk, Desks
 from shuttlelib.apps.web.gate import COOKIE
 from shuttlelib.apps.web.jobs import in_plain_words
-from shuttlelib.apps.web.tracks import write_labels
+from shuttlelib.apps.web.tracks import Track, write_labels
 from shuttlelib.errors import ShuttleError
 from shuttlelib.video import probe
 
@@ -38,7 +38,7 @@ class Handlers:
 
     def sample(self, request: gr.Request) -> Updates:
         """Take the sample instead of an upload."""
-        return self._take(request, SAMPLE, self.desks.folders.new(_visitor(request)))
+        return *self._take(request, SAMPLE, self.desks.folders.new(_visitor(request))), None
 
     def cleared(self, request: gr.Request) -> Updates:
         """The video was taken away: delete it."""
@@ -46,9 +46,13 @@ class Handlers:
         return "", gr.Button(interactive=False), gr.Column(visible=False)
 
     def begin(self) -> Updates:
-        """Show at once that the video waits for its turn."""
-        waiting = '<p class="said">Waiting for its turn …</p>'
-        return waiting, gr.Button(visible=False), gr.Button(visible=True), gr.Column(visible=False)
+        """Something happens at once."""
+        return (
+            '<p class="said">Starting …</p>',
+            gr.Button(visible=False),
+            gr.Button(visible=True),
+            gr.Column(visible=False),
+        )
 
     def run(self, mode: str, request: gr.Request) -> Iterator[str]:
         """Track the video; yields the progress bar."""
@@ -63,19 +67,18 @@ class Handlers:
         job = self._desk(request).job
         if job is not None:
             job.cancel()
-            job.join()
 
     def finish(self, request: gr.Request) -> Updates:
         """After a tracking, however it ended: buttons back, and the result or the reason there is none."""
         desk = self._desk(request)
         track, job = desk.track, desk.job
         if track is not None:
-            note = "\n".join(filter(None, (track.result.warning, track.summary["note"])))
-            said = views.notice(note and f"Partial: {in_plain_words(note, track.video)}", "warning")
+            partial, note = (in_plain_words(track.summary[key], track.video) for key in ("warning", "note"))
+            said = views.notice(partial and f"Partial result. {partial}", "warning") + views.notice(note)
         elif job is not None and job.error:
             said = views.notice(job.error, "error")
         else:
-            said = views.notice("Stopped. Nothing was kept." if job else "It did not start.", "info")
+            said = views.notice("Stopped. Nothing was kept." if job is not None else "")
         last = 0 if track is None else len(track.rows) - 1
         slider = gr.Slider(maximum=max(last, 1), value=_first_seen(desk), interactive=last > 0)
         done = gr.Column(visible=track is not None)
@@ -94,10 +97,10 @@ class Handlers:
             views.court(track, middle, least),
             views.curves(track, least),
             views.lost_table(track, least),
-            views.player(f"gradio_api/file={track.result.overlay}"),
+            views.player(track.overlay),
             gr.DownloadButton(value=str(csv)),
             gr.DownloadButton(value=str(report)),
-            gr.DownloadButton(value=str(track.result.overlay)),
+            gr.DownloadButton(value=str(track.overlay)),
         )
 
     def frame(self, frame: float, least: float, zoom: bool, request: gr.Request) -> str:
@@ -105,7 +108,7 @@ class Handlers:
         desk = self._desk(request)
         if desk.track is None or desk.stills is None:
             return ""
-        index = min(max(int(frame), 0), len(desk.track.rows) - 1)
+        index = _index(desk.track, frame)
         rgb = desk.stills.read(index)
         return views.viewer(desk.track, rgb, index, least, desk.corrections, zoom)
 
@@ -116,7 +119,7 @@ class Handlers:
     def step(self, frame: float, request: gr.Request, event: gr.EventData) -> int:
         """One frame on or back."""
         track = self._desk(request).track
-        return min(max(int(frame) + int(event.by), 0), len(track.rows) - 1 if track else 0)
+        return _index(track, frame + event.by) if track is not None else 0
 
     def pick(self, request: gr.Request, event: gr.EventData) -> Updates:
         """A click on a frame: the shuttle is there."""
@@ -124,13 +127,14 @@ class Handlers:
         if desk.track is not None:
             width, height = desk.track.size_wh
             x, y = min(max(float(event.x), 0.0), width), min(max(float(event.y), 0.0), height)
-            desk.corrections[int(event.frame)] = (x, y)
+            desk.corrections[_index(desk.track, event.frame)] = (x, y)
         return self._corrected(desk)
 
     def hide(self, frame: float, request: gr.Request) -> Updates:
         """The shuttle is not visible in this frame."""
         desk = self._desk(request)
-        desk.corrections[int(frame)] = None
+        if desk.track is not None:
+            desk.corrections[_index(desk.track, frame)] = None
         return self._corrected(desk)
 
     def undo(self, frame: float, request: gr.Request) -> Updates:
@@ -194,6 +198,11 @@ def _visitor(request: gr.Request) -> str:
     if not visitor:
         raise gr.Error("This page needs a cookie to keep your video apart from others': allow it and reload.")
     return str(visitor)
+
+
+def _index(track: Track, frame: float) -> int:
+    """A frame's number as the browser sent it, made one that the track has."""
+    return min(max(int(frame), 0), len(track.rows) - 1)
 
 
 def _first_seen(desk: Desk) -> int:

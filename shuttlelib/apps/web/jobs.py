@@ -15,6 +15,7 @@ from shuttlelib.sources import Footage, Source, video_file
 from shuttlelib.tracking import TrackResult, load_networks, track_source
 from shuttlelib.video import TruncatedVideoError, VideoInfo
 
+WATCH_S = 0.3  # between two looks at a job
 _LOG = logging.getLogger(__name__)
 
 
@@ -28,7 +29,7 @@ class _OutOfTime(TruncatedVideoError):
     def __init__(self, info: VideoInfo, frames: int, limit_s: float) -> None:
         super().__init__(info.path, frames, info.frame_count, 0)
         of = f" of {info.frame_count:,}" if info.frame_count else ""
-        self.args = (f"the time limit of {limit_s:g} s was reached after {frames:,}{of} frames",)
+        self.args = (f"The time limit of {limit_s:g} s was reached after {frames:,}{of} frames",)
 
 
 class Job:
@@ -43,6 +44,7 @@ class Job:
 
     Attributes:
         frames: done so far.
+        ahead: videos to be tracked before it.
         expected: frames that the video promises, 0 if unknown.
         result: what came out, once finished; None after a cancel or an error.
         error: what went wrong, in words for the visitor; "" when nothing did.
@@ -52,15 +54,17 @@ class Job:
         self, video: Path, out: Path, mode: str, options: Options, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.video, self.out, self.mode, self.options = video, out, mode, options
-        self.frames = self.expected = 0
+        self.ahead = self.frames = self.expected = 0
         self.result: TrackResult | None = None
         self.error = ""
         self._clock, self._began_s = clock, 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def watch(self, every_s: float = 0.3) -> Iterator[None]:
+    def watch(self, every_s: float = WATCH_S) -> Iterator[None]:
         """Run it, yielding now and then until it has ended; leaving the loop early cancels it."""
+        if self.stopping:
+            return
         self._thread.start()
         try:
             while self._thread.is_alive():
@@ -80,9 +84,9 @@ class Job:
             self._thread.join(timeout_s)
 
     @property
-    def cancelled(self) -> bool:
-        """Whether it ended without a result and without an error."""
-        return not self._thread.is_alive() and self.result is None and not self.error
+    def stopping(self) -> bool:
+        """Whether it was cancelled."""
+        return self._stop.is_set()
 
     @property
     def fps(self) -> float:
@@ -102,6 +106,8 @@ class Job:
             networks = load_networks(
                 options.backend, options.device, options.threads, options.models, mode=self.mode
             )
+            if self.stopping:  # loading can outlast the wait of whoever cancels, and the folder be gone
+                return
             self._began_s = self._clock()
             self.result = track_source(
                 self._limited(video_file(self.video)),
@@ -125,7 +131,7 @@ class Job:
         def frames(footage: Footage) -> Generator[Frame, None, None]:
             with closing(footage.frames):
                 for frame in footage.frames:
-                    if self._stop.is_set():
+                    if self.stopping:
                         raise _Cancelled
                     late = self._clock() - self._began_s > self.options.time_limit_s
                     if late and frame.index:  # a track of no frame at all is none
@@ -144,5 +150,4 @@ class Job:
 
 def in_plain_words(error: Exception | str, video: Path) -> str:
     """A message for the visitor, to whom the server's folders mean nothing."""
-    text = str(error).replace(str(video), video.name).replace(f"{video.parent}/", "")
-    return text[:1].upper() + text[1:]
+    return str(error).replace(str(video), video.name).replace(f"{video.parent}/", "")

@@ -49,8 +49,10 @@ class Options:
         """Refuse to serve strangers without a password.
 
         Raises:
-            UsageError: the password is missing or short.
+            UsageError: the password is missing or short, or the address is one that Gradio cannot serve.
         """
+        if ":" in self.host:
+            raise UsageError(f"--host {self.host}: give an IPv4 address or a name, like 127.0.0.1")
         if not (self.local or self.public or self.password):
             raise UsageError(
                 f"--host {self.host}: others can reach the page there; "

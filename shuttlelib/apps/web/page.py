@@ -16,15 +16,18 @@ _MODES = {
     "calibration": "calibration in every frame, which is slowest",
 }
 
+_QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+_LATEST = {**_QUIET, "trigger_mode": "always_last"}  # of events that come faster than they are answered
+
 
 def build(handlers: Handlers, options: Options) -> gr.Blocks:
     """The page, ready to be launched."""
     with gr.Blocks(title=look.TITLE, analytics_enabled=False) as page:
         part = {**_question(options), **_answer()}
-        _wire_question(part, handlers, options)
+        _wire_question(part, handlers)
         _wire_answer(part, handlers)
         page.unload(handlers.leave)
-    page.queue(max_size=options.waiting + 1)
+    page.queue(default_concurrency_limit=None)  # the desks have a line of their own, which visitors see
     return page
 
 
@@ -105,54 +108,47 @@ def _answer() -> dict[str, Any]:
     return part
 
 
-def _wire_question(part: dict[str, Any], handlers: Handlers, options: Options) -> None:
-    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+def _wire_question(part: dict[str, Any], handlers: Handlers) -> None:
     taken = [part[name] for name in ("about", "start", "result")]
-    part["file"].upload(handlers.uploaded, part["file"], taken, **quiet)
-    part["file"].clear(handlers.cleared, None, taken, **quiet)
-    part["sample"].click(handlers.sample, None, taken, **quiet)
+    part["file"].upload(handlers.uploaded, part["file"], taken, **_QUIET)
+    part["file"].clear(handlers.cleared, None, taken, **_QUIET)
+    part["sample"].click(handlers.sample, None, [*taken, part["file"]], **_QUIET)
     buttons = [part[name] for name in ("progress", "start", "cancel", "result")]
-    begun = part["start"].click(handlers.begin, None, buttons, **quiet)
+    begun = part["start"].click(handlers.begin, None, buttons, **_QUIET)
     run = begun.then(
         handlers.run,
         part["mode"],
         part["progress"],
-        concurrency_limit=options.at_once,
-        show_progress="minimal",
+        show_progress="hidden",
         api_visibility="private",
     )
-    finished = run.then(handlers.finish, None, [*buttons, part["frame"]], **quiet)
+    finished = run.then(handlers.finish, None, [*buttons, part["frame"]], **_QUIET)
     _show(finished.then, part, handlers)
-    part["cancel"].click(handlers.stop, None, None, cancels=[run], **quiet).then(
-        handlers.finish, None, [*buttons, part["frame"]], **quiet
-    )
+    part["cancel"].click(handlers.stop, None, None, **_QUIET)
 
 
 def _show(event: Any, part: dict[str, Any], handlers: Handlers) -> None:
     """After `event`: everything that depends on the least confidence, and the current frame."""
     names = ("overview", "court", "curves", "lost", "player", "csv", "json", "mp4")
     shown = partial(event, handlers.show, part["least"], [part[name] for name in names])
-    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     where = [part["frame"], part["least"], part["zoom"]]
-    shown(**quiet).then(handlers.frame, where, part["viewer"], **quiet).then(
-        handlers.corrected, None, [part["corrections"], part["labels"]], **quiet
+    shown(**_QUIET).then(handlers.frame, where, part["viewer"], **_QUIET).then(
+        handlers.corrected, None, [part["corrections"], part["labels"]], **_QUIET
     )
 
 
 def _wire_answer(part: dict[str, Any], handlers: Handlers) -> None:
-    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    latest = {**quiet, "trigger_mode": "always_last"}
     where = [part["frame"], part["least"], part["zoom"]]
     corrected = [part["corrections"], part["labels"]]
     _show(part["least"].release, part, handlers)
-    part["frame"].change(handlers.frame, where, part["viewer"], **latest)
-    part["zoom"].change(handlers.frame, where, part["viewer"], **latest)
+    part["frame"].change(handlers.frame, where, part["viewer"], **_LATEST)
+    part["zoom"].change(handlers.frame, where, part["viewer"], **_LATEST)
     for name in ("lost", "curves", "corrections"):
-        part[name].seek(handlers.seek, None, part["frame"], **latest)
-    part["viewer"].step(handlers.step, part["frame"], part["frame"], **latest)
+        part[name].seek(handlers.seek, None, part["frame"], **_LATEST)
+    part["viewer"].step(handlers.step, part["frame"], part["frame"], **_LATEST)
     for event, handler, given in (
         (part["viewer"].pick, handlers.pick, None),
         (part["hide"].click, handlers.hide, part["frame"]),
         (part["undo"].click, handlers.undo, part["frame"]),
     ):
-        event(handler, given, corrected, **quiet).then(handlers.frame, where, part["viewer"], **quiet)
+        event(handler, given, corrected, **_QUIET).then(handlers.frame, where, part["viewer"], **_QUIET)

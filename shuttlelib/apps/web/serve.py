@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,7 +77,10 @@ def serve(options: Options) -> None:
     """
     for stop in (signal.SIGINT, signal.SIGTERM):  # a shell starts what it puts aside without the first
         signal.signal(stop, signal.default_int_handler)
-    load_networks(options.backend, options.device, options.threads, options.models)  # say now what is missing
+    # What is missing is said now. In a thread of its own: OpenVINO gives the thread that loads it a stack for
+    # signals and frees it in whichever thread collects it, and the main thread is the one that gets signals.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(load_networks, options.backend, options.device, options.threads, options.models).result()
     try:
         with running(options) as page:
             print(f"open {page.local_url}  (Ctrl-C stops the page and deletes what was uploaded)", flush=True)
@@ -102,8 +106,6 @@ def _launch(page: "gr.Blocks", options: Options, place: folders.Folders) -> None
         else None,
         auth_message="Any name will do; the password is the one that the page was started with.",
         max_file_size=max_bytes,
-        allowed_paths=[],
-        blocked_paths=[],
         app_kwargs={"middleware": [gate], "docs_url": None, "redoc_url": None, "openapi_url": None},
         theme=look.theme(),
         css_paths=look.CSS,
@@ -121,8 +123,7 @@ def _launch(page: "gr.Blocks", options: Options, place: folders.Folders) -> None
 
 
 def _check_free(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
+    with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

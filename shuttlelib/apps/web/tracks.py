@@ -49,6 +49,12 @@ class Track:
         return self.result.summary
 
     @property
+    def overlay(self) -> Path:
+        """The video with the track drawn over it, which the page always asks for."""
+        assert self.result.overlay is not None
+        return self.result.overlay
+
+    @property
     def size_wh(self) -> tuple[int, int]:
         """Native width and height, px."""
         return self.summary["width"], self.summary["height"]

@@ -5,6 +5,8 @@ What a visitor wrote (file names) is escaped; the rest are numbers.
 
 from collections.abc import Iterator, Sequence
 from html import escape
+from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -36,7 +38,10 @@ def facts(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def progress(job: Job) -> str:
-    """A bar with frames, speed and time left."""
+    """A bar with frames, speed and time left; or how many come before."""
+    if job.ahead:
+        one = job.ahead == 1
+        return f'<p class="said">{"One video is" if one else f"{job.ahead} videos are"} before yours …</p>'
     of = f" of {job.expected:,}" if job.expected else ""
     said = [f"{job.frames:,}{of} frames", f"{job.fps:.0f} fps"] if job.frames else ["loading the networks"]
     if job.seconds_left is not None:
@@ -64,9 +69,11 @@ def overview(track: Track, least: float) -> str:
     )
 
 
-def player(url: str) -> str:
+def player(video: Path) -> str:
     """The overlay video."""
-    return f'<video controls playsinline preload="metadata" src="{escape(url)}"></video>'
+    return (
+        f'<video controls playsinline preload="metadata" src="gradio_api/file={quote(str(video))}"></video>'
+    )
 
 
 def viewer(
@@ -141,7 +148,8 @@ def court(track: Track, background: np.ndarray, least: float) -> str:
     """Every shown place over one dimmed frame of the video; joined up where the track is whole."""
     box, unit = whole(background), background.shape[1] / 640
     kind = "path many" if len(track.rows) > _POINTS else "path"
-    lines = _polylines(track.xy_px[:, 0], track.xy_px[:, 1], track.shown(least), 1)
+    thin = max(1, len(track.rows) // (10 * _POINTS))
+    lines = _polylines(track.xy_px[:, 0], track.xy_px[:, 1], track.shown(least), thin)
     drawn = "".join(f'<polyline class="{kind}" stroke-width="{unit:.2f}" points="{p}"/>' for p in lines)
     return (
         f'<div class="court"><img alt="the middle frame, dimmed" src="{as_jpeg(background, widest_px=960)}">'

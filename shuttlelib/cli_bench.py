@@ -1,0 +1,82 @@
+"""The command `shuttle bench`; thin, over `bench.bench`."""
+
+import os
+from itertools import product
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shuttlelib.cli_data import Folder
+from shuttlelib.errors import UsageError
+
+
+def bench(
+    video: Annotated[Path | None, typer.Argument(help="Video file; the sample if left out.")] = None,
+    backend: Annotated[
+        list[str] | None, typer.Option(help="As for track; again or with commas for more. All if left out.")
+    ] = None,
+    mode: Annotated[list[str] | None, typer.Option(help="smart if left out; again for more.")] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="fp32 if left out; again for more.")] = None,
+    streams: Annotated[
+        list[str] | None, typer.Option(help="Videos at once: 1 if left out; again for more.")
+    ] = None,
+    threads: Annotated[
+        list[str] | None, typer.Option(help="CPU threads: all cores if left out; again for more.")
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Passes over the video that count.")] = 3,
+    out: Annotated[
+        Path, typer.Option(help="Folder for bench.json, bench.txt, bench.png and bench.svg.")
+    ] = Path("runs/bench"),
+    data: Annotated[
+        Path | None, typer.Option(**Folder, help="Labelled clips: also judge each on their val split.")
+    ] = None,
+    models: Annotated[
+        Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
+    ] = None,
+) -> None:
+    """Measure how fast tracking is here: startup, each stage, end to end; backends side by side."""
+    from shuttlelib import bench as benching
+    from shuttlelib import paths, runtime, tracking
+    from shuttlelib.bench_run import Setup
+
+    every = tuple(name for name in runtime.BACKENDS if name != "auto")
+    backends = _chosen("--backend", backend, every, runtime.BACKENDS)
+    modes = _chosen("--mode", mode, ("smart",), (*tracking.MODES, tracking.WHOLE))
+    precisions = _chosen("--precision", precision, ("fp32",), ("fp32",))
+    counts = [_whole("--streams", value) for value in _parts(streams, ("1",))]
+    cores = [_whole("--threads", value) for value in _parts(threads, (str(os.cpu_count() or 1),))]
+    setups = [Setup(*values) for values in product(backends, modes, precisions, counts, cores)]
+    report = benching.bench(
+        video or paths.SAMPLES / "rally.mp4",
+        setups,
+        repeat,
+        models,
+        data,
+        lambda line: print(line, flush=True),
+    )
+    print(benching.table(report), end="")
+    for path in benching.write(report, out):
+        print(path)
+
+
+def _parts(given: list[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:
+    """What an option says, once or again, with commas or without."""
+    said = tuple(part.strip() for value in given or () for part in value.split(",") if part.strip())
+    return tuple(dict.fromkeys(said)) or default
+
+
+def _chosen(
+    name: str, given: list[str] | None, default: tuple[str, ...], known: tuple[str, ...]
+) -> tuple[str, ...]:
+    chosen = _parts(given, default)
+    for value in chosen:
+        if value not in known:
+            raise UsageError(f"{name} {value}: choose of {', '.join(known)}")
+    return chosen
+
+
+def _whole(name: str, value: str) -> int:
+    if not value.isdigit() or int(value) < 1:
+        raise UsageError(f"{name} {value}: give a whole number from 1")
+    return int(value)

@@ -1,0 +1,70 @@
+"""What is kept beside a model so that its report can be made again without data and runs: `report.json`.
+
+    {"training": {…}, "evaluation": {…}, "speed": […]}
+
+`training` is what `trainings.read` finds of the run that made these very weights; `evaluation` what
+`measure.evaluate` found of the pair, in the stage-2 version's folder, with its pictures in `gallery/`.
+Both name the weights that they speak of, and are left out once those have changed.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from shuttlelib import video
+from shuttlelib.errors import ShuttleError
+from shuttlelib.files import atomic_write
+
+FILE, GALLERY = "report.json", "gallery"
+
+
+class ReportError(ShuttleError):
+    """Something that the report is made of cannot be read."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no such file.
+
+    Raises:
+        ReportError: it is something else.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ReportError(f"{path}: not a JSON object ({error}); delete it or make it again") from error
+
+
+def weights(folder: Path) -> str:
+    """What tells a model's weights from others: the start of their SHA-256, "" where there are none."""
+    path = folder / "model.safetensors"
+    return video.sha256(path)[:16] if path.is_file() else ""
+
+
+def keep(folder: Path, blocks: Mapping[str, Any], pictures: Mapping[str, bytes] | None = None) -> None:
+    """Write blocks of a model's `report.json`, the others stay; and, where given, its pictures anew."""
+    held = {**read_json(folder / FILE), **blocks}
+    if pictures is not None:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder / GALLERY)
+        for name, picture in pictures.items():
+            with atomic_write(folder / GALLERY / name) as temp:
+                temp.write_bytes(picture)
+    write_json(folder / FILE, held)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write JSON that is small, a line an entry down to the third level, so that a change shows as such."""
+    with atomic_write(path) as temp:
+        temp.write_text(_compact(dict(sorted(values.items()))) + "\n", encoding="utf-8")
+
+
+def _compact(value: Any, depth: int = 0) -> str:
+    if isinstance(value, dict) and value and depth < 3:
+        inside = (f"{json.dumps(key)}: {_compact(item, depth + 1)}" for key, item in value.items())
+        return "{\n" + ",\n".join(inside) + "\n}"
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))

@@ -1,0 +1,206 @@
+"""The page of a version: card, curves, metrics, errors, pictures, speed, and how it was made."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from shuttlelib.report import figures, results, scores, store
+from shuttlelib.report.blocks import (
+    NONE,
+    Block,
+    Bullets,
+    Headline,
+    Link,
+    Page,
+    Prose,
+    Table,
+    Text,
+    between,
+    number,
+    sections,
+)
+from shuttlelib.report.collect import Found, Version
+from shuttlelib.report.scores import VAL
+
+_HIDDEN = ("name", "notes", "parent")
+MEASURED = {  # of the lineage's comparison: key, name, digits
+    "accuracy": ("accuracy on samples", 3),
+    "placed_share": ("placed within 4 px", 3),
+    "median_px": ("median error, px of 512x288", 2),
+    "fp2_share": ("false alarms", 3),
+    "free_accuracy": ("free-running accuracy", 3),
+    "free_f1": ("free-running F1", 3),
+    "latency_ms": ("one look, ms", 1),
+    "parameters": ("parameters", 0),
+    "loss_ratio": ("val loss over training loss", 2),
+    "seconds": ("seconds of training", 0),
+}
+OWN = ("Card", "What it changed", "How it learned", "How it was made")  # sections that are not about the pair
+ALWAYS_MADE = ("commit", "data hash", "seed", "command")  # asked of the run that made shipped weights
+
+
+def page(version: Version, found: Found) -> Page:
+    """All that is known of a version; what is not is left out, or said where a reader would look for it."""
+    spec = version.spec
+    name, shown = spec.name, scores.sets(version, found)
+    lede: Text = f"{spec.notes[:1].upper()}{spec.notes[1:]}."
+    parts = sections(
+        ("At a glance", [_glance(version, found), *_partner(version, found)]),
+        ("Card", [*_card(version), Bullets(version.limits) if version.limits else None]),
+        ("What it changed", _changed(version, found)),
+        ("How it learned", _learned(version)),
+        ("Under the same budget as every other row", _measured(version, found)),
+        ("Metrics", [scores.metrics_table(version, found)]),
+        ("Error from 1 to 20 px", results.curves(version, found, shown)),
+        ("By venue and by clip", results.groups(name, shown)),
+        ("Calibration", results.calibrated(name, shown)),
+        *results.looked_at(version, found),
+        ("Speed by backend", results.speed(version, found)),
+        ("How it was made", _made(version, found)),
+    )
+    return Page(f"versions/{name}", name, lede, parts)
+
+
+def _glance(version: Version, found: Found) -> Headline | Prose | None:
+    shown = scores.sets(version, found)
+    if VAL in shown:
+        return scores.headline(shown[VAL])
+    if version.measured:
+        return None
+    return Prose(
+        "Not measured here: `shuttle train --lineage` compares all rows, and its numbers then stand here."
+    )
+
+
+def _partner(version: Version, found: Found) -> list[Block]:
+    if version.spec.name not in found.pair:
+        return []
+    other = found.pair[1 - found.pair.index(version.spec.name)]
+    return [
+        Prose(
+            (
+                "Measured as a pair with ",
+                Link(other, f"versions/{other}"),
+                ": the whole tracker, free-running (its history is its own predictions), on clips of venues "
+                "that were never trained on; right within 4 px of the 512x288 grid.",
+            )
+        )
+    ]
+
+
+def _card(version: Version) -> list[Block | None]:
+    spec = version.spec
+    h, w = spec.input_hw
+    kind = "region in the whole frame" if spec.stage == 1 else "head in a crop"
+    rows = [
+        ("stage", f"{spec.stage}, {kind}" if spec.network != "unet" else "one network over the whole frame"),
+        ("network", f"{spec.network}, {spec.backbone}"),
+        ("input", f"{w}x{h}, {spec.frames} frames, {spec.fusion} fusion"),
+        (
+            "neck",
+            f"{spec.neck}, strides {', '.join(map(str, spec.taps)) or NONE}, {spec.neck_channels} channels",
+        ),
+        (
+            "head",
+            f"{said(spec.decode)}, heatmap stride {spec.heatmap_stride}, visibility {said(spec.visibility)}",
+        ),
+        ("track given", f"trajectory {spec.trajectory}, prior {spec.prior}"),
+        ("loss", f"{spec.loss.replace('_', ' ')}"),
+        ("schedule", f"{spec.steps:,} steps of {spec.batch} samples at a rate of {spec.lr:g}"),
+    ]
+    size = version.measured.get("parameters")
+    if size:
+        rows.append(("parameters", f"{size / 1e6:.2f} million"))
+    if version.folder is not None:
+        onnx = version.folder / "model.onnx"
+        rows += [("ONNX file", f"{onnx.stat().st_size / 1e6:.1f} MB")] if onnx.is_file() else []
+    return [Table(("", ""), tuple(rows), left=2)]
+
+
+def _changed(version: Version, found: Found) -> list[Block | None]:
+    parent = version.spec.parent
+    if parent not in found.versions:
+        return []
+    changed = {
+        field: (old, getattr(version.spec, field))
+        for field, old in found.versions[parent].spec.as_dict().items()
+        if field not in _HIDDEN and old != getattr(version.spec, field)
+    }
+    rows = tuple((field.replace("_", " "), said(old), said(new)) for field, (old, new) in changed.items())
+    links = (
+        "Beside its parent: ",
+        Link(f"{parent} and {version.spec.name}", compared(parent, version.spec.name)),
+        ".",
+    )
+    return [Table(("field", parent, version.spec.name), rows, left=3), Prose(links)]
+
+
+def compared(a: str, b: str) -> str:
+    """Slug of the page that compares two versions."""
+    return f"compare/{a}-{b}"
+
+
+def said(value: Any) -> str:
+    """A field's value as a person writes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return "-".join(map(str, value)) or "none"
+    if isinstance(value, float) and abs(value) >= 100:
+        return number(value, 0)
+    return str(value) or "none"
+
+
+def _learned(version: Version) -> list[Block | None]:
+    blocks: list[Block | None] = []
+    own = made_by(version)
+    for n, training in enumerate(version.trainings):
+        figure = figures.learning(f"{version.spec.name}-learning-{n}", training["series"])
+        which = f"Run {training['run']}{', which made these weights' if training is own else ''}."
+        blocks += [Prose(which), figure] if figure else []
+    return blocks
+
+
+def made_by(version: Version) -> Mapping[str, Any] | None:
+    """The training that made the shipped weights, where it was found."""
+    own = store.weights(version.folder) if version.folder is not None else ""
+    return next((t for t in version.trainings if own and t["weights"] == own), None)
+
+
+def _measured(version: Version, found: Found) -> list[Block | None]:
+    row = version.measured
+    if not row:
+        return []
+    facts = found.lineage["facts"]
+    if "error" in row:
+        return [Prose(f"It could not be trained: {row['error']}")]
+    rows = tuple(
+        (name, between(row[key], row.get(f"{key}_interval"), digits))
+        for key, (name, digits) in MEASURED.items()
+        if row.get(key) is not None
+    )
+    about = (
+        f"{facts['budget']}, seed {facts['seed']}, data hash {facts['data_hash']}, on {facts['hardware']}. "
+        "Samples are whole frames for stage 1 and for baselines, crops near the label for stage 2: compare "
+        "within a stage."
+    )
+    return [Table(("measure", "value"), rows), Prose(about)]
+
+
+def _made(version: Version, found: Found) -> list[Block | None]:
+    spec, rows = version.spec, []
+    training = made_by(version)
+    if training is not None:
+        made = training["made"]
+        rows += [(name, said(made.get(name, "not recorded"))) for name in ALWAYS_MADE]
+        rows += [(name, said(value)) for name, value in made.items() if name not in ALWAYS_MADE]
+    rows += [(name, str(text)) for name, text in version.metrics.get("training", {}).items()]
+    if spec.name in found.pair:
+        for name, part in found.evaluation.get("sets", {}).items():
+            rows.append(
+                (f"measured closely: {name}", f"{part['summary']['clips']} clips, hash {part['data_hash']}")
+            )
+    if version.folder is None:
+        rows.append(
+            ("train it with", f"`shuttle train --version {spec.name} --data DIR --out runs/{spec.name}`")
+        )
+    return [Table(("", ""), tuple(rows), left=2)] if rows else []

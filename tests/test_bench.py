@@ -1,0 +1,97 @@
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from fakes import write_models
+
+from shuttlelib import bench, cli
+from shuttlelib.bench_run import Setup, measure, percentiles
+from shuttlelib.charts_bench import bench_chart
+
+ONE = Setup("onnx", "smart", "fp32", 1, 1)
+
+
+@pytest.fixture
+def models(tmp_path):
+    return write_models(tmp_path / "models")
+
+
+def test_a_row_says_where_the_time_goes(tiny_video, models):
+    video = tiny_video(frames=12)
+    row = measure(ONE, video, 2, models)
+    took, stages = row["end_to_end"], row["stages"]
+    assert took["frames"] == 12
+    assert len(took["fps_runs"]) == 2
+    assert took["fps_best"] == max(took["fps_runs"])
+    assert took["frame_ms"]["p50"] <= took["frame_ms"]["p95"] <= took["frame_ms"]["p99"]
+    assert stages["decode"]["calls"] == 12
+    assert stages["preprocess"]["calls"] == stages["stage1"]["calls"] + stages["stage2"]["calls"]
+    assert stages["stage1"]["calls"] >= 1  # the first frame is a calibration
+    every_ms = sum(span["ms_per_frame"] for span in stages.values())
+    assert every_ms <= 1e3 / row["clocked_fps"]  # no time is counted twice
+    assert row["versions"] == {"stage1": "bright1", "stage2": "bright2"}
+    assert row["accuracy"] is None
+
+
+def test_several_streams_are_tracked_at_once(tiny_video, models):
+    row = measure(Setup("onnx", "whole", "fp32", 3, 2), tiny_video(frames=5), 1, models)
+    assert row["end_to_end"]["frames"] == 15
+    assert row["stages"] == {}
+
+
+def test_percentiles():
+    assert percentiles(np.arange(101.0)) == {"p50": 50.0, "p95": 95.0, "p99": 99.0}
+
+
+@pytest.mark.slow
+def test_the_command_compares_and_lists_what_does_not_run(tiny_video, models, tmp_path, capsys):
+    out = tmp_path / "bench"
+    arguments = ["bench", str(tiny_video(frames=8)), "--backend", "onnx,torch", "--threads", "1"]
+    status = cli.run([*arguments, "--repeat", "1", "--models", str(models), "--out", str(out)])
+    said = capsys.readouterr().out
+    assert status == 0, said
+    report = json.loads((out / "bench.json").read_text())
+    assert report["schema"] == bench.SCHEMA
+    assert report["video"] == {"name": "clip.mp4", "width": 96, "height": 64, "fps": 30.0, "frames": 8}
+    onnx, torch = report["rows"]
+    assert (onnx["backend"], onnx["reason"]) == ("onnx", "")
+    assert 0 < onnx["startup_s"]["warm"] < 60
+    assert onnx["peak_rss_mb"] is None or onnx["peak_rss_mb"] > 10
+    assert "model.safetensors is missing" in torch["reason"]  # the fakes are graphs only
+    assert re.search(r"^ *onnx +smart +fp32 +1 +1 ", said, re.MULTILINE)
+    assert re.search(r"^torch smart fp32: .*is missing", said, re.MULTILINE)
+    assert {path.name for path in out.iterdir()} == {"bench.json", "bench.txt", "bench.png", "bench.svg"}
+
+
+@pytest.mark.parametrize("option", [("--backend", "abacus"), ("--streams", "0"), ("--threads", "two")])
+def test_wrong_options_name_the_fix(option, capsys):
+    assert cli.run(["bench", *option]) == 2
+    assert option[0] in capsys.readouterr().err
+
+
+def test_a_chart_leaves_out_what_did_not_run():
+    span = {"ms_per_frame": 2.0}
+    ran = {"backend": "onnx", "precision": "fp32", "mode": "smart", "threads": 2, "streams": 1, "reason": ""}
+    ran |= {"end_to_end": {"fps": 100.0, "fps_best": 110.0, "fps_runs": [90.0, 100.0, 110.0]}}
+    ran |= {"stages": {"decode": span, "preprocess": {}, "stage2": span}, "accuracy": {"accuracy": 0.8}}
+    figure = bench_chart([{**ran, "reason": "no GPU"}, ran], "here")
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert labels == ["onnx fp32, smart, 2 threads"]
+    texts = [text.get_text().strip() for text in figure.axes[0].texts + figure.axes[1].texts]
+    assert texts == ["100, accuracy 0.800", "4.0"]
+
+
+def test_tracking_starts_without_torch_and_pandas(tiny_video, models, tmp_path):
+    code = (
+        "import sys; from shuttlelib import cli;"
+        "status = cli.run(sys.argv[1:]);"
+        "heavy = {'torch', 'pandas', 'matplotlib', 'onnx'} & set(sys.modules);"
+        "sys.exit(status or f'imported {heavy}' if heavy else status)"
+    )
+    arguments = ["track", str(tiny_video()), "--backend", "onnx", "--models", str(models)]
+    command = [sys.executable, "-c", code, *arguments, "--out", str(tmp_path / "tracks")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,294 @@
+"""The site from a fabricated run and the shipped models: links, escaping, bytes, errors, and in a browser."""
+
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from report_parts import make_models, make_runs, summary
+
+from shuttlelib import cli, runtime
+from shuttlelib.report import collect, notebooks, printing, scores, site, store, trainings, version_page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+SECTIONS = (
+    "Card",
+    "What it changed",
+    "How it learned",
+    "Metrics",
+    "Error from 1 to 20 px",
+    "By venue and by clip",
+    "Calibration",
+    "Error against speed and shuttle size",
+    "Gallery",
+    "Speed by backend",
+    "How it was made",
+)
+
+
+class Links(HTMLParser):
+    """Addresses, ids and scripts of a page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.to, self.ids, self.scripts = [], set(), 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.to += [values[key] for key in ("href", "src", "xlink:href") if values.get(key)]
+        self.ids.add(values.get("id"))
+        self.scripts += tag == "script"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Models, runs, and the site made of them."""
+    root = tmp_path_factory.mktemp("report")
+    models = make_models(root / "models")
+    runs = make_runs(root / "runs", models)
+    found = collect.collect(models, [runs], [runs / "bench.json"])
+    site.write(found, root / "site", book=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def shipped(made):
+    """The page of the shipped stage-2 version."""
+    return (made / "site" / "versions" / f"{runtime.default_pair(made / 'models')[1].name}.html").read_text()
+
+
+def test_every_link_of_the_site_leads_somewhere(made):
+    folder = made / "site"
+    pages_ = sorted(folder.rglob("*.html"))
+    assert len(pages_) > 20
+    for page in pages_:
+        links = Links(page.read_text())
+        for to in links.to:
+            parts = urlsplit(to)
+            if parts.scheme in ("https", "data"):
+                assert parts.scheme != "data" or not to.startswith("data:text")
+            elif not parts.path:
+                assert unquote(parts.fragment) in links.ids, (page.name, to)
+            else:
+                assert (page.parent / unquote(parts.path)).is_file(), (page.name, to)
+
+
+def test_links_of_the_markdown_lead_somewhere(made):
+    for page in (made / "site").rglob("*.md"):
+        for to in (part.split(")")[0] for part in page.read_text().split("](")[1:]):
+            assert to.startswith("https://") or (page.parent / to).is_file(), (page.name, to)
+
+
+def test_nothing_is_loaded_from_the_network(made):
+    for page in (made / "site").rglob("*.html"):
+        text = page.read_text()
+        assert 'src="http' not in text
+        assert "@import" not in text
+        assert '<link rel="stylesheet"' not in text
+
+
+def test_the_page_of_a_shipped_version_has_all_it_should(made, shipped):
+    markdown = (made / "site" / "versions" / "stage2_v8.md").read_text()
+    for title in SECTIONS:
+        assert f"<h2>{title}</h2>" in shipped
+        assert f"\n## {title}\n" in markdown
+    assert "which made these weights" in shipped
+    assert "c0ffee" in shipped
+    assert "--data rallies" in shipped  # the command, without where it was given
+    assert "/home/me" not in shipped
+    assert "151.2" in shipped
+    assert "no GPU" in shipped
+
+
+def test_the_index_shows_what_a_version_bought_and_what_failed(made):
+    index = (made / "site" / "index.html").read_text()
+    assert "▲ +0.200" in index
+    assert "failed" in index
+    assert 'href="published.html"' in index
+    assert 'href="runs/mine/index.html"' in index
+
+
+def test_hostile_names_are_only_text(made):
+    for page in (made / "site").rglob("*.html"):
+        assert "<script>alert" not in page.read_text(), page
+    for page in (made / "site").rglob("*.md"):
+        assert "<script>" not in page.read_text(), page
+    assert "&lt;script&gt;alert(1)" in (made / "site" / "versions" / "stage2_v8.html").read_text()
+
+
+def test_a_notebook_is_shown_without_this_machines_folders(made):
+    page = (made / "site" / "runs" / "mine" / "00_look.html").read_text()
+    assert str(made) not in page
+    assert "mine/data ./shuttlelib" in page
+    assert "data:image/" in page
+    assert "<h2>Parameters</h2>" in page
+
+
+def test_what_notebooks_trained_at_the_quick_profile_is_no_result(made):
+    found = collect.collect(made / "models", [made / "runs"])
+    assert [t["run"] for t in found.versions["stage2_v8"].trainings] == ["training"]
+    assert [run.name for run in found.runs] == ["fast", "mine"]
+
+
+def test_the_same_inputs_give_the_same_bytes(made, tmp_path):
+    found = collect.collect(made / "models", [made / "runs"], [made / "runs" / "bench.json"])
+    written = site.write(found, tmp_path / "again", book=True)
+    for name in written:
+        assert (tmp_path / "again" / name).read_bytes() == (made / "site" / name).read_bytes(), name
+
+
+def test_a_report_takes_away_what_an_earlier_one_left_and_nothing_else(tmp_path):
+    site._put(tmp_path, {"a.html": b"a", "runs/b.html": b"b"})
+    (tmp_path / "notes.txt").write_text("mine")
+    site._put(tmp_path, {"a.html": b"c"})
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"a.html", "notes.txt", site.MARK}
+    assert (tmp_path / "a.html").read_bytes() == b"c"
+
+
+def test_what_is_kept_beside_the_weights_makes_the_report_without_the_runs(made, tmp_path):
+    models = tmp_path / "models"
+    shutil.copytree(made / "models", models)
+    found = collect.collect(models, [made / "runs"], [made / "runs" / "bench.json"])
+    collect.keep(found, models)
+    again = collect.collect(models)
+    assert again.versions["stage2_v8"].trainings == found.versions["stage2_v8"].trainings
+    assert again.versions["stage2_v8"].trainings[0]["made"]["seed"] == 7
+    assert (again.lineage, again.speed) == (found.lineage, found.speed)
+    assert again.evaluation == found.evaluation
+
+
+def test_an_evaluation_of_other_weights_is_left_out_and_said(made, tmp_path):
+    models = tmp_path / "models"
+    shutil.copytree(made / "models", models)
+    (models / "stage2_v8" / "model.safetensors").write_bytes(b"others")
+    found = collect.collect(models)
+    assert not found.evaluation
+    assert "measured with other weights" in found.notes[0]
+    (section,) = version_page.results.looked_at(found.versions["stage2_v8"], found)[:1]
+    assert "Not measured" in str(section)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("runs/training/history.csv", "a,b\n1,2\n", "history.csv: not a training's history"),
+        ("runs/training/metrics.json", "{", "metrics.json: not a JSON object"),
+        ("runs/mine/00_look.ipynb", "{}", "00_look.ipynb: no notebook"),
+        ("runs/lineage/lineage.json", '{"a": 1}', "lineage.json: no comparison of the lineage"),
+        ("runs/bench.json", '{"schema": "x"}', "bench.json: schema 'x'"),
+        ("models/stage1_v5/metrics.json", "[1]", "metrics.json: not a JSON object"),
+        ("models/stage2_v8/report.json", "nothing", "report.json: not a JSON object"),
+        ("models/stage2_v8/metrics.json", '{"free_running": {"smart": {}}}', "metrics.json: "),
+    ],
+)
+def test_a_damaged_file_is_named(made, tmp_path, capsys, file, text, says):
+    for name in ("models", "runs"):
+        shutil.copytree(made / name, tmp_path / name)
+    (tmp_path / file).write_text(text)
+    command = ["report", "--models", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
+    command += ["--bench", str(tmp_path / "runs" / "bench.json"), "--out", str(tmp_path / "out")]
+    assert cli.run(command) == 1
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--private"], "give --data DIR"),
+        (["--private", "--data", "a", "--keep"], "leave out --keep"),
+        (["--private", "--data", "a", "--out", "reports"], "that folder is shared"),
+        (["--data", "nowhere"], "--data nowhere: no such folder"),
+        (["--runs", "nowhere"], "--runs nowhere: no such folder"),
+    ],
+)
+def test_wrong_use_is_refused(options, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(site.Path(collect.__file__).parents[2])
+    out = [] if "--out" in options else ["--out", str(tmp_path / "out")]
+    assert cli.run(["report", *options, *out]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_folder_with_other_things_in_it_stays_as_it_is(made, tmp_path):
+    (tmp_path / "thesis.md").write_text("mine")
+    with pytest.raises(site.UsageError, match="holds something that is no report"):
+        site.write(collect.collect(made / "models"), tmp_path)
+
+
+def test_every_ratio_has_an_interval_over_clips():
+    part = summary()
+    limits = scores.intervals(part)
+    assert limits["accuracy"] == pytest.approx(part["interval95"]["accuracy"]["grid512_4px"])
+    assert set(limits) >= {"precision", "recall", "recall_strict", "f1", "fp2_share"}
+    assert scores.intervals({"per_clip": {}}) == {}
+
+
+def test_commands_and_curves_are_made_portable_and_short():
+    assert (
+        trainings.portable("shuttle train --data=/a/b/c --out '/x y/z'") == "shuttle train --data=c --out z"
+    )
+    points = trainings._thin([(i, i / 3) for i in range(1000)])
+    assert len(points) <= trainings.POINTS
+    assert points[-1] == [999, 333.0]
+
+
+def test_main_numbers():
+    skipped = [{"cell": "engine", "reason": "no GPU"}, {"cell": "cache", "reason": "no engine"}]
+    metrics = {"run": {"seed": 3}, "a": 1, "b": {"c": 0.25, "d": "text"}, "e": [1], "skipped": skipped}
+    expected = {"a": 1, "b.c": 0.25, "skipped": "engine: no GPU; cache: no engine"}
+    assert notebooks.main_numbers(metrics) == expected
+    assert notebooks.main_numbers({"main": {"f1": 0.5}, "other": 1}) == {"f1": 0.5}
+    assert notebooks.main_numbers({}) == {}
+
+
+def test_without_chromium_the_pdf_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(printing.shutil, "which", lambda name: None)
+    with pytest.raises(store.ReportError, match="needs Chromium"):
+        printing.to_pdf(tmp_path / "a.html", tmp_path / "a.pdf")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path")
+def test_the_report_prints_to_the_same_pdf(tmp_path):
+    page = tmp_path / "a.html"
+    page.write_text("<!doctype html><title>a</title><p>words")
+    first = printing.to_pdf(page, tmp_path / "a.pdf").read_bytes()
+    assert first.startswith(b"%PDF")
+    assert printing.to_pdf(page, tmp_path / "b.pdf").read_bytes() == first
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path")
+def test_pages_work_in_a_browser_light_and_dark_wide_and_narrow(made):
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    names = ["index", "versions/stage2_v8", "compare/index", "published", "runs/mine/00_look"]
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for scheme, width in (("light", 1200), ("dark", 1200), ("dark", 360)):
+            context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 800})
+            _look(context, made / "site", names, scheme)
+        browser.close()
+
+
+def _look(context, folder: Path, names: list[str], scheme: str) -> None:
+    """Open pages; nothing may be complained about, asked of the network, or wider than the window."""
+    page, wrong = context.new_page(), []
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("requestfailed", lambda request: wrong.append(request.url))
+    for name in names:
+        page.goto((folder / f"{name}.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (name, scheme)
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        page.click("#theme")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != paper
+        page.evaluate("localStorage.clear()")
+    page.goto((folder / "compare" / "index.html").as_uri())
+    page.select_option("#a", "stage1_v1")
+    page.select_option("#b", "stage1_v2")
+    assert "▲ better" in page.inner_text("#compared")
+    assert wrong == []
+    context.close()
