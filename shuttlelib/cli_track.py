@@ -1,6 +1,7 @@
 """The command `shuttle track`; thin, over `tracking.track_source`."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,6 +37,9 @@ Raw = Annotated[
 ]
 Camera = Annotated[str, typer.Option(help="What to ask a camera for, like 1280x720@60:mjpeg.")]
 Name = Annotated[str, typer.Option(help="Stem of the outputs, instead of the file's or of source and time.")]
+Mode = Annotated[
+    str, typer.Option(help="smart, fast, calibration, offline (reads twice), or whole: stage 1 alone.")
+]
 Param = Annotated[
     list[str] | None,
     typer.Option(help="A threshold of the tracker, as name=value; repeatable. A wrong name lists them all."),
@@ -52,10 +56,7 @@ Jsonl = Annotated[
 def track(
     videos: Videos,
     out: Annotated[Path, typer.Option(help="Folder for <stem>.csv, <stem>.json and <stem>.mp4.")],
-    mode: Annotated[
-        str,
-        typer.Option(help="smart, fast, calibration, offline (reads twice), or whole: stage 1 alone."),
-    ] = "smart",
+    mode: Mode = "smart",
     backend: Annotated[str, typer.Option(help="auto, onnx, torch or tensorrt.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overlay: Annotated[
@@ -82,13 +83,9 @@ def track(
     from shuttlelib import runtime, streams, tracking
     from shuttlelib.track_params import TrackParams
 
-    for option, value, known in (
-        ("--mode", mode, (*tracking.MODES, tracking.WHOLE)),
-        ("--backend", backend, runtime.BACKENDS),
-        ("--device", device, runtime.DEVICES),
-    ):
-        if value not in known:
-            raise UsageError(f"{option} {value}: choose one of {', '.join(known)}")
+    _choose("--mode", mode, (*tracking.MODES, tracking.WHOLE))
+    _choose("--backend", backend, runtime.BACKENDS)
+    _choose("--device", device, runtime.DEVICES)
     params = TrackParams.parse(param or ())
     settings = streams.Settings(live, latency_ms / 1000, reconnect_s, raw=raw, camera=camera)
     found = _named([source for video in videos for source in streams.find(video, settings)], name)
@@ -114,6 +111,11 @@ def track(
         print(_last_line(done), file=sys.stderr if jsonl else sys.stdout)
     if failed or any(summary["warning"] for summary in done):
         raise typer.Exit(1)
+
+
+def _choose(option: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UsageError(f"{option} {value}: choose one of {', '.join(known)}")
 
 
 def _named(found: "list[Source]", name: str) -> "list[Source]":
