@@ -117,7 +117,9 @@ def _lanes(setup: Setup, models_dir: Path | None) -> list[Networks]:
     threads = max(1, setup.threads // setup.streams)
 
     def load(threads: int) -> Networks:
-        return load_networks(setup.backend, "auto", threads, models_dir, mode=setup.mode)
+        return load_networks(
+            setup.backend, "auto", threads, models_dir, mode=setup.mode, precision=setup.precision
+        )
 
     first = load(threads)
     if first.eyes is not None:

@@ -48,7 +48,7 @@ def startup_s(setup: Setup, video: Path, models_dir: Path | None, repeat: int = 
 def _start(setup: Setup, video: Path, models_dir: Path | None) -> tuple[float, list[str]]:
     """Seconds to the first row, and the files that were read."""
     with TemporaryDirectory() as folder:
-        options = [f"--{name}={getattr(setup, name)}" for name in ("backend", "mode", "threads")]
+        options = [f"--{name}={getattr(setup, name)}" for name in ("backend", "mode", "precision", "threads")]
         options += [] if models_dir is None else [f"--models={models_dir}"]
         command = [sys.executable, "-c", _COMMAND, "track", str(video), "--out", folder, "--jsonl", *options]
         began = time.perf_counter()

@@ -14,6 +14,7 @@ import typer
 from shuttlelib import (
     cli_app,
     cli_bench,
+    cli_export,
     cli_hub,
     cli_mine,
     cli_report,
@@ -47,6 +48,9 @@ app.command(
     epilog="Example: shuttle mine --model runs/s2/best --partner runs/s1/best --data data/rallies "
     "--out runs/hard"
 )(cli_mine.mine)
+app.command(epilog="Example: shuttle export models/stage2_v8 --precision fp32,fp16 --engine 8.6,8.9,12.0")(
+    cli_export.export
+)
 app.command(
     epilog="Example: shuttle publish --stage1 runs/s1/best --stage2 runs/s2/best --data data/rallies "
     "--out runs/ship --trained-on 'rallies, 1 h on an A4000'"

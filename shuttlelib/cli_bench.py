@@ -43,7 +43,7 @@ def bench(
     every = tuple(name for name in runtime.BACKENDS if name != "auto")
     backends = _chosen("--backend", backend, every, runtime.BACKENDS)
     modes = _chosen("--mode", mode, ("smart",), (*tracking.MODES, tracking.WHOLE))
-    precisions = _chosen("--precision", precision, ("fp32",), ("fp32",))
+    precisions = _chosen("--precision", precision, ("fp32",), runtime.PRECISIONS)
     counts = [_whole("--streams", value) for value in _parts(streams, ("1",))]
     cores = [_whole("--threads", value) for value in _parts(threads, (str(os.cpu_count() or 1),))]
     setups = [Setup(*values) for values in product(backends, modes, precisions, counts, cores)]

@@ -1,7 +1,6 @@
 """The command `shuttle track`; thin, over `tracking.track_source`."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,6 +35,9 @@ Raw = Annotated[
     str, typer.Option(help="Standard input is raw video: WIDTHxHEIGHT@FPS, or …:FORMAT (yuv420p, rgb24).")
 ]
 Camera = Annotated[str, typer.Option(help="What to ask a camera for, like 1280x720@60:mjpeg.")]
+Precision = Annotated[
+    str, typer.Option(help="fp32, fp16, bf16 or int8; what is not shipped, `shuttle export` writes.")
+]
 Name = Annotated[str, typer.Option(help="Stem of the outputs, instead of the file's or of source and time.")]
 Mode = Annotated[
     str, typer.Option(help="smart, fast, calibration, offline (reads twice), or whole: stage 1 alone.")
@@ -57,7 +59,9 @@ def track(
     videos: Videos,
     out: Annotated[Path, typer.Option(help="Folder for <stem>.csv, <stem>.json and <stem>.mp4.")],
     mode: Mode = "smart",
-    backend: Annotated[str, typer.Option(help="auto, onnx, torch or tensorrt.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(help="auto, onnx, openvino, torch, torch-compile, torch-graph or tensorrt.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Also write the video with the track on it.")
@@ -75,24 +79,26 @@ def track(
     raw: Raw = "",
     camera: Camera = "",
     name: Name = "",
+    precision: Precision = "fp32",
 ) -> None:
     """Find the shuttle in every frame: one CSV row a frame.
 
     Ctrl-C or SIGTERM ends a camera or a stream with its files complete and exit status 0.
     """
-    from shuttlelib import runtime, streams, tracking
+    from shuttlelib import streams, tracking
     from shuttlelib.track_params import TrackParams
 
-    _choose("--mode", mode, (*tracking.MODES, tracking.WHOLE))
-    _choose("--backend", backend, runtime.BACKENDS)
-    _choose("--device", device, runtime.DEVICES)
+    if mode not in (known := (*tracking.MODES, tracking.WHOLE)):
+        raise UsageError(f"--mode {mode}: choose one of {', '.join(known)}")
     params = TrackParams.parse(param or ())
     settings = streams.Settings(live, latency_ms / 1000, reconnect_s, raw=raw, camera=camera)
     found = _named([source for video in videos for source in streams.find(video, settings)], name)
     tracking.check_stems(found)
     for source in found:
         tracking.check_outputs(source, out, overlay)
-    networks = tracking.load_networks(backend, device, threads, models, mode=mode, vote=vote or ())
+    networks = tracking.load_networks(
+        backend, device, threads, models, mode=mode, precision=precision, vote=vote or ()
+    )
     done: list[dict[str, Any]] = []
     failed = False
     for source in found:
@@ -111,11 +117,6 @@ def track(
         print(_last_line(done), file=sys.stderr if jsonl else sys.stdout)
     if failed or any(summary["warning"] for summary in done):
         raise typer.Exit(1)
-
-
-def _choose(option: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise UsageError(f"{option} {value}: choose one of {', '.join(known)}")
 
 
 def _named(found: "list[Source]", name: str) -> "list[Source]":

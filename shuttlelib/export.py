@@ -1,12 +1,13 @@
-"""From weights to what runs elsewhere: an ONNX graph, its parity with torch, a TensorRT engine.
+"""From weights to what runs elsewhere: an ONNX graph, its parity with torch, its latency.
 
-Follows training in the flow; `runtime` loads what is written here. The graph holds everything between
-uint8 pixels and places in input px, so a deployment cannot preprocess differently from training.
+Follows training in the flow; `runtime` loads what is written here, `half` and `quantize` make others of it.
+The graph holds everything between uint8 pixels and places in input px, so a deployment cannot preprocess
+differently from training.
 """
 
 import time
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -14,9 +15,7 @@ import torch
 from torch.export import Dim
 
 from shuttlelib import networks, runtime
-from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write
-from shuttlelib.runtime import engines
 
 OPSET = 20
 MAX_BATCH = 64
@@ -58,15 +57,8 @@ def export_onnx(model_dir: Path) -> Path:
 def strip_traces(model: onnx.ModelProto) -> None:
     """Remove what the exporter notes of the source: stack traces with the paths of this machine."""
     graph = model.graph
-    for part in (
-        model,
-        graph,
-        *graph.node,
-        *graph.input,
-        *graph.output,
-        *graph.value_info,
-        *graph.initializer,
-    ):
+    parts = (graph.node, graph.input, graph.output, graph.value_info, graph.initializer)
+    for part in chain((model, graph), *parts):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
 
@@ -82,24 +74,19 @@ def example_inputs(
     return pixels, torch.rand(batch, networks.HISTORY, 3, generator=generator)
 
 
-def parity(model_dir: Path, frames: np.ndarray, history: np.ndarray | None = None) -> dict[str, float]:
-    """How far ONNX Runtime is from torch on the same inputs.
-
-    Args:
-        frames: uint8 (B, T, h, w, 3), real ones: random pixels have no peak to agree on.
+def gaps(ours: runtime.Candidates, theirs: runtime.Candidates) -> dict[str, float]:
+    """How far two answers to the same inputs lie apart.
 
     Returns:
         position_px: largest distance of the best places, input px, where either sees a shuttle (else
         over all); visible: largest difference of the probabilities.
     """
-    ours = runtime.load(model_dir, "torch", "cpu").run(frames, history)
-    theirs = runtime.load(model_dir, "onnx", "cpu").run(frames, history)
-    gap = np.hypot(*(ours.xy[:, 0] - theirs.xy[:, 0]).T)
+    apart = np.hypot(*(ours.xy[:, 0] - theirs.xy[:, 0]).T)
     seen = (ours.visible >= 0.5) | (theirs.visible >= 0.5)
+    apart = apart[seen] if seen.any() else apart
     return {
-        "position_px": float(gap[seen].max() if seen.any() else gap.max()),
+        "position_px": float(apart.max()),
         "visible": float(np.abs(ours.visible - theirs.visible).max()),
-        "samples": float(len(frames)),
     }
 
 
@@ -107,37 +94,10 @@ def latency_ms(backend: runtime.Backend, batch: int = 1, runs: int = 30) -> floa
     """Median time of one run after a warm-up; on random pixels, which cost the same as real ones."""
     tensors = example_inputs(backend.input_hw, backend.uses_history, batch, frames=backend.frames)
     inputs = [t.numpy() for t in tensors]
+    runtime.warm_up(backend, (batch,) * 3)
     times = []
-    for _ in range(runs + 3):
+    for _ in range(runs):
         start = time.perf_counter()
         backend.run(*inputs)
         times.append(time.perf_counter() - start)
-    return float(np.median(times[3:]) * 1e3)
-
-
-def build_tensorrt(model_dir: Path) -> dict[str, Any]:
-    """Build an engine of the exported graph and write it as model.engine.
-
-    TensorRT-RTX builds for RTX cards on any machine; TensorRT builds for the GPU that is present.
-
-    Returns:
-        package, package_version, size_mb, build_s.
-
-    Raises:
-        ShuttleError: the package or the graph is missing, or it cannot be built.
-    """
-    trt = engines.find_tensorrt()
-    graph = Path(model_dir) / "model.onnx"
-    if not graph.is_file():
-        raise ShuttleError(f"{graph}: missing; export the version first")
-    start = time.perf_counter()
-    engine = engines.build_engine(graph)
-    seconds = time.perf_counter() - start
-    with atomic_write(Path(model_dir) / "model.engine") as temp:
-        temp.write_bytes(engine)
-    return {
-        "package": trt.__name__,
-        "package_version": trt.__version__,
-        "size_mb": len(engine) / 1e6,
-        "build_s": seconds,
-    }
+    return float(np.median(times) * 1e3)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from shuttlelib import cards, clips, evaluation, lineage_run, recipes, runtime, tracking
+from shuttlelib import cards, clips, evaluation, half, lineage_run, recipes, runtime, tracking
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write
@@ -53,6 +53,8 @@ def publish(
             raise ShuttleError(f"{name}: no clip to judge on; give a data folder with a val split")
     made = recipes.make_pair(stage1, stage2, out_dir / "models")
     names = tuple(folder.name for folder in runtime.default_pair(made))
+    for name in names:
+        half.write_fp16(made / name / "model.onnx", made / name / "model.fp16.onnx")
     _check_size(made, names, models_dir)
     results = _judge(made, dataset, out_dir)
     pair = tracking.load_networks(models_dir=made)

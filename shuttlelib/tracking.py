@@ -69,6 +69,13 @@ class Networks:
         """The one that places the head."""
         return self.stage2 or self.stage1
 
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of how they ran, such as that the GPU's memory was full."""
+        said = [getattr(network, "note", "") for network in (self.stage1, self.stage2)]
+        said += getattr(self.eyes, "notes", [])
+        return [note for note in dict.fromkeys(said) if note]
+
     def alone(self) -> "Networks":
         """Stage 1 without stage 2, whose calibration does not hold for it."""
         return self if self.stage2 is None else replace(self, stage2=None, calibration=None)
@@ -108,6 +115,7 @@ def load_networks(
     models_dir: Path | None = None,
     versions: Sequence[str] = (),
     mode: str = "smart",
+    precision: str = "fp32",
     vote: Sequence[Path] = (),
 ) -> Networks:
     """Load a stage-1 and a stage-2 version, or a stage-1 version alone.
@@ -117,6 +125,7 @@ def load_networks(
         models_dir: folder of models, or in mode "whole" a model folder; None is the repository's.
         versions: names of the two, or of stage 1 alone; empty takes the default pair.
         mode: of tracking; "whole" needs no stage 2.
+        precision: see `runtime.load`.
         vote: folders of more stage-2 models, which vote on visibility; see `runtime.vote`.
 
     Raises:
@@ -129,17 +138,17 @@ def load_networks(
     else:
         dirs = [root / version for version in versions] or list(runtime.default_pair(root))
         dirs = dirs[:1] if mode == WHOLE else dirs
-    name, where, why = runtime.choose(dirs[-1], backend, device)
-    loaded = [runtime.load(folder, name, where, threads) for folder in dirs]
+    name, where, why = runtime.choose(dirs[-1], backend, device, precision)
+    loaded = [runtime.load(folder, name, where, threads, precision) for folder in dirs]
     calibration = runtime.read_card(dirs[-1]).get("calibration")
     if vote:
-        loaded[-1] = _vote(loaded, vote, name, where, threads)
+        loaded[-1] = _vote(loaded, vote, lambda folder: runtime.load(folder, name, where, threads, precision))
     stage1, stage2 = loaded[0], loaded[1] if len(dirs) > 1 else None
     return Networks(stage1, stage2, calibration, why, _eyes(loaded) if where == "cuda" else None)
 
 
 def _vote(
-    pair: Sequence[runtime.Backend], vote: Sequence[Path], name: str, where: str, threads: int | None
+    pair: Sequence[runtime.Backend], vote: Sequence[Path], load: Callable[[Path], runtime.Backend]
 ) -> runtime.Backend:
     """The pair's stage 2 with more of that stage beside it."""
     stages = {folder: runtime.read_card(folder).get("stage") for folder in vote}
@@ -147,7 +156,7 @@ def _vote(
         if len(pair) < 2 or stage != 2:
             why = f"is of stage {stage}" if len(pair) > 1 else f"--mode {WHOLE} has no stage 2"
             raise UsageError(f"--vote {folder}: {why}; models of stage 2 vote, beside a stage 2")
-    return Vote([pair[-1], *(runtime.load(folder, name, where, threads) for folder in vote)])
+    return Vote([pair[-1], *map(load, vote)])
 
 
 def _eyes(networks: Sequence[runtime.Backend]) -> Eyes | None:
@@ -359,7 +368,7 @@ class _Run:
         """What the JSON holds."""
         info, nets, seconds = self._footage.info, self._nets, time.perf_counter() - self._start
         stage2 = nets.stage2.version if nets.stage2 is not None else None
-        notes = "; ".join(self._footage.notes)
+        notes = "; ".join([*self._footage.notes, *nets.notes])
         return {
             "video": self._source.shown,
             "width": info.width,

@@ -17,8 +17,7 @@ from shuttlelib.report import store
 HOSTILE = "<script>alert(1)</script> | **x** $y"
 BENCH = {
     "schema": "shuttle-bench-1",
-    "made": "2026-11-25T03:05:00+00:00",
-    "hardware": {"cpu": "a CPU", "cores": 2, "memory_gb": 8, "gpu": ""},
+    "environment": {"cpu": "a CPU", "cores": 2, "commit": "beef", "time": "2026-11-25T03:05:00+00:00"},
     "video": {"name": "rally.mp4", "width": 1280, "height": 720, "fps": 30.0, "frames": 180},
     "rows": [
         {

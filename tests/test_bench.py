@@ -66,6 +66,11 @@ def test_the_command_compares_and_lists_what_does_not_run(tiny_video, models, tm
     assert {path.name for path in out.iterdir()} == {"bench.json", "bench.txt", "bench.png", "bench.svg"}
 
 
+def test_a_precision_without_its_graph_says_why(tiny_video, models):
+    report = bench.bench(tiny_video(), [Setup("onnx", "smart", "int8", 1, 1)], 1, models)
+    assert "model.int8.onnx: missing" in report["rows"][0]["reason"]
+
+
 @pytest.mark.parametrize("option", [("--backend", "abacus"), ("--streams", "0"), ("--threads", "two")])
 def test_wrong_options_name_the_fix(option, capsys):
     assert cli.run(["bench", *option]) == 2

@@ -70,24 +70,24 @@ def test_the_default_pair_comes_from_the_models_folder(models):
 def test_auto_takes_what_works_here_and_says_why(models, monkeypatch):
     model = models / "bright1"
     monkeypatch.setattr(choice, "_gpu_present", lambda: False)
-    monkeypatch.setattr(choice, "_tensorrt", lambda *_: False)
+    monkeypatch.setattr(choice, "_works", lambda *_: False)
     monkeypatch.setattr(choice, "_installed", lambda _: False)
     assert runtime.choose(model)[:2] == ("onnx", "cpu")
     monkeypatch.setattr(choice, "_installed", lambda package: package == "openvino")
     monkeypatch.setattr(choice.platform, "machine", lambda: "aarch64")
-    assert runtime.choose(model)[:2] == ("onnx", "cpu")
+    assert runtime.choose(model, precision="int8")[:2] == ("onnx", "cpu")
     monkeypatch.setattr(choice.platform, "machine", lambda: "x86_64")
     why = "no GPU asked for or found; OpenVINO is the fastest here on a CPU"
-    assert runtime.choose(model) == ("openvino", "cpu", why)
+    assert runtime.choose(model, precision="int8") == ("openvino", "cpu", why)
+    assert runtime.choose(model)[:2] == ("onnx", "cpu")
     monkeypatch.setattr(choice, "_gpu_present", lambda: True)
-    assert runtime.choose(model, device="cpu")[:2] == ("openvino", "cpu")
-    monkeypatch.setattr(choice, "_onnx_cuda", lambda *_: True)
+    assert runtime.choose(model, device="cpu")[:2] == ("onnx", "cpu")
+    monkeypatch.setattr(choice, "_works", lambda backend, *_: backend == "onnx")
     assert runtime.choose(model)[:2] == ("onnx", "cuda")
-    monkeypatch.setattr(choice, "_tensorrt", lambda *_: True)
+    monkeypatch.setattr(choice, "_works", lambda *_: True)
     assert runtime.choose(model, precision="fp16")[:2] == ("tensorrt", "cuda")
     assert runtime.choose(model, precision="bf16")[:2] == ("openvino", "cpu")
-    monkeypatch.setattr(choice, "_tensorrt", lambda *_: False)
-    monkeypatch.setattr(choice, "_onnx_cuda", lambda *_: False)
+    monkeypatch.setattr(choice, "_works", lambda *_: False)
     monkeypatch.setattr(choice, "_torch_cuda", lambda: True)
     assert runtime.choose(model) == (
         "torch",
@@ -103,7 +103,7 @@ def test_auto_takes_what_works_here_and_says_why(models, monkeypatch):
 def test_a_driver_without_a_usable_gpu_falls_back_to_the_cpu(models, monkeypatch):
     model = models / "bright1"
     monkeypatch.setattr(choice, "_gpu_present", lambda: True)
-    monkeypatch.setattr(choice, "_onnx_cuda", lambda *_: False)
+    monkeypatch.setattr(choice, "_works", lambda *_: False)
     monkeypatch.setattr(choice, "_torch_cuda", lambda: False)
     monkeypatch.setattr(choice, "_installed", lambda _: False)
     why = "a GPU, but nothing here can use it; ONNX Runtime is the fastest here on a CPU"

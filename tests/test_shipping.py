@@ -30,7 +30,14 @@ def test_publishing_makes_a_pair_that_loads_with_its_confidence_curve(shipped):
     assert (stage1.name, stage2.name) == ("stage1_v5", "stage2_v8")
     for folder in (stage1, stage2):
         names = {path.name for path in folder.iterdir()}
-        assert names == {"model.safetensors", "model.onnx", "version.json", "metrics.json", "README.md"}
+        assert names == {
+            "model.safetensors",
+            "model.onnx",
+            "model.fp16.onnx",
+            "version.json",
+            "metrics.json",
+            "README.md",
+        }
     assert set(runtime.read_card(stage2)["calibration"]) == {"visible", "invisible"}
 
 

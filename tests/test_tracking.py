@@ -7,15 +7,18 @@ import signal
 import struct
 import weakref
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes import BrightBackend, cut_short, write_models
 
 from shuttlelib import tracking
+from shuttlelib.ahead import read_ahead
 from shuttlelib.errors import UsageError
 from shuttlelib.files import WriteError
-from shuttlelib.sources import video_file
+from shuttlelib.frames import Frame
+from shuttlelib.sources import Footage, Source, video_file
 from shuttlelib.tracking import (
     COLUMNS,
     Networks,
@@ -26,7 +29,7 @@ from shuttlelib.tracking import (
     track_source,
     track_video,
 )
-from shuttlelib.video import VideoError, probe, read_frames
+from shuttlelib.video import VideoError, VideoInfo, probe, read_frames
 
 SIZE_HW = (180, 320)
 EARLIER = ",".join(COLUMNS) + "\n"  # what a file of an earlier run begins with
@@ -371,3 +374,29 @@ def test_more_models_of_stage_2_vote(clip, tmp_path):
         load_networks("onnx", "cpu", 1, models, vote=[models / "bright1"])
     with pytest.raises(UsageError, match="--mode whole has no stage 2"):
         load_networks("onnx", "cpu", 1, models, mode="whole", vote=[models / "bright2"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not Path("/proc/self/statm").exists(), reason="the system does not say what memory is held"
+)
+def test_memory_does_not_grow_with_the_video(tmp_path):
+    picture = np.full((480 * 3 // 2, 854), 128, np.uint8)  # 0.6 MB
+
+    def frames():
+        for index in range(3000):
+            yield Frame.from_planes(index, index / 30, picture.copy())
+
+    def held_mb():
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    info = VideoInfo(tmp_path / "long.mp4", 854, 480, 30.0, 3000)
+    source = Source("long", "long", "long", lambda _: Footage(info, read_ahead(frames)))
+    networks = tracking.load_networks("onnx", "cpu", 1, write_models(tmp_path / "models"))
+    held = {}
+    result = tracking.track_source(
+        source, tmp_path, networks, on_frame=lambda count, _: held.setdefault(count, held_mb())
+    )
+    assert result.summary["frames"] == 3000
+    assert held[3000] - held[300] < 30  # 50 frames; all of them would be 1,600 MB

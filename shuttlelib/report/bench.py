@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shuttlelib.bench import SCHEMA
 from shuttlelib.report.store import ReportError, read_json
 
-SCHEMA = "shuttle-bench-1"
 STAGES = ("decode", "preprocess", "stage1", "stage2", "post")
 
 
@@ -35,20 +35,20 @@ def read(files: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def conditions(bench: Mapping[str, Any]) -> str:
-    """Hardware, video and day in words."""
-    where, video = bench["hardware"], bench["video"]
-    gpu = f", {where['gpu']}" if where.get("gpu") else ", no GPU"
-    return (
-        f"{where['cpu']}, {where['cores']} cores{gpu}; {video['name']}, {video['width']}x{video['height']}, "
-        f"{video['frames']} frames; {bench['made'][:10]}"
-    )
+    """Hardware, video, commit and day in words."""
+    here, video = bench["environment"], bench["video"]
+    gpus = sorted({row["device"] for row in bench["rows"] if row.get("device", "").startswith("cuda")})
+    where = ", ".join([here["cpu"], f"{here['cores']} cores", *gpus])
+    when = ", ".join(filter(None, [here.get("commit") and f"commit {here['commit']}", here["time"][:10]]))
+    return f"{video['name']} {video['width']}x{video['height']}, {video['frames']} frames; {where}; {when}"
 
 
 def _row(bench: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    where = conditions(bench)
     streams = f", {row['streams']} streams" if row["streams"] > 1 else ""
     threads = f", {row['threads']} threads" if row.get("threads") else ""
     named = {
-        "conditions": conditions(bench),
+        "conditions": where,
         "name": f"{row['backend']} {row['precision']}, {row['mode']}{threads}{streams}",
         "reason": row.get("reason", ""),
         "versions": row.get("versions", {}),

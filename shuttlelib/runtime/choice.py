@@ -10,10 +10,10 @@ from pathlib import Path
 
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.runtime.base import GRAPHS, PRECISIONS, Backend, read_card
-from shuttlelib.runtime.memory import Sparing
+from shuttlelib.runtime.memory import Sparing, is_out_of_memory
 from shuttlelib.runtime.onnx import OnnxBackend
 
-_RUNS = {  # the precisions of each backend
+RUNS = {  # the precisions of each backend
     "onnx": ("fp32", "fp16", "int8"),
     "openvino": PRECISIONS,
     "torch": ("fp32",),
@@ -21,7 +21,7 @@ _RUNS = {  # the precisions of each backend
     "torch-graph": ("fp32",),
     "tensorrt": ("fp32", "fp16", "int8"),
 }
-BACKENDS = ("auto", *_RUNS)
+BACKENDS = ("auto", *RUNS)
 DEVICES = ("auto", "cpu", "cuda")
 _ONLY_ON = {"openvino": "cpu", "tensorrt": "cuda"}
 
@@ -77,9 +77,9 @@ def choose(
 ) -> tuple[str, str, str]:
     """Resolve "auto": backend, device and why.
 
-    On an x86 CPU the choice is OpenVINO where it is installed (it ran the shipped pair faster at every batch
-    size), else ONNX Runtime. On a GPU it is the first that works of TensorRT, ONNX Runtime's CUDA provider
-    and torch. Without a graph torch remains.
+    On a CPU the choice is ONNX Runtime, except that on x86 OpenVINO, if installed, runs lower precision
+    (with the shipped pair each was the faster there). On a GPU it is the first that works of TensorRT, ONNX
+    Runtime's CUDA provider and torch. Without a graph torch remains.
     A driver alone does not make a GPU usable: where only "auto" asked for it, the CPU is the way out.
 
     Raises:
@@ -92,14 +92,14 @@ def choose(
     graph = precision != "fp32" or (Path(model_dir) / GRAPHS["fp32"]).is_file()
     if backend != "auto" or not graph:
         if gpu and device == "auto":
-            gpu = _onnx_cuda(model_dir, precision) if backend == "onnx" else _torch_cuda()
+            gpu = _works("onnx", model_dir, precision) if backend == "onnx" else _torch_cuda()
         why = "asked for" if backend != "auto" else "no model.onnx in the model folder"
         return "torch" if backend == "auto" else backend, "cuda" if gpu else "cpu", why
     if not gpu:
         return _on_cpu(precision, "no GPU asked for or found")
-    if _tensorrt(model_dir, precision):
+    if _works("tensorrt", model_dir, precision):
         return "tensorrt", "cuda", "a GPU, and TensorRT works"
-    if _onnx_cuda(model_dir, precision) or (device == "cuda" and precision != "fp32"):
+    if _works("onnx", model_dir, precision) or (device == "cuda" and precision != "fp32"):
         return "onnx", "cuda", "a GPU, and ONNX Runtime's CUDA provider works"
     if precision == "fp32" and (device == "cuda" or _torch_cuda()):
         return "torch", "cuda", "a GPU, and neither TensorRT nor ONNX Runtime's CUDA provider here"
@@ -115,8 +115,8 @@ def _check(backend: str, device: str, precision: str) -> None:
     for name, value, values in known:
         if value not in values:
             raise UsageError(f"{name} {value}: choose one of {', '.join(values)}")
-    if precision not in _RUNS.get(backend, PRECISIONS):
-        able = " or ".join(name for name, precisions in _RUNS.items() if precision in precisions)
+    if precision not in RUNS.get(backend, PRECISIONS):
+        able = " or ".join(name for name, precisions in RUNS.items() if precision in precisions)
         raise UsageError(f"--backend {backend}: does not run --precision {precision}; use {able}")
     if backend == "tensorrt" and device == "cpu":
         raise UsageError("--backend tensorrt needs a GPU; use --device cuda, or --backend onnx on the CPU")
@@ -126,7 +126,8 @@ def _check(backend: str, device: str, precision: str) -> None:
 
 
 def _on_cpu(precision: str, reason: str) -> tuple[str, str, str]:
-    if precision == "bf16" or (_installed("openvino") and platform.machine() in ("x86_64", "AMD64")):
+    x86 = platform.machine() in ("x86_64", "AMD64")
+    if precision == "bf16" or (precision == "int8" and x86 and _installed("openvino")):
         return "openvino", "cpu", f"{reason}; OpenVINO is the fastest here on a CPU"
     return "onnx", "cpu", f"{reason}; ONNX Runtime is the fastest here on a CPU"
 
@@ -135,25 +136,14 @@ def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def _tensorrt(model_dir: Path, precision: str) -> bool:
-    """Only an engine that runs shows that TensorRT, driver and graph go together; it is kept."""
-    if not (_installed("tensorrt") or _installed("tensorrt_rtx")) or not _torch_cuda():
-        return False
-    from shuttlelib.runtime.tensorrt import TensorRTBackend
-
+def _works(backend: str, model_dir: Path, precision: str) -> bool:
+    """Only a network that runs on the GPU shows that packages, libraries, driver and graph go together."""
     try:
-        TensorRTBackend(Path(model_dir), read_card(model_dir), precision)
-    except ShuttleError:
-        return False
-    return True
-
-
-def _onnx_cuda(model_dir: Path, precision: str = "fp32") -> bool:
-    """Only a session on the GPU shows that ONNX Runtime's CUDA libraries are all there."""
-    try:
-        OnnxBackend(Path(model_dir), read_card(model_dir), "cuda", 1, precision)
-    except ShuttleError:
-        return False
+        _open(model_dir, backend, "cuda", 1, precision)
+    except Exception as error:
+        if isinstance(error, ShuttleError) or is_out_of_memory(error):
+            return False
+        raise
     return True
 
 

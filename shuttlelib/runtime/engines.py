@@ -83,14 +83,11 @@ def parse(trt: ModuleType, builder: Any, graph: Path) -> Any:
 
 
 def _capability(trt: ModuleType, text: str) -> Any:
-    known = getattr(trt, "ComputeCapability", None)
-    names = [name for name in dir(known) if re.fullmatch(r"SM\d+", name)]
-    wanted = f"SM{text.replace('.', '')}"
-    if wanted not in names:
-        able = ", ".join(sorted(f"{name[2:-1]}.{name[-1]}" for name in names))
-        fix = f"use one of {able}" if able else "install shuttlelib[rtx], or build on the GPU itself"
+    found = getattr(getattr(trt, "ComputeCapability", None), f"SM{text.replace('.', '')}", None)
+    if found is None:
+        fix = "give one like 8.6 and install shuttlelib[rtx], or leave it to the GPU itself"
         raise UsageError(f"--engine {text}: {trt.__name__} {trt.__version__} does not build for it; {fix}")
-    return getattr(known, wanted)
+    return found
 
 
 def engine_name(graph: Path, trt: ModuleType, capability: str, gpu: str) -> str:

@@ -92,9 +92,8 @@ class OpenVINOBackend:
         return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
 
 
-def has_bf16(core: Any = None) -> bool:
+def has_bf16(core: Any) -> bool:
     """Whether this processor computes in bfloat16."""
-    core = core or _import_openvino().Core()
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 

@@ -13,7 +13,7 @@ from shuttlelib.apps.hub.transfer import Moved
 from shuttlelib.errors import UsageError
 
 NEEDED = ("model.safetensors", "version.json")  # never a pickle: nothing that is pulled is executed
-FILES = (*NEEDED, "model.onnx", "metrics.json", "README.md")
+FILES = (*NEEDED, "model.onnx", "model.fp16.onnx", "metrics.json", "README.md")
 PAIR = "default.json"
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 

@@ -1,0 +1,41 @@
+import shutil
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from shuttlelib import cli_export, deployment, runtime
+from shuttlelib.cli import app
+from shuttlelib.errors import UsageError
+from shuttlelib.paths import REPO
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    """A shipped version; its graph stays as it is, since exporting it again takes long."""
+    source = runtime.default_pair(REPO / "models")[1]
+    folder = tmp_path / source.name
+    shutil.copytree(source, folder)
+    monkeypatch.setattr(deployment.export, "export_onnx", lambda folder: folder / "model.onnx")
+    return folder
+
+
+def test_export_writes_graphs_and_a_table(model, monkeypatch):
+    monkeypatch.setattr(cli_export, "PARITY", 2)
+    (model / "model.fp16.onnx").unlink()
+    done = CliRunner().invoke(app, ["export", str(model), "--threads", "1"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert (model / "model.fp16.onnx").is_file()
+    table = pd.read_csv(model / "export.csv")
+    ran = table[table["skipped"].isna()]
+    assert {("fp32", "onnx"), ("fp16", "onnx"), ("fp32", "torch")} <= set(zip(ran.precision, ran.backend))
+    assert str(model) in done.output
+    assert "latency_ms" in done.output
+    assert "skipped tensorrt fp32: --backend tensorrt" in done.output
+
+
+def test_wrong_wishes_are_wrong_usage(model):
+    with pytest.raises(UsageError, match="--precision fp8: choose of fp32, fp16, int8"):
+        CliRunner().invoke(app, ["export", str(model), "--precision", "fp8"], catch_exceptions=False)
+    with pytest.raises(UsageError, match="give --data FOLDER"):
+        CliRunner().invoke(app, ["export", str(model), "--precision", "int8"], catch_exceptions=False)
