@@ -39,6 +39,7 @@ Precision = Annotated[
     str, typer.Option(help="fp32, fp16, bf16 or int8; what is not shipped, `shuttle export` writes.")
 ]
 Name = Annotated[str, typer.Option(help="Stem of the outputs, instead of the file's or of source and time.")]
+Overlay = Annotated[bool, typer.Option("--overlay", help="Also write the video with the track on it.")]
 Mode = Annotated[
     str, typer.Option(help="smart, fast, calibration, offline (reads twice), or whole: stage 1 alone.")
 ]
@@ -63,9 +64,7 @@ def track(
         str, typer.Option(help="auto, onnx, openvino, torch, torch-compile, torch-graph or tensorrt.")
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    overlay: Annotated[
-        bool, typer.Option("--overlay", help="Also write the video with the track on it.")
-    ] = False,
+    overlay: Overlay = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if left out.")] = None,
     models: Annotated[
         Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")

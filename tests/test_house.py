@@ -54,7 +54,7 @@ FLOW = [
         "device",
         "overlay",
     },
-    {"sources", "live", "streams", "outputs", "tracking"},
+    {"pair", "sources", "live", "streams", "outputs", "tracking"},
     {"export", "half", "quantize", "deployment"},
     {"recipes", "evidence", "beliefs", "throughput"},
     {"bench", "bench_run", "bench_startup"},
