@@ -82,6 +82,7 @@ class Verdict(NamedTuple):
 _NOTHING = Column(
     *(np.zeros((1, 2)), np.zeros((1, 2)), np.zeros(1), np.zeros(1), np.zeros(0), None, np.ones(1), np.ones(1))
 )
+_STILL = _NOTHING.xy_px, _NOTHING.velocity_px
 
 
 class Hypotheses:
@@ -104,7 +105,8 @@ class Hypotheses:
             heights * height_px
             for heights in (params.sigma_heights, params.first_sigma_heights, params.merge_heights)
         )
-        self._columns: deque[Column] = deque([_NOTHING], maxlen=lag + 2)
+        self._columns: deque[Column] = deque(maxlen=lag + 2)
+        self.forget()
 
     def __len__(self) -> int:
         return len(self._columns) - 1
@@ -112,7 +114,7 @@ class Hypotheses:
     def forget(self) -> None:
         """Start anew."""
         self._columns.clear()
-        self._columns.append(_NOTHING)
+        self.add(_NOTHING)
 
     def expected(self) -> np.ndarray | None:
         """(2,) native px where the next frame should show it; None without a track."""
@@ -120,17 +122,16 @@ class Hypotheses:
         if len(last.weight) < 2:
             return None
         best = 1 + int(last.weight[1:].argmax())
-        return self._flight.on(last.xy_px[best], last.velocity_px[best])[0]
+        return self._flown[0][best]
 
     def ahead(self, sightings: Sequence[Sighting], afresh: bool = False) -> Column:
         """The hypotheses of the next frame, if this is what was seen; nothing changes yet.
 
         `afresh` forgets the track so far.
         """
-        last = _NOTHING if afresh else self._columns[-1]
+        last, (moved, velocity) = (self._columns[-1], self._flown) if not afresh else (_NOTHING, _STILL)
         seen = self._distinct(sightings)
         places, logit = np.array([s[:2] for s in seen]).reshape(-1, 2), np.array([s.logit for s in seen])
-        moved, velocity = self._flight.on(last.xy_px, last.velocity_px)
         order = [i for i in (-last.weight).argsort().tolist() if i and last.unseen[i] < self._longest]
         hidden = order[: self._p.hidden_kept]
         sigma = self._sigma(last)
@@ -160,6 +161,7 @@ class Hypotheses:
     def add(self, column: Column) -> None:
         """Go on to the next frame."""
         self._columns.append(column)
+        self._flown = self._flight.on(column.xy_px, column.velocity_px)  # where each would be a frame later
 
     def settled(self, back: int) -> Verdict:
         """The verdict on the frame `back` frames before the last one, given all since."""

@@ -341,7 +341,7 @@ def test_offline_fills_what_is_hidden_within_a_flight_and_keeps_no_frames(tiny_v
             yield frame
 
     monkeypatch.setattr("shuttlelib.sources.read_frames", counted)
-    loose = TrackParams(rectify_rms_heights=0.03)  # the brightest pixel of the dot is anywhere in it
+    loose = TrackParams(rectify_rms_heights=0.06)  # the brightest pixel of the dot is anywhere in it
     result = track_video(clip, tmp_path / "off", "offline", networks=networks(), overlay=True, params=loose)
     assert len(most) == 40
     assert max(most) < 20
@@ -350,7 +350,7 @@ def test_offline_fills_what_is_hidden_within_a_flight_and_keeps_no_frames(tiny_v
     assert [row["source"] for row in rows] == sources
     for index in (8, 9):
         place = float(rows[index]["x_px"]), float(rows[index]["y_px"])
-        assert place == pytest.approx((64 + 6 * index, 84), abs=3)
+        assert place == pytest.approx((64 + 6 * index, 84), abs=8)
     assert result.summary["counts"]["rectified_rows"] == 2
     online = rows_of(track_video(clip, tmp_path / "on", networks=networks()).csv)
     assert [row["visible"] for row in online[8:10]] == ["0", "0"]
