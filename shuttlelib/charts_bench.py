@@ -29,6 +29,7 @@ def bench_chart(rows: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
     _stages(axes[0, 1], ran)
     axes[0, 0].set_yticks(range(len(ran)), [_name(row) for row in ran])
     axes[0, 0].invert_yaxis()
+    figure.legend(loc="outside lower right", ncols=len(_STAGES), frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     return figure
 
@@ -78,5 +79,3 @@ def _stages(axis: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     axis.set_xlabel("ms a frame, by stage (a pass of its own, one stream)")
     axis.margins(x=0.12)
     axis.tick_params(length=0)
-    if named:
-        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5, frameon=False, fontsize=9)

@@ -26,7 +26,8 @@ from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write, writing
 from shuttlelib.paths import REPO
 
-PACKAGES = ("shuttlelib", "torch", "torchvision", "timm", "onnxruntime", "av", "numpy", "pandas")
+EXECUTORS = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
+PACKAGES = ("shuttlelib", "torch", "torchvision", "timm", *EXECUTORS, "av", "numpy", "pandas")
 RESERVED = ("run", "environment", "skipped")
 REVISION = "revision.json"  # beside data from the Hub: repository, commit, and the hash of every file
 

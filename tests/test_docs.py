@@ -25,6 +25,7 @@ from shuttlelib import (
     importers,
     labels,
     paths,
+    quantize,
     splits,
     synth,
     throughput,
@@ -45,13 +46,14 @@ SMALLER = {
     "shuttle train ": "shuttle train --steps 2 --batch 2 ",
     "shuttle mine ": "shuttle mine --steps 1 --batch 2 --passes 1 --at-most 2 ",
     "shuttle publish ": "shuttle publish --force ",
+    "--repeat 3": "--repeat 1",
     "papermill ": "papermill --prepare-only ",  # test_notebooks.py and .ci/run execute them
 }
 
 
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory) -> Path:
-    """What a reader of the pages has: a video, labels of it, labelled clips, models, notebooks."""
+    """What a reader of the pages has: a video, labels of it, labelled clips, models, notebooks, runs."""
     place = tmp_path_factory.mktemp("reader")
     synth.make_dataset(place / "data" / "rallies", 4, 3, (180, 320), 30.0, 8, val_share=0.4)
     source, rows = place / "my_labelled_clips", ["clip,venue,split"]
@@ -63,6 +65,7 @@ def footage(tmp_path_factory) -> Path:
     write_labels(place / "labels" / "match.csv", clip)
     copy(clip.video_path, place / "match.mp4")
     copytree(paths.MODELS, place / "models")
+    (place / "runs").mkdir()  # `make run` makes it
     (place / "notebooks").symlink_to(NOTEBOOKS)
     return place
 
@@ -81,8 +84,9 @@ def reader(footage, monkeypatch) -> Path:
     monkeypatch.chdir(footage)
     monkeypatch.setattr(paths, "MODELS", footage / "models")
     monkeypatch.setattr(export, "export_onnx", copy_graph)  # test_export.py exports, which takes seconds
-    monkeypatch.setattr(throughput, "STEPS", 1)
-    monkeypatch.setattr(throughput, "WARM", 1)
+    monkeypatch.setattr(export, "latency_ms", lambda *_, **__: 1.0)
+    for module, name in ((throughput, "STEPS"), (throughput, "WARM"), (quantize, "CALIBRATION")):
+        monkeypatch.setattr(module, name, 1)
     return footage
 
 
