@@ -24,6 +24,7 @@ from shuttlelib.runtime import Candidates
 from shuttlelib.track_params import TrackParams
 
 _IMPOSSIBLE = -30.0  # a log-likelihood that never wins and keeps every sum above 0
+_SURE = 1e-4  # no network is surer than this that a place is the shuttle, or is not
 _SURPRISE = 3.0  # sigmas: farther off than this is a hit, and what was known of the velocity is over
 
 
@@ -172,7 +173,7 @@ class Hypotheses:
                 later = np.ones(len(self._columns[place - 1].weight))
             else:
                 later = column.move @ (column.evidence * later)
-                later /= later.sum()
+                later /= later[0]  # never 0: from nowhere the way to nowhere is open
         return verdict(self._columns[-1 - back], later)
 
     def _distinct(self, sightings: Sequence[Sighting]) -> list[Sighting]:
@@ -222,15 +223,16 @@ def sightings_in(
 
     The peaks of a crop share its probability of being visible by their scores; the best is always told.
     """
-    found = []
-    xy, score = result.xy[:, : params.peaks].astype(np.float64), result.score[:, : params.peaks]
-    share = result.visible[:, None] * score / (result.score.sum(1, keepdims=True) + 1e-9)
-    share = np.clip(share.astype(np.float64), 1e-4, 1 - 1e-4)
-    logit = np.log(share / (1 - share))
-    least = math.log(params.peak_min / (1 - params.peak_min))
-    for places, logits, window in zip(xy, logit.tolist(), windows, strict=True):
-        inside = np.clip(window_to_frame(places, window), 0, size_hw[::-1]).tolist()
-        for k, ((x, y), each) in enumerate(zip(inside, logits)):
-            if k == 0 or each >= least:
-                found.append(Sighting(x, y, each))
+    found: list[Sighting] = []
+    answers = zip(result.xy, result.score.tolist(), result.visible.tolist(), windows, strict=True)
+    for xy, scores, visible, window in answers:
+        total = sum(scores) + 1e-9
+        places = window_to_frame(xy[: params.peaks].astype(np.float64), window).tolist()
+        for (x, y), score in zip(places, scores):
+            share = visible * score / total
+            if score < scores[0] and share < params.peak_min:
+                break
+            share = min(max(share, _SURE), 1 - _SURE)
+            inside = min(max(x, 0.0), float(size_hw[1])), min(max(y, 0.0), float(size_hw[0]))
+            found.append(Sighting(*inside, math.log(share / (1 - share))))
     return found
