@@ -1,6 +1,9 @@
 """The command `shuttle track`; thin, over `tracking.track_source`."""
 
 import sys
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,6 +38,15 @@ Raw = Annotated[
     str, typer.Option(help="Standard input is raw video: WIDTHxHEIGHT@FPS, or …:FORMAT (yuv420p, rgb24).")
 ]
 Camera = Annotated[str, typer.Option(help="What to ask a camera for, like 1280x720@60:mjpeg.")]
+Decoder = Annotated[
+    str, typer.Option(help="Of files: cpu; nvdec, NVIDIA's, or the CPU with a note; auto, without a note.")
+]
+Streams = Annotated[
+    int,
+    typer.Option(
+        "--streams", min=1, help="Videos tracked at once, in shared batches: worth it on a GPU only."
+    ),
+]
 Precision = Annotated[
     str, typer.Option(help="fp32, fp16, bf16 or int8; what is not shipped, `shuttle export` writes.")
 ]
@@ -42,6 +54,12 @@ Name = Annotated[str, typer.Option(help="Stem of the outputs, instead of the fil
 Overlay = Annotated[bool, typer.Option("--overlay", help="Also write the video with the track on it.")]
 Mode = Annotated[
     str, typer.Option(help="smart, fast, calibration, offline (reads twice), or whole: stage 1 alone.")
+]
+BackendName = Annotated[
+    str, typer.Option(help="auto, onnx, openvino, torch, torch-compile, torch-graph or tensorrt.")
+]
+Models = Annotated[
+    Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
 ]
 Param = Annotated[
     list[str] | None,
@@ -60,15 +78,11 @@ def track(
     videos: Videos,
     out: Annotated[Path, typer.Option(help="Folder for <stem>.csv, <stem>.json and <stem>.mp4.")],
     mode: Mode = "smart",
-    backend: Annotated[
-        str, typer.Option(help="auto, onnx, openvino, torch, torch-compile, torch-graph or tensorrt.")
-    ] = "auto",
+    backend: BackendName = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     overlay: Overlay = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if left out.")] = None,
-    models: Annotated[
-        Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
-    ] = None,
+    models: Models = None,
     param: Param = None,
     vote: VoteOption = None,
     jsonl: Jsonl = False,
@@ -78,19 +92,21 @@ def track(
     raw: Raw = "",
     camera: Camera = "",
     name: Name = "",
+    at_once: Streams = 1,
+    decoder: Decoder = "cpu",
     precision: Precision = "fp32",
 ) -> None:
     """Find the shuttle in every frame: one CSV row a frame.
 
     Ctrl-C or SIGTERM ends a camera or a stream with its files complete and exit status 0.
     """
-    from shuttlelib import streams, tracking
+    from shuttlelib import nvdec, streams, tracking
     from shuttlelib.track_params import TrackParams
 
-    if mode not in (known := (*tracking.MODES, tracking.WHOLE)):
-        raise UsageError(f"--mode {mode}: choose one of {', '.join(known)}")
+    _check("--mode", mode, (*tracking.MODES, tracking.WHOLE))
+    _check("--decoder", decoder, nvdec.DECODERS)
     params = TrackParams.parse(param or ())
-    settings = streams.Settings(live, latency_ms / 1000, reconnect_s, raw=raw, camera=camera)
+    settings = streams.Settings(live, latency_ms / 1000, reconnect_s, raw=raw, camera=camera, decoder=decoder)
     found = _named([source for video in videos for source in streams.find(video, settings)], name)
     tracking.check_stems(found)
     for source in found:
@@ -99,23 +115,30 @@ def track(
         backend, device, threads, models, mode=mode, precision=precision, vote=vote or ()
     )
     done: list[dict[str, Any]] = []
-    failed = False
-    for source in found:
-        try:
-            done.append(_track(source, out, networks, mode, overlay, jsonl, params))
-        except UsageError:
-            raise
-        except ShuttleError as error:
-            failed = True
-            complain(f"error: {error}")
-            continue
-        if done[-1]["interrupted"]:
-            failed = failed or not source.endless  # stopping is how an endless one ends
-            break
+    failed, began = False, time.perf_counter()
+    with closing(_track_all(found, out, networks, mode, params, overlay, jsonl, at_once)) as outcomes:
+        for source, outcome in outcomes:
+            if isinstance(outcome, UsageError):
+                raise outcome
+            if isinstance(outcome, ShuttleError):
+                failed = True
+                complain(f"error: {outcome}")
+                continue
+            done.append(outcome)
+            _say(source, outcome)
+            if outcome["interrupted"]:
+                failed = failed or not source.endless  # stopping is how an endless one ends
+                break
     if done:
-        print(_last_line(done), file=sys.stderr if jsonl else sys.stdout)
+        seconds = time.perf_counter() - began if at_once > 1 else sum(summary["seconds"] for summary in done)
+        print(_last_line(done, seconds), file=sys.stderr if jsonl else sys.stdout)
     if failed or any(summary["warning"] for summary in done):
         raise typer.Exit(1)
+
+
+def _check(option: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UsageError(f"{option} {value}: choose one of {', '.join(known)}")
 
 
 def _named(found: "list[Source]", name: str) -> "list[Source]":
@@ -134,27 +157,46 @@ def complain(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _track(
-    source: "Source", out: Path, networks: Any, mode: str, overlay: bool, jsonl: bool, params: Any
-) -> dict[str, Any]:
-    """Track one source and say what the person should know; its summary."""
+def _track_all(
+    found: "list[Source]",
+    out: Path,
+    networks: Any,
+    mode: str,
+    params: Any,
+    overlay: bool,
+    jsonl: bool,
+    at_once: int,
+) -> "Generator[tuple[Source, dict[str, Any] | ShuttleError], None, None]":
+    """Track all, each with a bar of its own; the summary or error of each, in the order of their ends."""
     from shuttlelib import tracking
     from shuttlelib.outputs import json_rows
+    from shuttlelib.together import answer_together
 
-    also = [json_rows(sys.stdout, source.shown)] if jsonl else []
-    with _Bar(source.shown) as bar:
-        result = tracking.track_source(source, out, networks, mode, overlay, params, bar.update, also)
+    def asking(source: "Source") -> Any:
+        also = [json_rows(sys.stdout, source.shown)] if jsonl else []
+        with _Bar(source.shown) as bar:
+            return (
+                yield from tracking.tracking_source(
+                    source, out, networks, mode, overlay, params, bar.update, also
+                )
+            )
+
+    with closing(answer_together(map(asking, found), networks.take, at_once)) as ends:
+        for number, result in ends:
+            yield found[number], result if isinstance(result, ShuttleError) else result.summary
+
+
+def _say(source: "Source", summary: dict[str, Any]) -> None:
+    """Tell what the person should know of one that was tracked."""
     for kind in ("note", "warning"):
-        if result.summary[kind]:
-            complain(f"{kind}: {result.summary[kind]}")
-    if result.summary["interrupted"] and not source.endless:
+        if summary[kind]:
+            complain(f"{kind}: {summary[kind]}")
+    if summary["interrupted"] and not source.endless:
         complain("interrupted")
-    return result.summary
 
 
-def _last_line(done: list[dict[str, Any]]) -> str:
+def _last_line(done: list[dict[str, Any]], seconds: float) -> str:
     frames = sum(summary["frames"] for summary in done)
-    seconds = sum(summary["seconds"] for summary in done)
     share = sum(summary["visible_share"] * summary["frames"] for summary in done) / max(frames, 1)
     return (
         f"frames {frames}, seconds {seconds:.2f}, fps {frames / seconds:.1f}, visible share {share:.3f}, "

@@ -7,7 +7,9 @@ backend allows.
 
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import suppress
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -15,16 +17,13 @@ import torch
 from torch import Tensor
 
 from shuttlelib.cut import Cut
-from shuttlelib.errors import ShuttleError
 from shuttlelib.frames import Frame
 from shuttlelib.geometry import SizeHW
+from shuttlelib.pictures import note_once
 from shuttlelib.runtime import Backend, Candidates
-from shuttlelib.runtime.graphs import Captured, Sized, run_once
-from shuttlelib.together import joined_history, take_grouped
+from shuttlelib.runtime.graphs import Captured, Function, Sized, run_once
+from shuttlelib.together import joined_history, take_grouped, take_on_host
 from shuttlelib.tracker import Look
-
-_PLACES = 64  # frames of one size that are kept at first; more are made room for
-_STAGING = 2  # pinned buffers: one is filled while the other is on its way
 
 
 class Planes:
@@ -33,11 +32,16 @@ class Planes:
     A frame takes a place when it is first asked for and leaves it when nobody holds the frame any more.
     Several threads may ask.
 
+    Args:
+        size_hw: of the frames, px.
+        device: cpu or cuda.
+        places: how many frames there is room for at first; more is made when it is needed.
+
     Attributes:
-        tensor: uint8 (places, H*3//2, W); another one once more room is needed.
+        tensor: uint8 (places, H*3//2, W); another one after more room was made.
     """
 
-    def __init__(self, size_hw: SizeHW, device: str, places: int = _PLACES) -> None:
+    def __init__(self, size_hw: SizeHW, device: str, places: int = 64) -> None:
         shape = (size_hw[0] * 3 // 2, size_hw[1])
         self.tensor = torch.empty((places, *shape), dtype=torch.uint8, device=device)
         self._free = list(range(places))
@@ -52,7 +56,9 @@ class Planes:
             return place
         with self._lock:
             if not self._free:
-                self._grow()
+                self._free.extend(range(len(self.tensor), 2 * len(self.tensor)))
+                with torch.cuda.stream(self._upload.stream if self._upload else None):
+                    self.tensor = torch.cat([self.tensor, torch.empty_like(self.tensor)])
             place = self._free.pop()
             if self._upload is None:
                 frame.planes_into(self.tensor[place].numpy())
@@ -65,29 +71,24 @@ class Planes:
     def ready(self, frame: Frame) -> None:
         """Have what is launched next wait until a frame has arrived."""
         if self._upload is not None:
-            self._upload.await_arrival(frame)
-
-    def _grow(self) -> None:
-        count = len(self.tensor)
-        with torch.cuda.stream(self._upload.stream if self._upload else None):
-            self.tensor = torch.cat([self.tensor, torch.empty_like(self.tensor)])
-        self._free.extend(range(count, 2 * count))
+            torch.cuda.current_stream().wait_event(self._upload.arrivals[frame])
 
 
 class _Upload:
-    """Copies frames to the GPU on a stream of its own, through pinned buffers."""
+    """Copies frames to the GPU on a stream of its own.
+
+    Two pinned buffers take turns: one is filled while the other is on its way.
+    """
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.stream = torch.cuda.Stream()
-        self._buffers = [torch.empty(shape, dtype=torch.uint8).pin_memory() for _ in range(_STAGING)]
-        self._sent = [torch.cuda.Event() for _ in range(_STAGING)]
-        self._arrivals: weakref.WeakKeyDictionary[Frame, Any] = weakref.WeakKeyDictionary()
-        self._next = 0
+        buffers = (torch.empty(shape, dtype=torch.uint8).pin_memory() for _ in range(2))
+        self._turns = cycle([(buffer, torch.cuda.Event()) for buffer in buffers])
+        self.arrivals: weakref.WeakKeyDictionary[Frame, Any] = weakref.WeakKeyDictionary()
 
     def send(self, frame: Frame, target: Tensor) -> None:
         """Begin to copy a frame to `target`."""
-        buffer, sent = self._buffers[self._next], self._sent[self._next]
-        self._next = (self._next + 1) % _STAGING
+        buffer, sent = next(self._turns)
         sent.synchronize()  # the buffer's last frame has left it
         frame.planes_into(buffer.numpy())
         with torch.cuda.stream(self.stream):
@@ -95,15 +96,11 @@ class _Upload:
             sent.record()
             arrival = torch.cuda.Event()
             arrival.record()
-        self._arrivals[frame] = arrival
-
-    def await_arrival(self, frame: Frame) -> None:
-        """Have the current stream wait for a frame."""
-        torch.cuda.current_stream().wait_event(self._arrivals[frame])
+        self.arrivals[frame] = arrival
 
 
 class DeviceEyes:
-    """Takes the looks of trackers on a device; see `together.Eyes`.
+    """Takes the looks of trackers on a device.
 
     Args:
         stage1, stage2: backends with a `run_device`.
@@ -120,10 +117,11 @@ class DeviceEyes:
         self._sights: dict[tuple[int, SizeHW], tuple[Tensor, Any]] = {}
         self.notes: list[str] = []
 
-    def ahead(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+    def ahead(self, frames: Iterable[Frame]) -> Generator[Frame, None, None]:
         """Send each frame to the device as it passes: wanted in the thread that decodes."""
         for frame in frames:
-            self._of(frame).place(frame)
+            with suppress(torch.OutOfMemoryError):  # `take` knows what to do then
+                self._of(frame).place(frame)
             yield frame
 
     def take(self, looks: Sequence[Look]) -> list[Candidates]:
@@ -136,42 +134,34 @@ class DeviceEyes:
         return self._planes[frame.size_hw]
 
     def _run(self, kind: tuple[int, SizeHW], looks: Sequence[Look]) -> Candidates:
-        """All looks of one stage at frames of one size; in halves where memory runs out."""
+        """Looks of one stage at frames of one size; where memory runs out in halves, then from the host."""
         try:
             return self._run_all(kind, looks)
-        except torch.OutOfMemoryError as error:
-            if len(looks) == 1:
-                fix = "use fewer --streams, smaller videos or --device cpu"
-                raise ShuttleError(f"the GPU's memory does not hold one look; {fix}") from error
-        self._note("the GPU's memory ran out: several looks were taken in smaller batches")
-        torch.cuda.empty_cache()
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+        if len(looks) == 1:
+            note_once(self.notes, "the GPU's memory is full: some windows were cut on the host")
+            return take_on_host(self._networks, looks)[0]
+        note_once(self.notes, "the GPU's memory is full: several looks were taken in smaller batches")
         middle = len(looks) // 2
         halves = [self._run(kind, half) for half in (looks[:middle], looks[middle:])]
         return Candidates(*(np.concatenate(pair) for pair in zip(*halves)))
 
     def _run_all(self, kind: tuple[int, SizeHW], looks: Sequence[Look]) -> Candidates:
-        network = self._networks[kind[0]]
-        asked = np.empty((sum(len(look.windows) for look in looks), 4 + network.frames), np.float32)
-        planes, row = self._of(looks[0].frames[-1]), 0
+        planes, rows = self._of(looks[0].frames[-1]), []
         for look in looks:
-            rows = asked[row : row + len(look.windows)]
-            rows[:, :4] = [(window.x0, window.y0, window.w, window.h) for window in look.windows]
-            rows[:, 4:] = [planes.place(frame) for frame in look.frames]
+            places = [planes.place(frame) for frame in look.frames]
             planes.ready(look.frames[-1])
-            row += len(rows)
-        history = joined_history(looks)
-        arrays = (asked,) if history is None else (asked, history)
-        (answer,) = self._sight(kind, looks[0], planes)(*arrays)
-        count = (answer.shape[1] - 1) // 3
-        xy = answer[:, : 2 * count].reshape(-1, count, 2)
-        return Candidates(xy, answer[:, 2 * count : -1], answer[:, -1])
+            rows += [(window.x0, window.y0, window.w, window.h, *places) for window in look.windows]
+        arrays = [np.array(rows, np.float32), joined_history(looks)]
+        return Candidates(*self._sight(kind, looks[0], planes)(*(a for a in arrays if a is not None)))
 
     def _sight(self, kind: tuple[int, SizeHW], look: Look, planes: Planes) -> Any:
         """What answers a stage's looks at frames of one size, made when it is first wanted."""
         made = self._sights.get(kind)
         if made is None or made[0] is not planes.tensor:
             made = planes.tensor, self._see(self._networks[kind[0]], look, planes.tensor)
-            self._sights[kind] = made
+        self._sights[kind] = made
         return made[1]
 
     def _see(self, network: Any, look: Look, tensor: Tensor) -> Any:
@@ -179,15 +169,20 @@ class DeviceEyes:
         if network.name == "torch-compile":
             cut = torch.compile(cut)  # type: ignore[assignment]
 
-        def see(asked: Tensor, history: Tensor | None = None) -> tuple[Tensor]:
+        def see(asked: Tensor, history: Tensor | None = None) -> Sequence[Tensor]:
             pixels = cut(tensor, asked[:, 4:].long(), asked[:, :4]).to(torch.uint8)
-            xy, score, visible = network.run_device(pixels, history)
-            return (torch.cat([xy.flatten(1), score, visible[:, None]], 1),)
+            return network.run_device(pixels, history)
 
         if self._device == "cuda" and network.name != "torch":
-            return Sized(see, Captured)
+            return Sized(see, self._capture)
         return lambda *arrays: run_once(see, self._device, *arrays)
 
-    def _note(self, line: str) -> None:
-        if line not in self.notes:
-            self.notes.append(line)
+    def _capture(self, see: Function, arrays: Sequence[np.ndarray]) -> Any:
+        try:
+            return Captured(see, arrays)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            note_once(self.notes, f"CUDA graphs do not work here ({reason}): slower without")
+            return lambda arrays: run_once(see, self._device, *arrays)

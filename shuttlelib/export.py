@@ -6,8 +6,10 @@ differently from training.
 """
 
 import time
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -33,25 +35,38 @@ def export_onnx(model_dir: Path) -> Path:
     args = example_inputs(spec.input_hw, networks.uses_history(spec), batch=2, frames=spec.frames)
     names = ["frames", "history"][: len(args)]
     batch = [Dim("batch", min=1, max=MAX_BATCH), Dim.DYNAMIC]  # of frames; of history, which follows it
+    path = model_dir / "model.onnx"
+    write_graph(deployed, args, names, tuple({0: axis} for axis, _ in zip(batch, args)), path)
+    return path
+
+
+def write_graph(
+    module: torch.nn.Module, args: tuple[Any, ...], names: Sequence[str], shapes: tuple[Any, ...], path: Path
+) -> None:
+    """Write a module that gives xy, score and visible as one checked ONNX file.
+
+    Args:
+        args, names: examples of its inputs, and what to call them.
+        shapes: its dynamic shapes, see `torch.export.export`.
+        path: the file; it appears whole or not at all.
+    """
     program = torch.onnx.export(
-        deployed,
+        module,
         args,
         dynamo=True,
         opset_version=OPSET,
         input_names=names,
         output_names=["xy", "score", "visible"],
-        dynamic_shapes=tuple({0: axis} for axis, _ in zip(batch, args)),
+        dynamic_shapes=shapes,
         verbose=False,
     )
     assert program is not None  # only the older exporter returns nothing
-    path = model_dir / "model.onnx"
     with atomic_write(path) as temp:
         program.save(str(temp), external_data=False)
         model = onnx.load(temp)
         strip_traces(model)
         onnx.checker.check_model(model)
         onnx.save(model, temp)
-    return path
 
 
 def strip_traces(model: onnx.ModelProto) -> None:

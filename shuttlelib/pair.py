@@ -1,17 +1,21 @@
 """The networks that a tracker runs: a loaded stage 1 and stage 2; between runtime and tracking."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shuttlelib import runtime
+from shuttlelib.ahead import read_ahead
 from shuttlelib.errors import UsageError
 from shuttlelib.frames import Frame
 from shuttlelib.runtime import Candidates
 from shuttlelib.runtime.vote import Vote
-from shuttlelib.together import Eyes, take_on_host
+from shuttlelib.together import take_on_host
 from shuttlelib.tracker import WHOLE, Look
+
+if TYPE_CHECKING:
+    from shuttlelib.device import DeviceEyes
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Networks:
     stage2: runtime.Backend | None
     calibration: dict[str, Any] | None = None
     why: str = "given"
-    eyes: Eyes | None = None
+    eyes: "DeviceEyes | None" = None
 
     @property
     def last(self) -> runtime.Backend:
@@ -44,9 +48,10 @@ class Networks:
         """Stage 1 without stage 2, whose calibration does not hold for it."""
         return self if self.stage2 is None else replace(self, stage2=None, calibration=None)
 
-    def ahead(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """Frames on their way to the tracker, sent to the device where one cuts their windows."""
-        return frames if self.eyes is None else self.eyes.ahead(frames)
+    def ahead(self, frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
+        """Frames on their way to the tracker; where a device cuts windows, a thread sends them there."""
+        eyes = self.eyes
+        return frames if eyes is None else read_ahead(lambda: eyes.ahead(frames), depth=2)
 
     def take(self, looks: Sequence[Look]) -> list[Candidates]:
         """Take looks, of one tracker or of several, in as few runs as possible."""
@@ -91,7 +96,12 @@ def load_networks(
     if vote:
         loaded[-1] = _vote(loaded, vote, lambda folder: runtime.load(folder, name, where, threads, precision))
     stage1, stage2 = loaded[0], loaded[1] if len(dirs) > 1 else None
-    return Networks(stage1, stage2, calibration, why, _eyes(loaded) if where == "cuda" else None)
+    eyes = None
+    if where == "cuda" and all(hasattr(network, "run_device") for network in loaded):
+        from shuttlelib.device import DeviceEyes  # it imports torch, which nothing else here needs
+
+        eyes = DeviceEyes(stage1, stage2, "cuda")
+    return Networks(stage1, stage2, calibration, why, eyes)
 
 
 def _vote(
@@ -104,12 +114,3 @@ def _vote(
             why = f"is of stage {stage}" if len(pair) > 1 else f"--mode {WHOLE} has no stage 2"
             raise UsageError(f"--vote {folder}: {why}; models of stage 2 vote, beside a stage 2")
     return Vote([pair[-1], *map(load, vote)])
-
-
-def _eyes(networks: Sequence[runtime.Backend]) -> Eyes | None:
-    """What cuts pixels on the GPU, for backends that can take them from there."""
-    if not all(hasattr(network, "run_device") for network in networks):
-        return None
-    from shuttlelib.device import DeviceEyes
-
-    return DeviceEyes(networks[0], networks[-1], "cuda")

@@ -56,17 +56,17 @@ class Source:
     endless: bool = False
 
 
-def video_file(path: str | Path) -> Source:
-    """A video file."""
+def video_file(path: str | Path, decoder: str = "cpu") -> Source:
+    """A video file; see `video.read_frames` for `decoder`."""
 
     def open_(_: Callable[[], bool]) -> Footage:
         notes: list[str] = []
-        return Footage(probe(path), read_ahead(lambda: read_frames(path, notes)), notes)
+        return Footage(probe(path), read_ahead(lambda: read_frames(path, notes, decoder)), notes)
 
     return Source(str(path), Path(path).name, Path(path).stem, open_, rereadable=True)
 
 
-def find(video: str) -> list[Source]:
+def find(video: str, decoder: str = "cpu") -> list[Source]:
     """The sources that a name stands for: a file, or all videos of a folder by name, without its sub-folders.
 
     Raises:
@@ -74,11 +74,11 @@ def find(video: str) -> list[Source]:
     """
     folder = Path(video)
     if not folder.is_dir():
-        return [video_file(video)]
+        return [video_file(video, decoder)]
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
     if not paths:
         raise UsageError(f"{video}: the folder has no video ({', '.join(VIDEO_SUFFIXES)}); name another one")
-    return [video_file(path) for path in paths]
+    return [video_file(path, decoder) for path in paths]
 
 
 def without_gaps(frames: Iterator[Frame], fps: float) -> Iterator[Iterator[Frame]]:

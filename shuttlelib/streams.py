@@ -52,6 +52,7 @@ class Settings:
         silence_s: a connection that gives nothing for so long is lost.
         raw: what standard input holds, if it is raw video: WIDTHxHEIGHT@FPS[:FORMAT].
         camera: what a camera is asked for, in the same form; empty leaves it to the camera.
+        decoder: of files; see `video.read_frames`.
     """
 
     live: bool | None = None
@@ -60,6 +61,7 @@ class Settings:
     silence_s: float = 10.0
     raw: str = ""
     camera: str = ""
+    decoder: str = "cpu"
 
 
 def find(video: str, settings: Settings) -> list[Source]:
@@ -74,7 +76,7 @@ def find(video: str, settings: Settings) -> list[Source]:
         return [_address(video, settings)]
     if video.isdecimal() and not Path(video).exists():
         return [_camera(int(video), settings)]
-    files = sources.find(video)
+    files = sources.find(video, settings.decoder)
     return [played(file, settings.latency_s) for file in files] if settings.live else files
 
 

@@ -3,14 +3,13 @@
 Between tracker and tracking. Each tracker is a generator of looks (`tracker.Look`) that ends with its result.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from shuttlelib.errors import ShuttleError
-from shuttlelib.frames import Frame
 from shuttlelib.geometry import SizeHW
 from shuttlelib.runtime import Backend, Candidates
 from shuttlelib.tracker import Look
@@ -22,21 +21,9 @@ MOST = 16  # inputs of one run
 Take = Callable[[Sequence[Look]], list[Candidates]]
 
 
-class Eyes(Protocol):
-    """What cuts pixels and runs networks on a device; `device.DeviceEyes` does."""
-
-    def ahead(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Send each frame to the device as it passes."""
-        ...
-
-    def take(self, looks: Sequence[Look]) -> list[Candidates]:
-        """The answer to each look."""
-        ...
-
-
 def answer_together(
     askings: Iterable[Generator[Look, Candidates, Result]], take: Take, at_once: int
-) -> Iterator[tuple[int, Result | ShuttleError]]:
+) -> Generator[tuple[int, Result | ShuttleError], None, None]:
     """Answer what several generators ask, of `at_once` at a time; the next begins when one has ended.
 
     A generator's own ShuttleError ends it alone; an error while looking ends all and is raised.

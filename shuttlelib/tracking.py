@@ -85,52 +85,24 @@ def track_video(
         path: the video.
         backend, device, threads, models_dir: see `load_networks`; unused when `networks` is given.
         networks: a loaded pair, to track many videos without loading again.
-        out_dir, mode, overlay, params, on_frame: see `track_source`.
+        out_dir, mode, overlay, params, on_frame: see `tracking_source`.
 
     Raises:
-        ShuttleError: as `track_source` and `load_networks`.
+        ShuttleError: as `tracking_source` and `load_networks`.
     """
     source = video_file(path)
     if networks is None:  # nothing is loaded for a video that cannot be tracked
         check_outputs(source, Path(out_dir), overlay)
         probe(path)
         networks = load_networks(backend, device, threads, models_dir, mode=mode)
-    return track_source(source, out_dir, networks, mode, overlay, params, on_frame)
+    return track_source(source, out_dir, networks, mode, overlay=overlay, params=params, on_frame=on_frame)
 
 
 def track_source(
-    source: Source,
-    out_dir: str | Path,
-    networks: Networks,
-    mode: str = "smart",
-    overlay: bool = False,
-    params: TrackParams | None = None,
-    on_frame: Callable[[int, VideoInfo], None] | None = None,
-    also: Sequence[Emit] = (),
+    source: Source, out_dir: str | Path, networks: Networks, mode: str = "smart", **options: Any
 ) -> TrackResult:
-    """Find the shuttle in every frame of a source.
-
-    Writes `<stem>.csv` (one row a frame, each as soon as it is final), `<stem>.json` (summary) and with
-    `overlay` `<stem>.mp4` into `out_dir`. What can be read again appears complete or not at all. Of what
-    cannot, no row is lost: the first Ctrl-C or SIGTERM finishes the files, whose summary then says
-    `interrupted`, and after an error the rows stay in `<stem>.partial-<process>.csv`.
-
-    Args:
-        source: what to track.
-        out_dir: folder for the outputs, made if missing.
-        networks: a loaded pair.
-        mode: smart, fast, calibration, offline or whole.
-        overlay: also write the video with the track drawn over it.
-        params: thresholds.
-        on_frame: called after each row with the number of rows so far, for progress bars.
-        also: called with each frame and its final row.
-
-    Raises:
-        VideoError: nothing of the source can be decoded.
-        WriteError: `out_dir` cannot be written.
-        UsageError: an unknown mode, or see `check_outputs`.
-    """
-    tracking = tracking_source(source, out_dir, networks, mode, overlay, params, on_frame, also)
+    """Find the shuttle in every frame of a source: see `tracking_source` for what may be given."""
+    tracking = tracking_source(source, out_dir, networks, mode, **options)
     return answer_all(tracking, lambda look: networks.take([look])[0])
 
 
@@ -144,14 +116,31 @@ def tracking_source(
     on_frame: Callable[[int, VideoInfo], None] | None = None,
     also: Sequence[Emit] = (),
 ) -> Generator[Look, Candidates, TrackResult]:
-    """As `track_source`, for a caller that takes the looks, of several sources at once perhaps."""
+    """Find the shuttle in every frame of a source.
+
+    Writes `<stem>.csv` (one row a frame, each as soon as it is final), `<stem>.json` (summary) and with
+    `overlay` `<stem>.mp4` into `out_dir`. What can be read again appears complete or not at all. Of what
+    cannot, no row is lost: the first Ctrl-C or SIGTERM finishes the files, whose summary then says
+    `interrupted`, and after an error the rows stay in `<stem>.partial-<process>.csv`.
+
+    The looks that come out want to be taken (see `Networks.take`), those of several sources at once perhaps.
+
+    Args:
+        source, networks: what to track, with which pair.
+        out_dir: folder for the outputs, made if missing.
+        mode: smart, fast, calibration, offline or whole.
+        overlay: also write the video with the track drawn over it.
+        params: thresholds.
+        on_frame: called after each row with the number of rows so far, for progress bars.
+        also: called with each frame and its final row.
+
+    Raises:
+        VideoError, WriteError: nothing of the source can be decoded, or `out_dir` cannot be written.
+        UsageError: an unknown mode, one that the source is not fit for, or see `check_outputs`.
+    """
     out_dir = Path(out_dir)
     check_outputs(source, out_dir, overlay)
-    if mode == OFFLINE and not source.rereadable:
-        raise UsageError(
-            f"--mode {OFFLINE}: reads a video twice, and {source.name} can only be read once; "
-            "use --mode smart, or record it to a file first"
-        )
+    _check_rereadable(source, mode)
     csv, mp4, report = (out_dir / f"{source.stem}.{suffix}" for suffix in ("csv", "mp4", "json"))
     holding = nullcontext(lambda: False) if source.rereadable else stop_when_asked()
     with holding as asked, ExitStack() as outputs:
@@ -177,6 +166,14 @@ def tracking_source(
     if left is not None:
         raise left
     return TrackResult(csv, mp4 if overlay else None, report, summary, summary["warning"])
+
+
+def _check_rereadable(source: Source, mode: str) -> None:
+    if mode == OFFLINE and not source.rereadable:
+        raise UsageError(
+            f"--mode {OFFLINE}: reads a video twice, and {source.name} can only be read once; "
+            "use --mode smart, or record it to a file first"
+        )
 
 
 class _Run:
@@ -217,13 +214,13 @@ class _Run:
                 emit(frame, row)
 
         try:
-            frames = self._nets.ahead(_until(asked, self._footage.frames))
             memories = (yield from self._first_pass(asked)) if self._mode == OFFLINE else repeat(None)
-            for part, memory in zip(without_gaps(frames, self._footage.info.fps), memories):
-                self._tracker, fresh = self._new_tracker(memory), True
-                with self._filling(final) if memory else nullcontext(final) as last_emit:
-                    yield from self._tracker.tracking(part, last_emit)
-                self._count()
+            with closing(self._nets.ahead(_until(asked, self._footage.frames))) as frames:
+                for part, memory in zip(without_gaps(frames, self._footage.info.fps), memories):
+                    self._tracker, fresh = self._new_tracker(memory), True
+                    with self._filling(final) if memory else nullcontext(final) as last_emit:
+                        yield from self._tracker.tracking(part, last_emit)
+                    self._count()
         except EndedEarlyError as error:
             self._warning = str(error)
             self._count()
@@ -233,17 +230,18 @@ class _Run:
         footage, memories = self._source.open(asked), []
         size_hw, fps = footage.info.even_hw, footage.info.fps
         try:
-            for part in without_gaps(self._nets.ahead(_until(asked, footage.frames)), fps):
-                rows: list[Row] = []
-                self._tracker = self._new_tracker()
-                memories.append(Memory(self._tracker.sightings))
-                yield from self._tracker.tracking(part, _collect(rows))
-                memories[-1] = Memory(
-                    self._tracker.sightings, places_between(rows, self._params, size_hw[0], fps)
-                )
-                self._count()
-        except EndedEarlyError:  # so will the second pass, which says so
-            self._count()
+            with closing(self._nets.ahead(_until(asked, footage.frames))) as frames:
+                for part in without_gaps(frames, fps):
+                    rows: list[Row] = []
+                    self._tracker = self._new_tracker()
+                    try:
+                        yield from self._tracker.tracking(part, _collect(rows))
+                    finally:  # what an early end leaves is a part too
+                        places = places_between(rows, self._params, size_hw[0], fps)
+                        memories.append(Memory(self._tracker.sightings, places))
+                        self._count()
+        except EndedEarlyError:
+            pass  # so will the second pass end, and say so
         return memories
 
     @contextmanager
@@ -293,7 +291,7 @@ class _Run:
         }
 
 
-def _until(asked: Callable[[], bool], frames: Generator[Frame, None, None]) -> Iterator[Frame]:
+def _until(asked: Callable[[], bool], frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
     with closing(frames):
         for frame in frames:
             if asked():

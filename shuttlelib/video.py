@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange
 
+from shuttlelib import nvdec
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame
@@ -163,12 +164,15 @@ def probe(path: str | Path) -> VideoInfo:
         return Reading(container, path).info
 
 
-def read_frames(path: str | Path, notes: list[str] | None = None) -> Generator[Frame, None, None]:
+def read_frames(
+    path: str | Path, notes: list[str] | None = None, decoder: str = "cpu"
+) -> Generator[Frame, None, None]:
     """Every frame of a video, in order.
 
     Args:
         path: the file.
         notes: gets a line for each thing that was done to the pictures (see `pictures.Converter`).
+        decoder: cpu; nvdec, which falls back to the CPU with a note; or auto, which falls back without.
 
     Yields:
         Frames with `index` 0, 1, 2, … and `time_s` from the presentation time stamps, 0 at the first.
@@ -179,7 +183,9 @@ def read_frames(path: str | Path, notes: list[str] | None = None) -> Generator[F
             packets were damaged (those frames are missing, and later ones move up).
     """
     path = Path(path)
-    with _open(path) as container:
+    notes = [] if notes is None else notes
+    on_gpu = None if decoder == "cpu" else nvdec.open_on_gpu(path, notes, decoder)
+    with on_gpu or _open(path) as container:
         reading = Reading(container, path, notes)
         yield from reading.frames()
         pictures = reading.pictures

@@ -209,7 +209,7 @@ def test_what_nobody_foresaw_is_one_line_too(shuttle, clip, models, tmp_path, mo
     def explode(*_, **__):
         raise ZeroDivisionError("two\nlines")
 
-    monkeypatch.setattr(tracking, "track_source", explode)
+    monkeypatch.setattr(tracking, "tracking_source", explode)
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
     assert (status, len(errors)) == (1, 1)
     assert errors[0].startswith("error: internal, ZeroDivisionError: two lines")
@@ -219,7 +219,7 @@ def test_a_file_that_may_not_be_read_is_named(shuttle, clip, models, tmp_path, m
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied", "weights.onnx")
 
-    monkeypatch.setattr(tracking, "track_source", refuse)
+    monkeypatch.setattr(tracking, "tracking_source", refuse)
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
     assert (status, errors) == (1, ["error: weights.onnx: Permission denied; check its permissions"])
 
@@ -253,7 +253,7 @@ def test_files_that_are_no_track_are_refused_before_any_video(shuttle, clip, mod
 
 def test_a_note_is_printed_and_exit_0(shuttle, clip, models, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        sources, "read_frames", lambda path, notes: notes.append("turned") or read_frames(path)
+        sources, "read_frames", lambda path, notes, _: notes.append("turned") or read_frames(path)
     )
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
     assert (status, errors) == (0, [f"note: {clip}: turned"])
@@ -302,3 +302,17 @@ def test_evaluate_reads_what_track_wrote(shuttle, clip, models, tmp_path):
     assert (status, errors) == (0, [])
     assert "accuracy" in text
     assert json.loads((tmp_path / "m.json").read_text())
+
+
+def test_several_videos_at_once_get_the_rows_they_get_alone(shuttle, tiny_video, models, tmp_path):
+    clips = [tiny_video(f"{n}.mp4", 5 + n, SIZE_HW, draw=court) for n in range(3)]
+    given = ("--models", models, "--backend", "onnx")
+    assert shuttle("track", *clips, "--out", tmp_path / "alone", *given)[0] == 0
+    status, text, errors = shuttle(
+        "track", *clips, "--out", tmp_path / "out", *given, "--streams", 2, "--decoder", "auto"
+    )
+    assert (status, errors) == (0, [])
+    assert text.splitlines()[-1].startswith("frames 18, ")
+    for clip in clips:
+        ours, alone = (tmp_path / folder / f"{clip.stem}.csv" for folder in ("out", "alone"))
+        assert ours.read_text() == alone.read_text()

@@ -5,7 +5,6 @@ from fakes import BrightBackend
 
 from shuttlelib import paths, tracking
 from shuttlelib.device import DeviceEyes, Planes
-from shuttlelib.errors import ShuttleError
 from shuttlelib.frames import Frame
 from shuttlelib.together import answer_together
 from shuttlelib.track_params import TrackParams
@@ -96,9 +95,27 @@ def test_too_little_memory_halves_the_batch_and_is_told():
     assert [sum(row.visible for row in own) > 15 for own in together(networks, eyes.take)] == [True] * 3
     assert len(eyes.notes) == 1
     assert "smaller batches" in eyes.notes[0]
-    networks[1].most = 0
-    with pytest.raises(ShuttleError, match="use fewer --streams"):
-        alone(networks, scene(), eyes.take)
+    networks[1].most = 0  # not even one look: its windows are cut on the host
+    same(
+        alone(networks, scene(), eyes.take), alone(networks, scene(), tracking.Networks(*networks).take), 0.5
+    )
+    assert "on the host" in eyes.notes[1]
+
+
+def test_a_graph_that_cannot_be_captured_is_told_and_done_without():
+    eyes = DeviceEyes(*pair(), "cpu")  # a machine without a GPU captures nothing
+    run = eyes._capture(lambda values: (2 * values,), [np.zeros((2, 3), np.float32)])
+    assert np.array_equal(run([np.ones((2, 3), np.float32)])[0], np.full((2, 3), 2))
+    assert "CUDA graphs do not work here" in eyes.notes[0]
+
+
+def test_frames_pass_on_their_way_to_the_device():
+    networks = pair()
+    eyes = DeviceEyes(*networks, "cpu")
+    whole = tracking.Networks(*networks, eyes=eyes)
+    frames = list(whole.ahead(scene()))
+    assert [frame.index for frame in frames] == list(range(24))
+    assert len({eyes._of(frame).place(frame) for frame in frames}) == 24
 
 
 def test_a_frame_is_copied_once_and_its_place_is_free_when_nobody_holds_it():

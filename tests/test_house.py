@@ -15,7 +15,7 @@ CORE = [path for path in MODULES if "apps" not in path.relative_to(PACKAGE).part
 MAX_FUNCTION, MAX_FILE = 60, 400  # lines
 # Lines that hold code. The road is what the notebooks import, directly or not; the renderer and what stands
 # behind commands only (command line, pipeline, publishing) are programs beside it.
-MAX_ROAD, MAX_SYNTH = 7_000, 1_800
+MAX_ROAD, MAX_SYNTH = 7_700, 1_800
 DRAWING = {
     "charts",
     "charts_bench",
@@ -29,7 +29,7 @@ MAX_DRAWING = 700
 FLOW = [
     {"__init__", "ahead", "errors", "files", "geometry", "paths", "plots", "profiles", "runs", "stopping"},
     {"charts", "charts_bench", "charts_lineage", "failure_charts"},
-    {"frames", "pictures", "video"},
+    {"frames", "nvdec", "pictures", "video"},
     {"labels", "cells", "label_studio", "importers"},
     {"clips", "splits", "layouts", "synth"},
     {"anomalies", "cleanup", "planting"},
@@ -55,7 +55,7 @@ FLOW = [
         "overlay",
     },
     {"pair", "sources", "live", "streams", "outputs", "tracking"},
-    {"export", "half", "quantize", "deployment"},
+    {"export", "export_planes", "half", "quantize", "deployment"},
     {"recipes", "evidence", "beliefs", "throughput"},
     {"bench", "bench_run", "bench_startup"},
     {"timebox", "lineage_run", "measures", "claims", "comparison", "lineage_report"},

@@ -1,17 +1,16 @@
 """The network itself in torch: eager, compiled, or captured as CUDA graphs."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shuttlelib.errors import ShuttleError, UsageError
-from shuttlelib.runtime.base import Candidates
+from shuttlelib.runtime.base import Candidates, warm_up
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-KINDS = ("torch", "torch-compile", "torch-graph")
 
 
 class TorchBackend:
@@ -22,7 +21,7 @@ class TorchBackend:
         device: cpu or cuda.
         threads: of the CPU.
         name: torch (eager), torch-compile (fused by TorchInductor, which needs a C++ compiler on the CPU and
-            takes up to a minute to start) or torch-graph (eager kernels replayed as CUDA graphs).
+            takes minutes to start) or torch-graph (eager kernels replayed as CUDA graphs).
 
     Raises:
         UsageError: torch-graph without a GPU.
@@ -52,7 +51,7 @@ class TorchBackend:
         self.version, self.input_hw, self.frames = card["name"], card["input_hw"], card["frames"]
         self.uses_history = bool(card.get("history", False))
         self._net: Any = networks.load(model_dir, device)
-        self._run: Any = lambda *arrays: run_once(self.run_device, device, *arrays)
+        self._run: Any = partial(run_once, self.run_device, device)
         if name == "torch-graph":
             self._run = Sized(self.run_device, Captured)
         if name == "torch-compile":
@@ -69,9 +68,8 @@ class TorchBackend:
 
     def _try(self) -> None:
         """Compile now: what is missing is told here, not at the first frame."""
-        frames = np.zeros((1, self.frames, *self.input_hw, 3), np.uint8)
         try:
-            self.run(frames, np.zeros((1, 30, 3), np.float32))
+            warm_up(self)
         except Exception as error:  # the compiler's own errors have no common public base
             reason = str(error).strip().splitlines()[0]
             fix = "install a C++ compiler (g++), or use --backend torch"
