@@ -22,12 +22,15 @@ def export(
     data: Annotated[
         Path | None, typer.Option(**Folder, help="Data folder: int8 is calibrated on its train split.")
     ] = None,
+    planes: Annotated[
+        bool, typer.Option("--planes", help="Also write model.planes.onnx, which cuts windows itself.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if left out.")] = None,
 ) -> None:
     """Write what a trained version is deployed as, and export.csv beside it: size, parity, latency."""
     import pandas as pd
 
-    from shuttlelib import clips, deployment, half, paths, quantize, runtime
+    from shuttlelib import clips, deployment, export_planes, half, paths, quantize, runtime
     from shuttlelib import export as exporting
 
     precisions = list(dict.fromkeys(precision.split(",")))
@@ -39,6 +42,8 @@ def export(
     judged = clips.split(dataset, "val") or clips.load_dataset(paths.SAMPLES)
     for model in models:
         graph = exporting.export_onnx(model)
+        if planes:
+            export_planes.export_planes(model)
         if "fp16" in precisions:
             half.write_fp16(graph, model / "model.fp16.onnx")
         if "int8" in precisions:

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from shuttlelib import cli_export, deployment, runtime
+from shuttlelib import cli_export, deployment, export_planes, runtime
 from shuttlelib.cli import app
 from shuttlelib.errors import UsageError
 from shuttlelib.paths import REPO
@@ -23,8 +23,11 @@ def model(tmp_path, monkeypatch):
 def test_export_writes_graphs_and_a_table(model, monkeypatch):
     monkeypatch.setattr(cli_export, "PARITY", 2)
     (model / "model.fp16.onnx").unlink()
-    done = CliRunner().invoke(app, ["export", str(model), "--threads", "1"], catch_exceptions=False)
-    assert done.exit_code == 0
+    cutting = []
+    monkeypatch.setattr(export_planes, "export_planes", cutting.append)
+    wanted = ["export", str(model), "--threads", "1", "--planes"]
+    done = CliRunner().invoke(app, wanted, catch_exceptions=False)
+    assert (done.exit_code, cutting) == (0, [model])
     assert (model / "model.fp16.onnx").is_file()
     table = pd.read_csv(model / "export.csv")
     ran = table[table["skipped"].isna()]
