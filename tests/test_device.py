@@ -7,7 +7,8 @@ from shuttlelib import paths, tracking
 from shuttlelib.device import DeviceEyes, Planes
 from shuttlelib.frames import Frame
 from shuttlelib.together import answer_together
-from shuttlelib.tracker import Tracker, TrackParams, answer_all
+from shuttlelib.track_params import TrackParams
+from shuttlelib.tracker import Tracker, answer_all
 from shuttlelib.video import read_frames
 
 SIZE_HW = (180, 320)
