@@ -45,6 +45,15 @@ def court(index):
     return rgb
 
 
+def doubtful(index):
+    """As `court`, but from frame 40 on the dot is faint and now here, now there."""
+    if index < 40:
+        return court(index)
+    rgb, y = np.full((*SIZE_HW, 3), 30, np.uint8), 10 + 50 * (index % 2)
+    rgb[y : y + 4, 2 * index : 2 * index + 4] = 132
+    return rgb
+
+
 @pytest.fixture(scope="module")
 def chromium():
     path = os.environ.get("CHROMIUM_BIN") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -206,7 +215,7 @@ def test_upload_progress_result_correction_download(visit, tiny_video, tmp_path)
 
 def test_the_least_confidence_filters_what_is_shown_and_downloaded(visit, tiny_video, tmp_path):
     page = visit()
-    give(page, tiny_video("rally ä.mp4", 60, SIZE_HW, draw=court))
+    give(page, tiny_video("rally ä.mp4", 60, SIZE_HW, draw=doubtful))
     track(page)
     result(page)
     page.fill("#least input[type=number]", "0.95")
