@@ -18,21 +18,20 @@ def fit(scores: Iterable[ClipScore]) -> dict[str, list[float]]:
     """The curves for `Tracker(calibration=…)` from scored, uncalibrated tracks.
 
     Returns:
-        {"visible": [a, b], "invisible": [a, b]}: confidence = sigmoid(a * logit(p) + b). A kind with
-        fewer than 20 rows keeps the identity [1, 0].
+        {"visible": [a, b], "rectified": [a, b], "invisible": [a, b]}: confidence = sigmoid(a * logit(p) + b).
+        "rectified" are the visible rows that physics filled in. A kind with fewer than 20 rows keeps the
+        identity [1, 0].
 
     Source: Platt, Probabilistic outputs for support vector machines, 1999; his smoothed targets keep a
         kind that is always right from an infinite slope.
     """
     scores = list(scores)
-    p, right, visible = (
+    p, right, visible, filled = (
         np.concatenate([getattr(score, name) for score in scores])
-        for name in ("confidence", "right", "said_visible")
+        for name in ("confidence", "right", "said_visible", "rectified")
     )
-    return {
-        "visible": _logistic(p[visible], right[visible]),
-        "invisible": _logistic(p[~visible], right[~visible]),
-    }
+    kinds = {"visible": visible & ~filled, "rectified": filled, "invisible": ~visible}
+    return {kind: _logistic(p[rows], right[rows]) for kind, rows in kinds.items()}
 
 
 def _logistic(p: np.ndarray, right: np.ndarray) -> list[float]:

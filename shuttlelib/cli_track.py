@@ -51,6 +51,24 @@ Precision = Annotated[
     str, typer.Option(help="fp32, fp16, bf16 or int8; what is not shipped, `shuttle export` writes.")
 ]
 Name = Annotated[str, typer.Option(help="Stem of the outputs, instead of the file's or of source and time.")]
+Overlay = Annotated[bool, typer.Option("--overlay", help="Also write the video with the track on it.")]
+Mode = Annotated[
+    str, typer.Option(help="smart, fast, calibration, offline (reads twice), or whole: stage 1 alone.")
+]
+BackendName = Annotated[
+    str, typer.Option(help="auto, onnx, openvino, torch, torch-compile, torch-graph or tensorrt.")
+]
+Models = Annotated[
+    Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
+]
+Param = Annotated[
+    list[str] | None,
+    typer.Option(help="A threshold of the tracker, as name=value; repeatable. A wrong name lists them all."),
+]
+VoteOption = Annotated[
+    list[Path] | None,
+    typer.Option(**Folder, help="Folder of another stage-2 model that votes on visibility; repeatable."),
+]
 Jsonl = Annotated[
     bool, typer.Option("--jsonl", help="Also print each row as a line of JSON, once it is final.")
 ]
@@ -59,18 +77,14 @@ Jsonl = Annotated[
 def track(
     videos: Videos,
     out: Annotated[Path, typer.Option(help="Folder for <stem>.csv, <stem>.json and <stem>.mp4.")],
-    mode: Annotated[str, typer.Option(help="smart, fast, calibration, or whole: stage 1 alone.")] = "smart",
-    backend: Annotated[
-        str, typer.Option(help="auto, onnx, openvino, torch, torch-compile, torch-graph or tensorrt.")
-    ] = "auto",
+    mode: Mode = "smart",
+    backend: BackendName = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    overlay: Annotated[
-        bool, typer.Option("--overlay", help="Also write the video with the track on it.")
-    ] = False,
+    overlay: Overlay = False,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if left out.")] = None,
-    models: Annotated[
-        Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
-    ] = None,
+    models: Models = None,
+    param: Param = None,
+    vote: VoteOption = None,
     jsonl: Jsonl = False,
     live: Live = None,
     latency_ms: LatencyMs = 200,
@@ -87,18 +101,22 @@ def track(
     Ctrl-C or SIGTERM ends a camera or a stream with its files complete and exit status 0.
     """
     from shuttlelib import nvdec, streams, tracking
+    from shuttlelib.track_params import TrackParams
 
     _check("--mode", mode, (*tracking.MODES, tracking.WHOLE))
     _check("--decoder", decoder, nvdec.DECODERS)
+    params = TrackParams.parse(param or ())
     settings = streams.Settings(live, latency_ms / 1000, reconnect_s, raw=raw, camera=camera, decoder=decoder)
     found = _named([source for video in videos for source in streams.find(video, settings)], name)
     tracking.check_stems(found)
     for source in found:
         tracking.check_outputs(source, out, overlay)
-    networks = tracking.load_networks(backend, device, threads, models, mode=mode, precision=precision)
+    networks = tracking.load_networks(
+        backend, device, threads, models, mode=mode, precision=precision, vote=vote or ()
+    )
     done: list[dict[str, Any]] = []
     failed, began = False, time.perf_counter()
-    with closing(_track_all(found, out, networks, mode, overlay, jsonl, at_once)) as outcomes:
+    with closing(_track_all(found, out, networks, mode, params, overlay, jsonl, at_once)) as outcomes:
         for source, outcome in outcomes:
             if isinstance(outcome, UsageError):
                 raise outcome
@@ -140,7 +158,14 @@ def complain(line: str) -> None:
 
 
 def _track_all(
-    found: "list[Source]", out: Path, networks: Any, mode: str, overlay: bool, jsonl: bool, at_once: int
+    found: "list[Source]",
+    out: Path,
+    networks: Any,
+    mode: str,
+    params: Any,
+    overlay: bool,
+    jsonl: bool,
+    at_once: int,
 ) -> "Generator[tuple[Source, dict[str, Any] | ShuttleError], None, None]":
     """Track all, each with a bar of its own; the summary or error of each, in the order of their ends."""
     from shuttlelib import tracking
@@ -152,7 +177,7 @@ def _track_all(
         with _Bar(source.shown) as bar:
             return (
                 yield from tracking.tracking_source(
-                    source, out, networks, mode, overlay, on_frame=bar.update, also=also
+                    source, out, networks, mode, overlay, params, bar.update, also
                 )
             )
 

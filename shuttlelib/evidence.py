@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch.utils.data import default_collate
 
-from shuttlelib import geometry, networks, paths, runtime, tracking, train, video
+from shuttlelib import geometry, networks, paths, runtime, train, video
 from shuttlelib.augment import Augmentation
 from shuttlelib.clips import Clip
 from shuttlelib.recipes import ensure_data, make_pair
@@ -181,22 +181,3 @@ def speeds(dataset: Sequence[Clip]) -> np.ndarray:
 def augmentation_steps(spec: Spec) -> dict[str, Augmentation]:
     """Each transform of a version's training augmentation by its name, alone and never left to chance."""
     return train.augmentation(spec).steps()
-
-
-TRIGGERS = ("start", "interval", "always", "lost", "unseen", "jump", "turn", "still")
-
-
-def trigger_frames(pair: tracking.Networks, clip: Clip, mode: str = "smart") -> dict[str, np.ndarray]:
-    """Frame numbers at which each trigger of the tracker asked for a calibration; only those that did."""
-    info = clip.info
-    size_hw = info.height // 2 * 2, info.width // 2 * 2
-    tracker = tracking.Tracker(
-        pair.stage1, pair.stage2, size_hw, info.fps, mode, calibration=pair.calibration
-    )
-    fired: dict[str, list[int]] = {name: [] for name in TRIGGERS}
-    for frame in video.read_frames(clip.video_path):
-        before = tracker.counts.copy()
-        tracker.step(frame)
-        for name in (tracker.counts - before).keys() & fired.keys():
-            fired[name].append(frame.index)
-    return {name: np.array(frames) for name, frames in fired.items() if frames}

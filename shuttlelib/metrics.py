@@ -99,6 +99,7 @@ class ClipScore:
         confidence: (K,) of the rows that carry one, in [0, 1].
         right: (K,) whether that row is a TP or TN at grid512 4 px.
         said_visible: (K,) whether that row says visible.
+        rectified: (K,) whether its place was filled in by physics.
         missing_predictions: labelled frames without a prediction row (counted as predicted invisible).
         third_px: (W,) third differences of the label track and
         repeats: (W,) whether a repeated picture is among their frames; see `label_noise`.
@@ -112,6 +113,7 @@ class ClipScore:
     confidence: np.ndarray
     right: np.ndarray
     said_visible: np.ndarray
+    rectified: np.ndarray
     missing_predictions: int
     third_px: np.ndarray
     repeats: np.ndarray
@@ -149,7 +151,7 @@ def score_clip(
 
     Args:
         pred: columns frame, visible, x_px, y_px and optionally confidence (probability that the row is
-            right). Rows of unlabelled frames are ignored.
+            right) and source. Rows of unlabelled frames are ignored.
         truth: columns frame, visible, x_px, y_px; may cover only some frames.
         size_hw: the clip's native size, px.
         sources: names of both tables for messages.
@@ -173,6 +175,7 @@ def score_clip(
         confidence=confidence[rated],
         right=right[rated],
         said_visible=seen[rated],
+        rectified=(rows["source"] == "rectified").to_numpy()[rated] if "source" in rows else ~rated[rated],
         missing_predictions=int((~truth["frame"].isin(pred["frame"])).sum()),
         **dict(zip(("third_px", "repeats"), third_differences(truth, size_hw))),
     )

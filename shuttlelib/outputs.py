@@ -14,8 +14,8 @@ from shuttlelib.errors import UsageError
 from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame
 from shuttlelib.geometry import SizeHW
+from shuttlelib.rows import Row
 from shuttlelib.sources import Source
-from shuttlelib.tracker import Row
 from shuttlelib.video import VideoWriter
 
 COLUMNS = ("frame", "time_s", "visible", "x_px", "y_px", "confidence", "source")

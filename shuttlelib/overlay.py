@@ -11,7 +11,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from shuttlelib.tracker import Row
+from shuttlelib.rows import Row
 
 _TRAIL_S = 0.6
 _FILLED_RGB = (90, 150, 255)  # rectified or held

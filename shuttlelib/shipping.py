@@ -97,12 +97,18 @@ def training_times(stage1: Path, stage2: Path) -> dict[str, str]:
 
 
 def _judge(made: Path, dataset: list[Clip], out_dir: Path) -> dict[str, Any]:
-    """Fit the confidence curve, put it into stage 2's card, and judge every mode with it."""
+    """Fit the confidence curves, put them into stage 2's card, and judge every mode with them.
+
+    What networks saw is calibrated in smart mode, what physics filled in where only that happens.
+    """
     raw_pair = replace(tracking.load_networks(models_dir=made), calibration=None)
-    raw = recipes.evaluate_pair(raw_pair, dataset, out_dir / "uncalibrated")
+    smart, offline = (
+        recipes.evaluate_pair(raw_pair, dataset, out_dir / f"uncalibrated-{mode}", mode)["confidence_curves"]
+        for mode in ("smart", tracking.OFFLINE)
+    )
     card = runtime.default_pair(made)[1] / "version.json"
     with atomic_write(card) as temp:
-        facts = {**json.loads(card.read_text()), "calibration": raw["confidence_curves"]}
+        facts = {**json.loads(card.read_text()), "calibration": {**smart, "rectified": offline["rectified"]}}
         temp.write_text(json.dumps(facts, indent=2) + "\n")
     pair = tracking.load_networks(models_dir=made)
     return {mode: recipes.evaluate_pair(pair, dataset, out_dir / mode, mode) for mode in tracking.MODES}

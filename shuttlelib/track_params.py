@@ -1,63 +1,123 @@
 """The thresholds of the tracker."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from shuttlelib.errors import UsageError
 
 
 @dataclass(frozen=True)
 class TrackParams:
     """Every threshold of the tracker, independent of resolution and frame rate.
 
-    Heights are the frame's; speeds are per thirtieth of a second.
+    Heights are the frame's; speeds are per thirtieth of a second; logits are natural log-odds.
 
     Attributes:
-        visible_threshold: probability from which stage 2's answer counts as visible.
+        visible_threshold: probability from which the shuttle is told as visible.
         triangle_radius_heights: circumradius of the three crops around stage 1's place.
         stage1_candidates: places of stage 1 that stage 2 looks at: the first through the triangle, each
             further one through one crop.
         candidate_min_score: further places below this score are not looked at.
-        motion_gain: share of the last step that the next one is expected to repeat. On the labels of the
-            real rallies, 0.33% of frames then lie more than 60 px off at 1280x720; 0.53% at 0 (stay),
-            0.39% at 1 (linear), 1.4% by quadratic extrapolation, which multiplies the label noise.
-        coast_s: how long an unseen shuttle is expected to keep moving; then its last place is watched.
-        fast_interval_s: fast mode: time between calibrations.
-        ask_again_s: smart mode: calibrate each time the shuttle was unseen for this long.
-        jump_heights: smart mode: calibrate when the position moves farther than this.
-        turn_deg: smart mode: calibrate when the path turns by more than this …
+        fast_interval_s: fast mode: time between calibrations (trigger interval).
+        ask_again_s: smart mode: calibrate each time the shuttle was unseen, or seen weakly, for this long
+            (triggers unseen and weak).
+        weak_logit: smart mode: calibrate when the place that the track believes in has less evidence of its
+            own in this frame than this (trigger weak).
+        jump_heights: smart mode: calibrate when the position moves farther than this (trigger jump).
+        turn_deg: smart mode: calibrate when the path turns by more than this (trigger turn) …
         turn_min_step_heights: … and both steps are at least this long (shorter ones are noise).
-        still_s: smart mode: calibrate when a seen track has rested for this long (asked once per such
-            time) without regard to what the track expects: a shuttle rests seldom, a shoe often …
+        still_s: smart mode: calibrate when a seen track has rested for this long (trigger still, once per
+            such time) without regard to what the track expects: a shuttle rests seldom, a shoe often …
         still_heights: … within this distance of where it was that long ago.
-        prior_near_logit: log-odds that the track adds to stage 2's at the expected place; they fall with
-            the square of the distance …
-        prior_far_logit: … at most to minus this.
-        prior_lost_logit: log-odds taken off while there is no track, since most of what looks like a
-            shuttle then is none.
-        prior_coast_s: how long an unseen track still expects something.
-        prior_sigma_heights, prior_sigma_steps: width of what is expected, as a share of the height and of the
-            last step; it widens with every thirtieth of a second in which nothing was seen.
         noise_window_s: when within this time …
         noise_calibrations: … this many calibrations came from a seen track (lost, jump, turn), the
             rows of that time are withdrawn: told as not visible. 0 never withdraws.
+        lag_s: time after which a row is settled: what comes within it may still change the row.
+        peaks: places of one crop that may be the shuttle; they share its probability of being visible …
+        peak_min: … if they get at least this much of it.
+        merge_heights: sightings nearer than this are one.
+        sightings_kept: sightings of a frame that are weighed, the likeliest.
+        evidence: weight of the networks' log-odds against what the track expects.
+        drag_per_height: share of the speed that a flight of one height loses. With it and gravity 5% of the
+            labels' steps lie more than 20 px off at 1280x720, 27 px if the last place is expected.
+        gravity_heights: fall, gained a thirtieth of a second.
+        velocity_gain: how much of a deviation from the expected flight is a change of speed, not noise.
+        sigma_heights, sigma_steps: width of what is expected, as a share of the height and of the step; it
+            widens with every thirtieth of a second in which nothing was seen.
+        first_sigma_heights: the same after one sighting, when the velocity is not known.
+        near_logit: what a sighting gains at the expected place, first_logit after one sighting; it falls
+            with the square of the distance …
+        far_logit: … at most to minus this: the price of a hit.
+        appear_logit: price of a track that starts.
+        end_logit: price of a track that ends, hide_logit of one that is hidden for a moment, for at
+            most hidden_s; end_hidden_logit and stay_hidden_logit are the prices while it is hidden.
+        hidden_kept: hidden flights that are remembered, the likeliest.
+        look_again_s: offline: gaps up to this long are looked at again where the flights at both ends meet,
+            and longer ones up to this long before the shuttle is seen again.
+        rectify_s: offline: longest gap that is filled in …
+        rectify_rms_heights: … where one flight explains both its ends this well.
     """
 
     visible_threshold: float = 0.5
     triangle_radius_heights: float = 0.06
     stage1_candidates: int = 3
     candidate_min_score: float = 0.1
-    motion_gain: float = 0.7
-    coast_s: float = 0.1
     fast_interval_s: float = 0.5
     ask_again_s: float = 0.1
+    weak_logit: float = 0.0
     jump_heights: float = 0.1
     turn_deg: float = 90.0
     turn_min_step_heights: float = 0.012
     still_s: float = 0.5
     still_heights: float = 0.01
-    prior_near_logit: float = 1.0
-    prior_far_logit: float = 2.0
-    prior_lost_logit: float = 1.0
-    prior_coast_s: float = 0.2
-    prior_sigma_heights: float = 0.006
-    prior_sigma_steps: float = 0.3
     noise_window_s: float = 0.2
     noise_calibrations: int = 5
+    lag_s: float = 0.2
+    peaks: int = 4
+    peak_min: float = 0.02
+    merge_heights: float = 0.004
+    sightings_kept: int = 6
+    evidence: float = 1.0
+    drag_per_height: float = 4.0
+    gravity_heights: float = 0.001
+    velocity_gain: float = 0.7
+    sigma_heights: float = 0.006
+    sigma_steps: float = 0.3
+    first_sigma_heights: float = 0.03
+    near_logit: float = 1.0
+    first_logit: float = 0.0
+    far_logit: float = 3.0
+    appear_logit: float = 2.0
+    end_logit: float = 3.0
+    hide_logit: float = 2.0
+    end_hidden_logit: float = 0.7
+    stay_hidden_logit: float = 0.3
+    hidden_s: float = 0.2
+    hidden_kept: int = 2
+    look_again_s: float = 0.3
+    rectify_s: float = 0.2
+    rectify_rms_heights: float = 0.006
+
+    @classmethod
+    def parse(cls, assignments: Iterable[str]) -> "TrackParams":
+        """From texts like `lag_s=0.3`, as a command line gives them.
+
+        Raises:
+            UsageError: no such threshold, or a value that is not a number of its kind.
+        """
+        kinds = {field.name: int if isinstance(field.default, int) else float for field in fields(cls)}
+        values: dict[str, Any] = {}
+        for text in assignments:
+            name, equals, value = text.partition("=")
+            if not equals or name not in kinds:
+                raise UsageError(f"--param {text}: give name=value, with a name of {', '.join(kinds)}")
+            try:
+                values[name] = kinds[name](value)
+                if not math.isfinite(values[name]):
+                    raise ValueError(value)
+            except ValueError as error:
+                whole = "a whole number" if kinds[name] is int else "a number"
+                raise UsageError(f"--param {text}: {value!r} is not {whole}") from error
+        return replace(cls(), **values)

@@ -1,53 +1,33 @@
 """The tracker: two networks and a state machine that decides, frame by frame, which of them looks where.
 
 Stands between runtime and tracking (which reads and writes files). Stage 2 follows the shuttle on
-crops; a calibration (stage 1, then stage 2 around its places) finds it again when the track looks sick.
-History is the tracker's own past predictions, never ground truth.
+crops; a calibration (stage 1, then stage 2 around its places) finds it again when the track looks sick
+(`triggers`). What was seen is weighed over time (`hypotheses`). History is the tracker's own past
+predictions, never ground truth.
 """
 
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from shuttlelib.errors import UsageError
-from shuttlelib.frames import BASE_FPS, Frame, history_stride, windows_of
+from shuttlelib.frames import Frame, history_stride, windows_of
 from shuttlelib.geometry import SizeHW, Window, crop_window, frame_to_window, full_window, window_to_frame
+from shuttlelib.hypotheses import Column, Hypotheses, Sighting, Verdict, sightings_in, verdict
+from shuttlelib.offline import Memory
+from shuttlelib.rows import Row
 from shuttlelib.runtime import Backend, Candidates
 from shuttlelib.track_params import TrackParams
+from shuttlelib.triggers import NOISE, Triggers
 
 Result = TypeVar("Result")
-MODES = ("smart", "fast", "calibration")  # of a pair
+OFFLINE = "offline"  # smart, and once more over the video when all of it is known
+MODES = ("smart", "fast", "calibration", OFFLINE)  # of a pair
 WHOLE = "whole"  # the mode of a stage-1 version alone
 PAST = 30  # rows of history a network may ask for
-_DOUBTS = ("lost", "jump", "turn")  # triggers of a track that was seen until now: many of them mean noise
-
-
-@dataclass
-class Row:
-    """What the tracker says of one frame.
-
-    Attributes:
-        frame: number of the frame.
-        time_s: its time.
-        visible: whether the shuttle's head is visible.
-        x_px, y_px: the head, native px; nan where not visible.
-        confidence: calibrated probability that the row is right: visible and placed well, or not visible.
-        source: detected (a network saw it), rectified (filled in by physics), held (kept from an earlier
-            frame) or none (not visible).
-    """
-
-    frame: int
-    time_s: float
-    visible: bool
-    x_px: float
-    y_px: float
-    confidence: float
-    source: str
 
 
 class Look(NamedTuple):
@@ -70,17 +50,6 @@ class Look(NamedTuple):
         return np.stack([windows_of(self.frames, window) for window in self.windows])
 
 
-_Asking = Generator[Look, Candidates, "_Found"]
-
-
-class _Found(NamedTuple):
-    """Stage 2's answer at its best crop, or stage 1's of the whole frame."""
-
-    xy_px: np.ndarray  # (2,) native px, a guess when not visible
-    probability: float  # given what the track expects
-    alone: float  # of the network alone
-
-
 def answer_all(asking: Generator[Look, Candidates, Result], see: Callable[[Look], Candidates]) -> Result:
     """What a generator returns once each of its looks is taken; it is closed if one fails."""
     try:
@@ -101,14 +70,18 @@ class Tracker:
         stage2: places the head in a crop at the canonical scale; None where `mode` is whole.
         size_hw: of the frames, px.
         fps: of the video.
-        mode: smart, fast, calibration, or whole: stage 1 alone, on every frame.
+        mode: smart, fast, calibration, offline, or whole: stage 1 alone, on every frame.
         params: thresholds.
         calibration: `{"visible": [a, b], "invisible": [a, b]}`: confidence = sigmoid(a * logit(p) + b) of
             the raw probability p that a row is right; None leaves p as it is.
+        memory: of a first pass over the same frames: this is the second, which looks again where it says.
 
     Attributes:
-        counts: how often each trigger fired (start, interval, always, lost, unseen, jump, turn, still), how
-            many rows were withdrawn, and how many inputs each network saw.
+        counts: how often each trigger fired (see `triggers.TRIGGERS`), how many rows were withdrawn, and how
+            many inputs each network saw.
+        fired: the frames in which each trigger fired.
+        sightings: in mode offline what was seen in each frame, by its number.
+        settles: frames after which a row changes no more.
 
     Raises:
         UsageError: no such mode, or it needs a stage 2.
@@ -123,6 +96,7 @@ class Tracker:
         mode: str = "smart",
         params: TrackParams | None = None,
         calibration: Mapping[str, tuple[float, float]] | None = None,
+        memory: Memory | None = None,
     ) -> None:
         if mode not in (*MODES, WHOLE):
             raise UsageError(f"--mode {mode}: choose one of {', '.join((*MODES, WHOLE))}")
@@ -131,24 +105,27 @@ class Tracker:
         self.stage1, self.stage2, self.size_hw, self.fps, self.mode = stage1, stage2, size_hw, fps, mode
         self.params = params or TrackParams()
         self.calibration = dict(calibration or {})
+        self._memory = memory
+        self.sightings: dict[int, list[Sighting]] = {}
         self.counts: Counter[str] = Counter()
+        self.fired: dict[str, list[int]] = {}
         self._stride = history_stride(fps)
-        self._per_base = fps / BASE_FPS / self._stride  # steps of one stride to thirtieths of a second
         self._whole = full_window(size_hw, stage1.input_hw)
         past = max(stage1.frames, stage2.frames if stage2 else 0) - 1
         self._frames: deque[Frame] = deque(maxlen=past * self._stride + 1)
-        self._rows: deque[Row] = deque(maxlen=max(PAST * self._stride, self._frames_in(self.params.still_s)))
+        self._triggers = Triggers(self.params, size_hw[0], fps)
+        self._lag = self._frames_in(self.params.lag_s)
+        self._doubts: deque[bool] = deque(maxlen=self._frames_in(self.params.noise_window_s))
+        self.settles = max(self._lag, self._doubts.maxlen or 0)
+        kept = max(PAST * self._stride, self._triggers.rests, self.settles + 1)
+        self._rows: deque[Row] = deque(maxlen=kept)
+        self._track = Hypotheses(self.params, size_hw[0], fps, self._lag)
         self._last_seen: np.ndarray | None = None  # native px
         self._hint: np.ndarray | None = None  # best place of the last calibration, visible or not
-        self._places: list[np.ndarray] = []  # where the current frame is expected to show it, native px
-        self._step_px = 0.0  # length of the last step
-        self._unseen = 0
         self._since_calibration = 0
-        self._noise_frames = max(1, self._frames_in(self.params.noise_window_s))
-        self._doubts: deque[bool] = deque(maxlen=self._noise_frames)
 
     def track(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Row]]:
-        """Each frame with its final row, in order; rows wait until they can no longer be withdrawn.
+        """Each frame with its final row, in order; rows wait until they are settled.
 
         When `frames` raises, the rows so far come out first.
         """
@@ -176,14 +153,16 @@ class Tracker:
         try:
             for frame in frames:
                 waiting.append((frame, (yield from self.asking(frame))))
-                if len(waiting) > self._noise_frames:
+                if len(waiting) > self.settles:
                     emit(*waiting.popleft())
         finally:
+            for back in range(self._lag - 1, -1, -1):
+                self._settle(back)
             for item in waiting:
                 emit(*item)
 
     def step(self, frame: Frame) -> Row:
-        """The row of the next frame; a later step may still withdraw it (change it to not visible)."""
+        """The row of the next frame; the next `settles` steps may still change it."""
         return answer_all(self.asking(frame), self.see)
 
     def asking(self, frame: Frame) -> Generator[Look, Candidates, Row]:
@@ -192,91 +171,82 @@ class Tracker:
         So several trackers can share one batch, and pixels may stay where the networks run.
         """
         self._frames.append(frame)
-        self._places, self._step_px = self._expected(frame.index)
-        trigger, found = "", None
         if self.mode == WHOLE:
-            found = (yield from self._look_at_all())[0]
-        elif self.mode == "calibration":
-            trigger = "always"
-        elif self._hint is None:
-            trigger = "start"
-        elif self.mode == "fast" and self._since_calibration + 1 >= self._frames_in(
-            self.params.fast_interval_s
-        ):
-            trigger = "interval"
-        else:
-            found = yield from self._look(self._places)
-            trigger = self._doubt(found) if self.mode == "smart" else ""
+            return self._keep(frame, (yield from self._look_at_all())[0])
+        if self._memory is not None:
+            return self._judge(frame, self._track.ahead((yield from self._look_again(frame, self._memory))))
+        trigger, sightings = self._due(), list[Sighting]()
+        if not trigger:
+            sightings = yield from self._look(self._places())
+            column = self._track.ahead(sightings)
+            trigger = self._doubt(verdict(column))
         self._since_calibration += 1
         if trigger:
             self.counts[trigger] += 1
+            self.fired.setdefault(trigger, []).append(frame.index)
             self._since_calibration = 0
-            calibrated = yield from self._calibrate(afresh=trigger == "still")
-            self._hint = calibrated.xy_px
-            if trigger == "still" and found is not None:
-                found = found._replace(probability=found.alone)
-            if found is None or calibrated.probability > found.probability:
-                found = calibrated
-        assert found is not None  # one of the two looked
-        row = self._row(frame, found)
-        self._rows.append(row)
-        self._doubts.append(trigger in _DOUBTS)
+            found = yield from self._calibrate()
+            self._hint = np.array(max(found, key=lambda sighting: sighting.logit)[:2])
+            sightings += found
+            column = self._track.ahead(sightings, afresh=trigger == "still")
+        if self.mode == OFFLINE:
+            self.sightings[frame.index] = sightings
+        row = self._judge(frame, column)
+        self._doubts.append(trigger in NOISE)
         if 0 < self.params.noise_calibrations <= sum(self._doubts):
             self._withdraw()
         return row
 
+    def _due(self) -> str:
+        """The trigger that fires without a look, if any."""
+        if self.mode == "calibration":
+            return "always"
+        if self._hint is None:
+            return "start"
+        interval = self._frames_in(self.params.fast_interval_s)
+        return "interval" if self.mode == "fast" and self._since_calibration + 1 >= interval else ""
+
+    def _doubt(self, found: Verdict) -> str:
+        """The trigger that a look fires, if any."""
+        if self.mode not in ("smart", OFFLINE):
+            return ""
+        visible = found.probability >= self.params.visible_threshold
+        return self._triggers.fired(found.xy_px, visible, found.logit, self._rows, self._since_calibration)
+
     def _frames_in(self, seconds: float) -> int:
         return max(1, round(seconds * self.fps))
 
-    def _calibrate(self, afresh: bool = False) -> _Asking:
-        """Stage 1 on the whole frame, stage 2 on crops around its places; the likeliest one wins.
-
-        `afresh` forgets what the track expects.
-        """
+    def _calibrate(self) -> Generator[Look, Candidates, list[Sighting]]:
+        """Stage 1 on the whole frame, then what stage 2 sees on crops around its places."""
         _, places, scores = yield from self._look_at_all()
         radius = self.params.triangle_radius_heights * self.size_hw[0]
         angles = np.deg2rad([-90, 30, 150])
         centers = [places[0] + radius * np.array([math.cos(a), math.sin(a)]) for a in angles]
-        for place, score in zip(places[1:], scores[1:]):
-            if len(centers) < self.params.stage1_candidates + 2 and score >= self.params.candidate_min_score:
-                centers.append(place)
-        return (yield from self._look(centers, afresh))
+        shown = [places[0], *centers]
+        for place in places[1:][scores[1:] >= self.params.candidate_min_score]:
+            if len(shown) < self.params.stage1_candidates + 3 and not _near(place, shown, radius):
+                shown.append(place)
+        centers += shown[4:]
+        return (yield from self._look(centers))
 
-    def _look_at_all(self) -> Generator[Look, Candidates, tuple[_Found, np.ndarray, np.ndarray]]:
+    def _look_at_all(self) -> Generator[Look, Candidates, tuple[Verdict, np.ndarray, np.ndarray]]:
         """Stage 1 on the whole frame: its answer, its places (K, 2) native px and their scores (K,)."""
         windows = [self._whole]
         result = yield self._asked(1, windows, self.stage1)
         self.counts["stage1_inputs"] += 1
         places = window_to_frame(result.xy[0].astype(np.float64), self._whole)
         inside = np.clip(places[0], 0, (self.size_hw[1], self.size_hw[0]))
-        seen = float(result.visible[0])
-        return _Found(inside, seen, seen), places, result.score[0]
+        return Verdict(inside, float(result.visible[0]), 0.0), places, result.score[0]
 
-    def _look(self, centers: list[np.ndarray], afresh: bool = False) -> _Asking:
-        """Stage 2 on a crop at each centre, in one batch; the likeliest, given the track unless afresh."""
+    def _look(self, centers: list[np.ndarray]) -> Generator[Look, Candidates, list[Sighting]]:
+        """What stage 2 sees on a crop at each centre, in one batch."""
         assert self.stage2 is not None  # the modes that come here need one
         side = self.stage2.input_hw[0]
         limit = np.array([self.size_hw[1], self.size_hw[0]], dtype=np.float64)
         windows = [crop_window(np.clip(center, 0, limit), self.size_hw, side) for center in centers]
         result = yield self._asked(2, windows, self.stage2)
         self.counts["stage2_inputs"] += len(windows)
-        answers = zip(result.xy[:, 0].astype(np.float64), windows, strict=True)
-        xy_px = np.stack([window_to_frame(xy, window) for xy, window in answers])
-        alone = np.clip(result.visible.astype(np.float64), 1e-6, 1 - 1e-6)
-        logit = np.log(alone / (1 - alone)) + (0.0 if afresh else self._prior_logit(xy_px))
-        best = int(np.argmax(logit))
-        probability = 1 / (1 + math.exp(-logit[best]))
-        return _Found(np.clip(xy_px[best], 0, limit), probability, float(alone[best]))
-
-    def _prior_logit(self, xy_px: np.ndarray) -> np.ndarray:
-        """What the track says of places (N, 2) native px: log-odds (N,) to add to stage 2's."""
-        p = self.params
-        if self._last_seen is None or self._unseen >= self._frames_in(p.prior_coast_s):
-            return np.full(len(xy_px), -p.prior_lost_logit)
-        sigma_px = p.prior_sigma_heights * self.size_hw[0] + p.prior_sigma_steps * self._step_px
-        sigma_px *= 1 + self._unseen * BASE_FPS / self.fps
-        distance_px = np.hypot(*(xy_px - self._places[0]).T)
-        return np.maximum(p.prior_near_logit - 0.5 * (distance_px / sigma_px) ** 2, -p.prior_far_logit)
+        return sightings_in(result, windows, self.size_hw, self.params)
 
     def see(self, look: Look) -> Candidates:
         """Cut what a look asks for out of its frames, and run its network."""
@@ -302,70 +272,58 @@ class Tracker:
                     past[-back] = *(xy / (window.out_w, window.out_h)), 1
         return history
 
-    def _expected(self, index: int) -> tuple[list[np.ndarray], float]:
-        """Where to follow, native px: the last place and a share of the last step; and that step's length.
+    def _places(self) -> list[np.ndarray]:
+        """Where to follow, native px: where the track is expected.
 
         While the shuttle is unseen the last calibration's best place is watched too, if it is elsewhere.
         """
-        step_px = 0.0
-        places = [] if self._last_seen is None else [self._last_seen]
-        coast = self._frames_in(self.params.coast_s)
-        seen = [row for row in list(self._rows)[-3 * coast :] if row.visible][-2:]
-        if len(seen) == 2 and self._unseen < coast:
-            before, last = (np.array([row.x_px, row.y_px]) for row in seen)
-            velocity = (last - before) / (seen[1].frame - seen[0].frame)
-            step_px = float(np.hypot(*velocity))
-            places = [last + self.params.motion_gain * velocity * (index - seen[1].frame)]
-        if self._hint is not None and (not places or self._unseen):
-            apart = self.params.triangle_radius_heights * self.size_hw[0]
-            if not places or float(np.abs(self._hint - places[0]).max()) > apart:
-                places.append(self._hint)
-        return places, step_px
+        expected = self._track.expected()
+        expected = self._last_seen if expected is None else expected
+        places = [] if expected is None else [expected]
+        reach = self.params.triangle_radius_heights * self.size_hw[0]
+        following = bool(places) and self._rows[-1].visible
+        if self._hint is not None and not following and not _near(self._hint, places, reach):
+            places.append(self._hint)
+        return places
 
-    def _doubt(self, found: _Found) -> str:
-        """Which sign of a sick track the answer shows, if any."""
-        if found.probability < self.params.visible_threshold:
-            if self._unseen == 0:
-                return "lost"
-            return "unseen" if (self._unseen + 1) % self._frames_in(self.params.ask_again_s) == 0 else ""
-        points = [found.xy_px]
-        for back in (1, 2):
-            row = self._rows[-self._stride * back] if len(self._rows) >= self._stride * back else None
-            if row is None or not row.visible:
-                break
-            points.append(np.array([row.x_px, row.y_px]))
-        steps = [(new - old) / self.size_hw[0] * self._per_base for new, old in pairwise(points)]
-        if steps and np.hypot(*steps[0]) > self.params.jump_heights:
-            return "jump"
-        if (
-            len(steps) == 2
-            and _turn_deg(steps[1], steps[0], self.params.turn_min_step_heights) > self.params.turn_deg
-        ):
-            return "turn"
-        return "still" if self._rests(found.xy_px) else ""
+    def _look_again(self, frame: Frame, memory: Memory) -> Generator[Look, Candidates, list[Sighting]]:
+        """What the first pass saw, and what is seen where it says to look again."""
+        places = list(memory.places.get(frame.index, ()))
+        again = (yield from self._look(places)) if places else []
+        self.counts["again"] += bool(places)
+        return [*memory.sightings.get(frame.index, ()), *again]
 
-    def _rests(self, xy_px: np.ndarray) -> bool:
-        """Whether the track is where it was `still_s` ago, and was not asked about it since."""
-        count = self._frames_in(self.params.still_s)
-        if self.params.still_s <= 0 or len(self._rows) < count or self._since_calibration < count:
-            return False
-        rows = list(self._rows)[-count:]
-        reach = self.params.still_heights * self.size_hw[0]
-        return all(r.visible and math.hypot(r.x_px - xy_px[0], r.y_px - xy_px[1]) < reach for r in rows)
+    def _judge(self, frame: Frame, column: Column) -> Row:
+        """Go on to a frame's hypotheses: its row; also settles an earlier one."""
+        self._track.add(column)
+        row = self._keep(frame, verdict(column))
+        self._settle(self._lag)
+        return row
 
-    def _row(self, frame: Frame, found: _Found) -> Row:
-        """The row of an answer; also moves the place to follow."""
-        visible = found.probability >= self.params.visible_threshold
-        self._unseen = 0 if visible else self._unseen + 1
-        if visible:
+    def _keep(self, frame: Frame, found: Verdict) -> Row:
+        """The row of the current frame, the newest of the track's."""
+        row = Row(frame.index, frame.time_s, False, math.nan, math.nan, 0.0, "none")
+        self._fill(row, found)
+        if row.visible:
             self._last_seen = found.xy_px
-            x_px, y_px = (float(value) for value in found.xy_px)
-            confidence = self._confidence("visible", found.probability)
-            return Row(frame.index, frame.time_s, True, x_px, y_px, confidence, "detected")
-        confidence = self._confidence("invisible", 1 - found.probability)
-        return Row(frame.index, frame.time_s, False, math.nan, math.nan, confidence, "none")
+        self._triggers.told(row.visible)
+        self._rows.append(row)
+        return row
 
-    def _confidence(self, kind: str, probability: float) -> float:
+    def _settle(self, back: int) -> None:
+        """Judge the row `back` frames ago again, now that it is known what came after."""
+        if back < len(self._track):
+            self._fill(self._rows[-1 - back], self._track.settled(back))
+
+    def _fill(self, row: Row, found: Verdict) -> None:
+        row.visible = found.probability >= self.params.visible_threshold
+        row.x_px, row.y_px = map(float, found.xy_px) if row.visible else (math.nan, math.nan)
+        row.source = "detected" if row.visible else "none"
+        kind, p = ("visible", found.probability) if row.visible else ("invisible", 1 - found.probability)
+        row.confidence = self.confidence(kind, p)
+
+    def confidence(self, kind: str, probability: float) -> float:
+        """The calibrated probability that a row of a kind (visible, invisible, rectified) is right."""
         if kind not in self.calibration:
             return probability
         a, b = self.calibration[kind]
@@ -379,14 +337,12 @@ class Tracker:
                 row.visible, row.x_px, row.y_px, row.source = False, math.nan, math.nan, "none"
                 row.confidence = 1 - row.confidence
                 self.counts["withdrawn_rows"] += 1
+            self.sightings.pop(row.frame, None)
         self._doubts.clear()
-        self._unseen += 1
+        self._triggers.told(False)
+        self._track.forget()
 
 
-def _turn_deg(before: np.ndarray, after: np.ndarray, least: float) -> float:
-    """Angle between two steps (2,), degrees; 0 where one is shorter than `least`."""
-    lengths = float(np.hypot(*before)), float(np.hypot(*after))
-    if min(lengths) < max(least, 1e-9):
-        return 0.0
-    cosine = float(before @ after) / (lengths[0] * lengths[1])
-    return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
+def _near(place: np.ndarray, others: list[np.ndarray], reach_px: float) -> bool:
+    """Whether a place (2,) is in view of a crop at one of the others."""
+    return any(float(np.abs(place - other).max()) <= reach_px for other in others)

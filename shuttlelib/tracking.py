@@ -7,33 +7,33 @@ The state machine that does the finding is in `tracker`, what can be tracked in 
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, closing, nullcontext
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from shuttlelib import __version__, runtime
-from shuttlelib.ahead import read_ahead
+from shuttlelib import __version__
+from shuttlelib.errors import UsageError
 from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame
+from shuttlelib.offline import Memory, places_between
 from shuttlelib.outputs import COLUMNS, Emit, check_outputs, check_stems, growing_csv, overlay_video
+from shuttlelib.pair import Networks, load_networks
+from shuttlelib.rectify import Filler
+from shuttlelib.rows import Row
 from shuttlelib.runtime import Candidates
 from shuttlelib.sources import Footage, Source, video_file, without_gaps
 from shuttlelib.stopping import stop_when_asked
-from shuttlelib.together import take_on_host
-from shuttlelib.tracker import MODES, WHOLE, Look, Row, Tracker, TrackParams, answer_all
+from shuttlelib.track_params import TrackParams
+from shuttlelib.tracker import MODES, OFFLINE, WHOLE, Look, Tracker, answer_all
 from shuttlelib.video import EndedEarlyError, VideoInfo, probe
-
-if TYPE_CHECKING:
-    from shuttlelib.device import DeviceEyes
-
-if TYPE_CHECKING:
-    from shuttlelib.device import DeviceEyes
 
 __all__ = [
     "COLUMNS",
     "MODES",
+    "OFFLINE",
     "WHOLE",
     "Networks",
     "Row",
@@ -47,48 +47,6 @@ __all__ = [
     "track_video",
     "tracking_source",
 ]
-
-
-@dataclass(frozen=True)
-class Networks:
-    """The loaded pair, and how to turn the last one's probability into a confidence.
-
-    Without a stage 2 only mode "whole" is possible. `eyes` cut pixels and look on a device; without them
-    pixels are cut on the host.
-    """
-
-    stage1: runtime.Backend
-    stage2: runtime.Backend | None
-    calibration: dict[str, Any] | None = None
-    why: str = "given"
-    eyes: "DeviceEyes | None" = None
-
-    @property
-    def last(self) -> runtime.Backend:
-        """The one that places the head."""
-        return self.stage2 or self.stage1
-
-    @property
-    def notes(self) -> list[str]:
-        """What a person should know of how they ran, such as that the GPU's memory was full."""
-        said = [getattr(network, "note", "") for network in (self.stage1, self.stage2)]
-        said += getattr(self.eyes, "notes", [])
-        return [note for note in dict.fromkeys(said) if note]
-
-    def alone(self) -> "Networks":
-        """Stage 1 without stage 2, whose calibration does not hold for it."""
-        return self if self.stage2 is None else replace(self, stage2=None, calibration=None)
-
-    def ahead(self, frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
-        """Frames on their way to the tracker; where a device cuts windows, a thread sends them there."""
-        eyes = self.eyes
-        return frames if eyes is None else read_ahead(lambda: eyes.ahead(frames), depth=2)
-
-    def take(self, looks: Sequence[Look]) -> list[Candidates]:
-        """Take looks, of one tracker or of several, in as few runs as possible."""
-        if self.eyes is not None:
-            return self.eyes.take(looks)
-        return take_on_host({1: self.stage1, 2: self.stage2}, looks)
 
 
 @dataclass(frozen=True)
@@ -106,45 +64,6 @@ class TrackResult:
     summary_json: Path
     summary: dict[str, Any]
     warning: str = ""
-
-
-def load_networks(
-    backend: str = "auto",
-    device: str = "auto",
-    threads: int | None = None,
-    models_dir: Path | None = None,
-    versions: Sequence[str] = (),
-    mode: str = "smart",
-    precision: str = "fp32",
-) -> Networks:
-    """Load a stage-1 and a stage-2 version, or a stage-1 version alone.
-
-    Args:
-        backend, device, threads: see `runtime.load`.
-        models_dir: folder of models, or in mode "whole" a model folder; None is the repository's.
-        versions: names of the two, or of stage 1 alone; empty takes the default pair.
-        mode: of tracking; "whole" needs no stage 2.
-        precision: see `runtime.load`.
-
-    Raises:
-        ShuttleError: see `runtime.load`.
-    """
-    root = Path(models_dir or runtime.paths.MODELS)
-    if mode == WHOLE and (root / "version.json").is_file():
-        dirs = [root]
-    else:
-        dirs = [root / version for version in versions] or list(runtime.default_pair(root))
-        dirs = dirs[:1] if mode == WHOLE else dirs
-    name, where, why = runtime.choose(dirs[-1], backend, device, precision)
-    loaded = [runtime.load(folder, name, where, threads, precision) for folder in dirs]
-    calibration = runtime.read_card(dirs[-1]).get("calibration")
-    stage1, stage2 = loaded[0], loaded[1] if len(dirs) > 1 else None
-    eyes = None
-    if where == "cuda" and all(hasattr(network, "run_device") for network in loaded):
-        from shuttlelib.device import DeviceEyes  # it imports torch, which nothing else here needs
-
-        eyes = DeviceEyes(stage1, stage2, "cuda")
-    return Networks(stage1, stage2, calibration, why, eyes)
 
 
 def track_video(
@@ -209,19 +128,19 @@ def tracking_source(
     Args:
         source, networks: what to track, with which pair.
         out_dir: folder for the outputs, made if missing.
-        mode: smart, fast, calibration or whole.
+        mode: smart, fast, calibration, offline or whole.
         overlay: also write the video with the track drawn over it.
         params: thresholds.
         on_frame: called after each row with the number of rows so far, for progress bars.
         also: called with each frame and its final row.
 
     Raises:
-        VideoError: nothing of the source can be decoded.
-        WriteError: `out_dir` cannot be written.
-        UsageError: an unknown mode, or see `check_outputs`.
+        VideoError, WriteError: nothing of the source can be decoded, or `out_dir` cannot be written.
+        UsageError: an unknown mode, one that the source is not fit for, or see `check_outputs`.
     """
     out_dir = Path(out_dir)
     check_outputs(source, out_dir, overlay)
+    _check_rereadable(source, mode)
     csv, mp4, report = (out_dir / f"{source.stem}.{suffix}" for suffix in ("csv", "mp4", "json"))
     holding = nullcontext(lambda: False) if source.rereadable else stop_when_asked()
     with holding as asked, ExitStack() as outputs:
@@ -249,6 +168,14 @@ def tracking_source(
     return TrackResult(csv, mp4 if overlay else None, report, summary, summary["warning"])
 
 
+def _check_rereadable(source: Source, mode: str) -> None:
+    if mode == OFFLINE and not source.rereadable:
+        raise UsageError(
+            f"--mode {OFFLINE}: reads a video twice, and {source.name} can only be read once; "
+            "use --mode smart, or record it to a file first"
+        )
+
+
 class _Run:
     """One source on its way through the tracker, which starts afresh after each gap."""
 
@@ -259,15 +186,17 @@ class _Run:
         self._params = params or TrackParams()
         self._tracker = self._new_tracker()
         self._counts: Counter[str] = Counter()
+        self._fired: dict[str, list[int]] = {}  # the frames in which each trigger fired
         self._gaps: list[dict[str, float]] = []
         self._warning = ""
         self.frames = self._visible = 0
         self._start = time.perf_counter()
 
-    def _new_tracker(self) -> Tracker:
+    def _new_tracker(self, memory: Memory | None = None) -> Tracker:
         info, nets = self._footage.info, self._nets
         return Tracker(
-            nets.stage1, nets.stage2, info.even_hw, info.fps, self._mode, self._params, nets.calibration
+            *(nets.stage1, nets.stage2, info.even_hw, info.fps, self._mode, self._params, nets.calibration),
+            memory=memory,
         )
 
     def looks(self, asked: Callable[[], bool], emits: Sequence[Emit]) -> Generator[Look, Candidates, None]:
@@ -285,14 +214,51 @@ class _Run:
                 emit(frame, row)
 
         try:
+            memories = (yield from self._first_pass(asked)) if self._mode == OFFLINE else repeat(None)
             with closing(self._nets.ahead(_until(asked, self._footage.frames))) as frames:
-                for part in without_gaps(frames, self._footage.info.fps):
-                    self._tracker, fresh = self._new_tracker(), True
-                    yield from self._tracker.tracking(part, final)
-                    self._counts += self._tracker.counts
+                for part, memory in zip(without_gaps(frames, self._footage.info.fps), memories):
+                    self._tracker, fresh = self._new_tracker(memory), True
+                    with self._filling(final) if memory else nullcontext(final) as last_emit:
+                        yield from self._tracker.tracking(part, last_emit)
+                    self._count()
         except EndedEarlyError as error:
             self._warning = str(error)
-            self._counts += self._tracker.counts
+            self._count()
+
+    def _first_pass(self, asked: Callable[[], bool]) -> Generator[Look, Candidates, list[Memory]]:
+        """What a pass in smart mode leaves of each part of the source."""
+        footage, memories = self._source.open(asked), []
+        size_hw, fps = footage.info.even_hw, footage.info.fps
+        try:
+            with closing(self._nets.ahead(_until(asked, footage.frames))) as frames:
+                for part in without_gaps(frames, fps):
+                    rows: list[Row] = []
+                    self._tracker = self._new_tracker()
+                    try:
+                        yield from self._tracker.tracking(part, _collect(rows))
+                    finally:  # what an early end leaves is a part too
+                        places = places_between(rows, self._params, size_hw[0], fps)
+                        memories.append(Memory(self._tracker.sightings, places))
+                        self._count()
+        except EndedEarlyError:
+            pass  # so will the second pass end, and say so
+        return memories
+
+    @contextmanager
+    def _filling(self, emit: Emit) -> Iterator[Emit]:
+        """An emit that fills the gaps that physics can fill, and passes the rows on."""
+        info, confidence = self._footage.info, self._tracker.confidence
+        filler = Filler(self._params, info.even_hw[0], info.fps, emit, lambda p: confidence("rectified", p))
+        try:
+            yield filler
+        finally:
+            filler.close()
+            self._counts["rectified_rows"] += filler.filled
+
+    def _count(self) -> None:
+        self._counts += self._tracker.counts
+        for name, frames in self._tracker.fired.items():
+            self._fired.setdefault(name, []).extend(frames)
 
     def summary(self, interrupted: bool) -> dict[str, Any]:
         """What the JSON holds."""
@@ -315,6 +281,7 @@ class _Run:
             "mode": self._mode,
             "versions": {"stage1": nets.stage1.version, "stage2": stage2, "shuttlelib": __version__},
             "counts": dict(self._counts),
+            "triggers": self._fired,
             "params": asdict(self._params),
             "interrupted": interrupted,
             "gaps": self._gaps,
@@ -330,3 +297,7 @@ def _until(asked: Callable[[], bool], frames: Generator[Frame, None, None]) -> G
             if asked():
                 return
             yield frame
+
+
+def _collect(rows: list[Row]) -> Emit:
+    return lambda _, row: rows.append(row)

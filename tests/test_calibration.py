@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from outcomes import HD, table
@@ -23,7 +25,16 @@ def test_the_curve_that_made_the_rows_is_found():
 
 
 def test_few_rows_keep_the_identity():
-    assert calibration.fit([tracked(0, 1, 0, rows=10)]) == {"visible": [1.0, 0.0], "invisible": [1.0, 0.0]}
+    kinds = ("visible", "rectified", "invisible")
+    assert calibration.fit([tracked(0, 1, 0, rows=10)]) == {kind: [1.0, 0.0] for kind in kinds}
+
+
+def test_rows_that_physics_filled_in_get_a_curve_of_their_own():
+    seen, filled = tracked(0, 1.0, 0.0), tracked(1, 0.6, -0.4)
+    filled = replace(filled, rectified=np.ones(len(filled.right), bool))
+    curves = calibration.fit([seen, filled])
+    assert curves["visible"][0] == pytest.approx(1.0, abs=0.12)
+    assert curves["rectified"][0] == pytest.approx(0.6, abs=0.12)
 
 
 def test_rows_that_are_always_right_get_a_finite_curve():

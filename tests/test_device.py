@@ -10,7 +10,8 @@ from shuttlelib.device import DeviceEyes, Planes
 from shuttlelib.export_planes import example, sample_window
 from shuttlelib.frames import Frame
 from shuttlelib.together import answer_together
-from shuttlelib.tracker import Tracker, TrackParams, answer_all
+from shuttlelib.track_params import TrackParams
+from shuttlelib.tracker import Tracker, answer_all
 from shuttlelib.video import read_frames
 
 SIZE_HW = (180, 320)

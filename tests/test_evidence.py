@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fakes import BrightBackend, write_models
+from fakes import write_models
 
-from shuttlelib import evidence, labels, paths, runtime, tracking
+from shuttlelib import evidence, labels, paths, runtime
 from shuttlelib.clips import Clip
 from shuttlelib.versions import resolve
 
@@ -89,11 +89,3 @@ def test_every_augmentation_step_stands_alone():
     assert "Flip" in steps
     for field, name in (("flip", "Flip"), ("affine", "RandomAffine"), ("colour_share", "SharedColour")):
         assert {key for key, step in steps.items() if getattr(step, field)} == {name}
-
-
-def test_triggers_are_found_at_their_frames(clip):
-    pair = tracking.Networks(BrightBackend((360, 640)), BrightBackend((160, 160), threshold=150))
-    fired = evidence.trigger_frames(pair, clip)
-    assert fired["start"].tolist() == [0]
-    assert 2 in fired["lost"]
-    assert set(fired) <= set(evidence.TRIGGERS)

@@ -9,7 +9,7 @@ import pytest
 
 from shuttlelib.files import WriteError
 from shuttlelib.outputs import COLUMNS, growing_csv, json_rows
-from shuttlelib.tracker import Row
+from shuttlelib.rows import Row
 
 SEEN = Row(3, 0.1, True, 100.12345, 50.5, 0.87654, "detected")
 UNSEEN = Row(4, 4 / 30, False, math.nan, math.nan, 0.5, "none")

@@ -3,7 +3,7 @@ import math
 import numpy as np
 
 from shuttlelib.overlay import Overlay
-from shuttlelib.tracker import Row
+from shuttlelib.rows import Row
 
 
 def row(frame, xy_px=None, confidence=0.95, source="detected"):

@@ -38,12 +38,12 @@ def test_publishing_makes_a_pair_that_loads_with_its_confidence_curve(shipped):
             "metrics.json",
             "README.md",
         }
-    assert set(runtime.read_card(stage2)["calibration"]) == {"visible", "invisible"}
+    assert set(runtime.read_card(stage2)["calibration"]) == {"visible", "rectified", "invisible"}
 
 
 def test_results_hold_every_mode_and_the_card_repeats_them(shipped):
     root, results = shipped
-    assert set(results) == {"smart", "fast", "calibration"}
+    assert set(results) == {"smart", "fast", "calibration", "offline"}
     stored = json.loads((root / "models" / "stage2_v8" / "metrics.json").read_text())
     accuracy = results["smart"]["accuracy"]["grid512_4px"]
     assert stored["free_running"]["smart"]["accuracy"]["grid512_4px"] == accuracy

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import struct
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from shuttlelib.sources import Footage, Source, video_file
 from shuttlelib.tracking import (
     COLUMNS,
     Networks,
+    TrackParams,
     check_outputs,
     check_stems,
     load_networks,
@@ -59,7 +61,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("mode", ["smart", "fast", "calibration"])
+@pytest.mark.parametrize("mode", ["smart", "fast", "calibration", "offline"])
 def test_a_row_for_every_frame(clip, tmp_path, mode):
     result = track_video(clip, tmp_path / "out", mode, networks=networks())
     text = result.csv.read_text()
@@ -96,6 +98,9 @@ def test_the_summary_says_what_ran(clip, tmp_path):
     assert (summary["backend"], summary["device"], summary["warning"]) == ("fake", "cpu", "")
     assert summary["versions"]["stage1"] == "bright"
     assert summary["counts"]["lost"] == 1
+    fired = summary["triggers"]
+    assert (fired["start"], fired["lost"], fired["unseen"]) == ([0], [15], [17])
+    assert {name: len(frames) for name, frames in fired.items()}.items() <= summary["counts"].items()
     assert summary["params"]["triangle_radius_heights"] == 0.06
 
 
@@ -319,6 +324,56 @@ def test_the_tracker_starts_afresh_after_a_gap(clip, tmp_path):
     assert [int(row["frame"]) for row in rows_of(result.csv)] == list(range(20))
     assert result.summary["gaps"] == [{"from_s": 0.234, "to_s": 5.267}]
     assert result.summary["counts"]["start"] == 2
+
+
+def hidden_for_a_moment(index):
+    return court(19 if index in (8, 9) else index)
+
+
+def test_offline_fills_what_is_hidden_within_a_flight_and_keeps_no_frames(tiny_video, tmp_path, monkeypatch):
+    clip = tiny_video("rally.mp4", frames=20, size_hw=SIZE_HW, fps=29.97, draw=hidden_for_a_moment)
+    alive, most = weakref.WeakSet(), []
+
+    def counted(*arguments):
+        for frame in read_frames(*arguments):
+            alive.add(frame)
+            most.append(len(alive))
+            yield frame
+
+    monkeypatch.setattr("shuttlelib.sources.read_frames", counted)
+    loose = TrackParams(rectify_rms_heights=0.06)  # the brightest pixel of the dot is anywhere in it
+    result = track_video(clip, tmp_path / "off", "offline", networks=networks(), overlay=True, params=loose)
+    assert len(most) == 40
+    assert max(most) < 20
+    rows = rows_of(result.csv)
+    sources = ["detected"] * 8 + ["rectified"] * 2 + ["detected"] * 5 + ["none"] * 5
+    assert [row["source"] for row in rows] == sources
+    for index in (8, 9):
+        place = float(rows[index]["x_px"]), float(rows[index]["y_px"])
+        assert place == pytest.approx((64 + 6 * index, 84), abs=8)
+    assert result.summary["counts"]["rectified_rows"] == 2
+    online = rows_of(track_video(clip, tmp_path / "on", networks=networks()).csv)
+    assert [row["visible"] for row in online[8:10]] == ["0", "0"]
+
+
+def test_offline_needs_a_source_that_can_be_read_twice(clip, tmp_path):
+    once = replace(video_file(clip), rereadable=False, name="standard input")
+    with pytest.raises(UsageError, match=r"--mode offline: .*input can only be read once; use"):
+        track_source(once, tmp_path, networks(), "offline")
+    assert list(tmp_path.glob("*.csv")) == []
+
+
+def test_more_models_of_stage_2_vote(clip, tmp_path):
+    models = write_models(tmp_path / "models", (90, 160), (160, 160))
+    pair = load_networks("onnx", "cpu", 1, models, vote=[models / "bright2"])
+    assert pair.stage2.version == "bright2+bright2"
+    voted = track_video(clip, tmp_path / "a", networks=pair)
+    single = track_video(clip, tmp_path / "b", networks=load_networks("onnx", "cpu", 1, models))
+    assert voted.csv.read_text() == single.csv.read_text()
+    with pytest.raises(UsageError, match=r"--vote .*bright1: is of stage 1"):
+        load_networks("onnx", "cpu", 1, models, vote=[models / "bright1"])
+    with pytest.raises(UsageError, match="--mode whole has no stage 2"):
+        load_networks("onnx", "cpu", 1, models, mode="whole", vote=[models / "bright2"])
 
 
 @pytest.mark.slow

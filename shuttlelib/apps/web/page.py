@@ -14,6 +14,7 @@ _MODES = {
     "smart": "smart looks everywhere when the track is in doubt",
     "fast": "fast twice a second",
     "calibration": "calibration in every frame, which is slowest",
+    "offline": "offline once more when all of it is known (files)",
 }
 
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}

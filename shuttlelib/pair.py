@@ -1,0 +1,116 @@
+"""The networks that a tracker runs: a loaded stage 1 and stage 2; between runtime and tracking."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shuttlelib import runtime
+from shuttlelib.ahead import read_ahead
+from shuttlelib.errors import UsageError
+from shuttlelib.frames import Frame
+from shuttlelib.runtime import Candidates
+from shuttlelib.runtime.vote import Vote
+from shuttlelib.together import take_on_host
+from shuttlelib.tracker import WHOLE, Look
+
+if TYPE_CHECKING:
+    from shuttlelib.device import DeviceEyes
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The loaded pair, and how to turn the last one's probability into a confidence.
+
+    Without a stage 2 only mode "whole" is possible. `eyes` cut pixels and look on a device; without them
+    pixels are cut on the host.
+    """
+
+    stage1: runtime.Backend
+    stage2: runtime.Backend | None
+    calibration: dict[str, Any] | None = None
+    why: str = "given"
+    eyes: "DeviceEyes | None" = None
+
+    @property
+    def last(self) -> runtime.Backend:
+        """The one that places the head."""
+        return self.stage2 or self.stage1
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of how they ran, such as that the GPU's memory was full."""
+        said = [getattr(network, "note", "") for network in (self.stage1, self.stage2)]
+        said += getattr(self.eyes, "notes", [])
+        return [note for note in dict.fromkeys(said) if note]
+
+    def alone(self) -> "Networks":
+        """Stage 1 without stage 2, whose calibration does not hold for it."""
+        return self if self.stage2 is None else replace(self, stage2=None, calibration=None)
+
+    def ahead(self, frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
+        """Frames on their way to the tracker; where a device cuts windows, a thread sends them there."""
+        eyes = self.eyes
+        return frames if eyes is None else read_ahead(lambda: eyes.ahead(frames), depth=2)
+
+    def take(self, looks: Sequence[Look]) -> list[Candidates]:
+        """Take looks, of one tracker or of several, in as few runs as possible."""
+        if self.eyes is not None:
+            return self.eyes.take(looks)
+        return take_on_host({1: self.stage1, 2: self.stage2}, looks)
+
+
+def load_networks(
+    backend: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    models_dir: Path | None = None,
+    versions: Sequence[str] = (),
+    mode: str = "smart",
+    precision: str = "fp32",
+    vote: Sequence[Path] = (),
+) -> Networks:
+    """Load a stage-1 and a stage-2 version, or a stage-1 version alone.
+
+    Args:
+        backend, device, threads: see `runtime.load`.
+        models_dir: folder of models, or in mode "whole" a model folder; None is the repository's.
+        versions: names of the two, or of stage 1 alone; empty takes the default pair.
+        mode: of tracking; "whole" needs no stage 2.
+        precision: see `runtime.load`.
+        vote: folders of more stage-2 models, which vote on visibility; see `runtime.vote`.
+
+    Raises:
+        ShuttleError: see `runtime.load` and `runtime.vote`.
+        UsageError: a voter that is not of stage 2, or in mode "whole".
+    """
+    root = Path(models_dir or runtime.paths.MODELS)
+    if mode == WHOLE and (root / "version.json").is_file():
+        dirs = [root]
+    else:
+        dirs = [root / version for version in versions] or list(runtime.default_pair(root))
+        dirs = dirs[:1] if mode == WHOLE else dirs
+    name, where, why = runtime.choose(dirs[-1], backend, device, precision)
+    loaded = [runtime.load(folder, name, where, threads, precision) for folder in dirs]
+    calibration = runtime.read_card(dirs[-1]).get("calibration")
+    if vote:
+        loaded[-1] = _vote(loaded, vote, lambda folder: runtime.load(folder, name, where, threads, precision))
+    stage1, stage2 = loaded[0], loaded[1] if len(dirs) > 1 else None
+    eyes = None
+    if where == "cuda" and all(hasattr(network, "run_device") for network in loaded):
+        from shuttlelib.device import DeviceEyes  # it imports torch, which nothing else here needs
+
+        eyes = DeviceEyes(stage1, stage2, "cuda")
+    return Networks(stage1, stage2, calibration, why, eyes)
+
+
+def _vote(
+    pair: Sequence[runtime.Backend], vote: Sequence[Path], load: Callable[[Path], runtime.Backend]
+) -> runtime.Backend:
+    """The pair's stage 2 with more of that stage beside it."""
+    stages = {folder: runtime.read_card(folder).get("stage") for folder in vote}
+    for folder, stage in stages.items():
+        if len(pair) < 2 or stage != 2:
+            why = f"is of stage {stage}" if len(pair) > 1 else f"--mode {WHOLE} has no stage 2"
+            raise UsageError(f"--vote {folder}: {why}; models of stage 2 vote, beside a stage 2")
+    return Vote([pair[-1], *map(load, vote)])

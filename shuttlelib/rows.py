@@ -1,0 +1,27 @@
+"""The row: what is said of one frame; what tracker, triggers, rectify and every output share."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Row:
+    """What the tracker says of one frame.
+
+    Attributes:
+        frame: number of the frame.
+        time_s: its time.
+        visible: whether the shuttle's head is visible.
+        x_px, y_px: the head, native px; nan where not visible.
+        confidence: calibrated probability that the row is right: visible and placed well, or not visible.
+        source: detected (a network saw it in this frame), rectified (no network is believed there; one
+            flight through the sightings before and after says where it was), held (kept from an earlier
+            frame: no mode does so, since it held shoes as faithfully as shuttles) or none (not visible).
+    """
+
+    frame: int
+    time_s: float
+    visible: bool
+    x_px: float
+    y_px: float
+    confidence: float
+    source: str

@@ -1,0 +1,103 @@
+"""When to ask stage 1: the signs of a sick track, each with a name and counted; beside hypotheses.
+
+A trigger fires on what the current frame showed and on the rows before it; its thresholds are in
+`TrackParams`.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from shuttlelib.frames import BASE_FPS, history_stride
+from shuttlelib.rows import Row
+from shuttlelib.track_params import TrackParams
+
+# What asks for a calibration, in which mode, and why
+TRIGGERS = {
+    "start": "every mode: nothing is known yet",
+    "always": "calibration: every frame",
+    "interval": "fast: fast_interval_s have passed",
+    "lost": "smart: it was visible and is not now",
+    "unseen": "smart: unseen for ask_again_s, and again after each such time",
+    "weak": "smart: believed for its past, with little evidence of its own; again after each ask_again_s",
+    "jump": "smart: it moved farther than jump_heights",
+    "turn": "smart: its path turned by more than turn_deg",
+    "still": "smart: it has rested for still_s",
+}
+NOISE = ("lost", "jump", "turn")  # of a track that was seen until now: many of them mean noise
+
+
+class Triggers:
+    """The triggers of smart mode for one video; call `fired` once a look, `told` once a row.
+
+    Args:
+        params: thresholds.
+        height_px: of the frames.
+        fps: of the video.
+    """
+
+    def __init__(self, params: TrackParams, height_px: int, fps: float) -> None:
+        self._p, self._height_px, self._fps = params, height_px, fps
+        self._stride = history_stride(fps)
+        self._per_base = fps / BASE_FPS / self._stride  # steps of one stride to thirtieths of a second
+        self._again = max(1, round(params.ask_again_s * fps))
+        self.rests = max(1, round(params.still_s * fps))
+        self._unseen = self._weak = 0  # frames in a row
+
+    def fired(self, xy_px: np.ndarray, visible: bool, logit: float, rows: Sequence[Row], since: int) -> str:
+        """The name of the trigger that fires, or "".
+
+        Args:
+            xy_px: (2,) where the shuttle seems to be.
+            visible: whether it is believed.
+            logit: log-odds of that place alone, without the track.
+            rows: those before this frame, the last one newest.
+            since: frames since the last calibration.
+        """
+        self._weak = self._weak + 1 if visible and logit < self._p.weak_logit else 0
+        if not visible:
+            if self._unseen == 0:
+                return "lost"
+            return "unseen" if (self._unseen + 1) % self._again == 0 else ""
+        if self._weak:
+            return "weak" if self._weak % self._again == 1 % self._again else ""
+        return self._moved(xy_px, rows) or ("still" if self._rests(xy_px, rows, since) else "")
+
+    def told(self, visible: bool) -> None:
+        """Take note of a row, as it was told."""
+        self._unseen = 0 if visible else self._unseen + 1
+
+    def _moved(self, xy_px: np.ndarray, rows: Sequence[Row]) -> str:
+        points = [xy_px]
+        for back in (1, 2):
+            row = rows[-self._stride * back] if len(rows) >= self._stride * back else None
+            if row is None or not row.visible:
+                break
+            points.append(np.array([row.x_px, row.y_px]))
+        steps = [(new - old) / self._height_px * self._per_base for new, old in pairwise(points)]
+        if steps and np.hypot(*steps[0]) > self._p.jump_heights:
+            return "jump"
+        least = self._p.turn_min_step_heights
+        return "turn" if len(steps) == 2 and _turn_deg(steps[1], steps[0], least) > self._p.turn_deg else ""
+
+    def _rests(self, xy_px: np.ndarray, rows: Sequence[Row], since: int) -> bool:
+        """Whether the track is where it was `still_s` ago, and was not asked about it since."""
+        if self._p.still_s <= 0 or len(rows) < self.rests or since < self.rests:
+            return False
+        reach, (x, y) = self._p.still_heights * self._height_px, xy_px
+        # the oldest first: a moving track is told by one look at it
+        return all(
+            row.visible and math.hypot(row.x_px - x, row.y_px - y) < reach
+            for row in (rows[-back] for back in range(self.rests, 0, -1))
+        )
+
+
+def _turn_deg(before: np.ndarray, after: np.ndarray, least: float) -> float:
+    """Angle between two steps (2,), degrees; 0 where one is shorter than `least`."""
+    lengths = float(np.hypot(*before)), float(np.hypot(*after))
+    if min(lengths) < max(least, 1e-9):
+        return 0.0
+    cosine = float(before @ after) / (lengths[0] * lengths[1])
+    return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))

@@ -1,0 +1,96 @@
+import math
+
+import numpy as np
+import pytest
+from flights import fly
+
+from shuttlelib.geometry import Window
+from shuttlelib.hypotheses import Hypotheses, Sighting, sightings_in, verdict
+from shuttlelib.runtime import Candidates
+from shuttlelib.track_params import TrackParams
+
+PARAMS = TrackParams()
+
+
+def fed(frames, fps=30.0, lag=6, params=PARAMS):
+    """Hypotheses after frames of (x, y, logit) sightings at 1280x720."""
+    track = Hypotheses(params, 720, fps, lag)
+    for sightings in frames:
+        track.add(track.ahead([Sighting(*one) for one in sightings]))
+    return track
+
+
+@pytest.mark.parametrize("fps", [24.0, 30.0, 60.0, 120.0])
+def test_the_next_place_of_a_flight_is_expected(fps):
+    places = fly(12, fps)
+    track = fed([[(*xy, 3.0)] for xy in places[:-1]], fps)
+    assert np.hypot(*(track.expected() - places[-1])) < 2.5
+
+
+def test_weights_are_probabilities_of_all_that_may_be():
+    track = fed([[(200, 300, 2.0), (500, 500, 1.0)], [(210, 300, 2.0), (500, 500, 1.0)], []])
+    for column in track._columns:
+        assert column.weight.sum() == pytest.approx(1)
+        assert len(column.weight) == len(column.xy_px) == len(column.evidence)
+    assert len(track._columns[-1].weight) == 1 + PARAMS.hidden_kept  # nowhere, and two that may be hidden
+
+
+def test_forward_and_backward_give_what_counting_all_histories_gives():
+    frames = [[(200, 300, 0.5)], [(206, 300, -0.5), (400, 100, 0.2)], [(212, 301, 0.3)], [(219, 301, 1.0)]]
+    track = fed(frames)
+    columns = list(track._columns)[1:]
+    histories = {(): 1.0}
+    for column, before in zip(columns, [1, *(len(c.weight) for c in columns)]):
+        histories = {
+            (*path, now): weight * column.move[path[-1] if path else 0, now] * column.evidence[now]
+            for path, weight in histories.items()
+            for now in range(len(column.weight))
+            if before
+        }
+    total = sum(histories.values())
+    for place, column in enumerate(columns):
+        seen = sum(w for path, w in histories.items() if 1 <= path[place] <= len(column.logit))
+        assert track.settled(len(columns) - 1 - place).probability == pytest.approx(seen / total)
+
+
+def test_a_flight_wins_against_a_place_that_looks_better_and_does_not_move():
+    places = fly(10)
+    frames = [[(*xy, 1.0), *([(900, 600, 2.0)] if 3 <= n <= 5 else [])] for n, xy in enumerate(places)]
+    track = fed(frames, lag=9)
+    for n in range(10):
+        assert track.settled(9 - n).xy_px == pytest.approx(places[n])
+
+
+def test_a_hit_is_followed_at_once():
+    before, after = fly(8), fly(8, start=fly(8)[-1], velocity=(-25.0, 5.0))[1:]
+    track = fed([[(*xy, 3.0)] for xy in (*before, *after[:2])])
+    assert np.hypot(*(track.expected() - after[2])) < 4
+
+
+def test_a_hidden_flight_is_waited_for_on_its_path_and_not_for_ever():
+    places = fly(20)
+    track = fed([*([(*xy, 3.0)] for xy in places[:6]), [], []])
+    assert np.hypot(*(track.expected() - places[8])) < 10
+    assert fed([*([(*xy, 3.0)] for xy in places[:6]), *[[]] * 8]).expected() is None
+
+
+def test_starting_afresh_forgets_the_track_and_keeps_what_was_said():
+    track = fed([[(200, 300, 3.0)], [(210, 300, 3.0)]])
+    said = track.settled(0)
+    track.add(track.ahead([Sighting(900, 100, 1.0)], afresh=True))
+    assert verdict(track._columns[-1]).xy_px.tolist() == [900, 100]
+    assert track.settled(1).probability == said.probability
+    track.forget()
+    assert len(track) == 0
+
+
+def test_the_peaks_of_a_crop_share_its_visibility():
+    xy = np.array([[[80, 80], [20, 20], [150, 9]]], np.float32)
+    result = Candidates(xy, np.array([[0.6, 0.3, 0.001]], np.float32), np.array([0.9], np.float32))
+    first, second = sightings_in(result, [Window(100, 50, 160, 160, 160, 160)], (720, 1280), PARAMS)
+    assert first[:2] == (180, 130)
+    assert second[:2] == (120, 70)
+    shares = [1 / (1 + math.exp(-one.logit)) for one in (first, second)]
+    assert shares == pytest.approx([0.9 * 0.6 / 0.901, 0.9 * 0.3 / 0.901], abs=1e-4)
+    nothing = result._replace(visible=np.zeros(1, np.float32))
+    assert len(sightings_in(nothing, [Window(100, 50, 160, 160, 160, 160)], (720, 1280), PARAMS)) == 1

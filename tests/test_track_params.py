@@ -1,0 +1,30 @@
+import pytest
+
+from shuttlelib.errors import UsageError
+from shuttlelib.track_params import TrackParams
+
+
+def test_thresholds_are_set_by_name():
+    params = TrackParams.parse(["lag_s=0.3", "stage1_candidates=2"])
+    assert (params.lag_s, params.stage1_candidates) == (0.3, 2)
+    assert TrackParams.parse([]) == TrackParams()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("lagg_s=1", r"--param lagg_s=1: give name=value, with a name of .*lag_s"),
+        ("lag_s", "--param lag_s: give name=value"),
+        ("lag_s=soon", "--param lag_s=soon: 'soon' is not a number"),
+        ("peaks=1.5", "--param peaks=1.5: '1.5' is not a whole number"),
+        ("lag_s=nan", "'nan' is not a number"),
+    ],
+)
+def test_a_wrong_threshold_is_named_with_those_there_are(text, problem):
+    with pytest.raises(UsageError, match=problem):
+        TrackParams.parse([text])
+
+
+def test_every_threshold_is_documented():
+    documented = TrackParams.__doc__
+    assert [name for name in vars(TrackParams()) if name not in documented] == []

@@ -1,0 +1,62 @@
+import math
+
+import numpy as np
+import pytest
+
+from shuttlelib.rows import Row
+from shuttlelib.track_params import TrackParams
+from shuttlelib.triggers import NOISE, TRIGGERS, Triggers
+
+HEIGHT_PX = 720
+
+
+def rows(places):
+    """Rows at places (x, y); None is not visible."""
+    return [
+        Row(n, n / 30, xy is not None, *(xy or (math.nan, math.nan)), 1.0, "detected" if xy else "none")
+        for n, xy in enumerate(places)
+    ]
+
+
+def fired(places, now, visible=True, logit=3.0, since=99, **params):
+    """What fires after rows at `places`."""
+    triggers = Triggers(TrackParams(**params), HEIGHT_PX, 30.0)
+    past = rows(places)
+    for row in past:
+        triggers.told(row.visible)
+    return triggers.fired(np.array(now, float), visible, logit, past, since)
+
+
+STEADY = [(100 + 10 * n, 300) for n in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "arguments"),
+    [
+        ("", {"places": STEADY, "now": (150, 300)}),
+        ("lost", {"places": STEADY, "now": (150, 300), "visible": False}),
+        ("", {"places": [*STEADY, None], "now": (150, 300), "visible": False}),
+        ("unseen", {"places": [*STEADY, None, None], "now": (150, 300), "visible": False}),
+        ("", {"places": [*STEADY, None, None], "now": (0, 0), "visible": False, "ask_again_s": 0.2}),
+        ("weak", {"places": STEADY, "now": (150, 300), "logit": -0.5}),
+        ("", {"places": STEADY, "now": (150, 300), "logit": -0.5, "weak_logit": -1.0}),
+        ("jump", {"places": STEADY, "now": (220, 300)}),
+        ("", {"places": STEADY, "now": (220, 300), "jump_heights": 0.2}),
+        ("turn", {"places": STEADY, "now": (125, 300)}),
+        ("", {"places": STEADY, "now": (125, 300), "turn_deg": 180.0}),
+        ("", {"places": STEADY, "now": (125, 300), "turn_min_step_heights": 0.03}),
+        ("still", {"places": [(100, 300)] * 15, "now": (101, 300)}),
+        ("", {"places": [(100, 300)] * 15, "now": (101, 300), "since": 14}),
+        ("", {"places": [(100, 300)] * 15, "now": (101, 300), "still_s": 0.0}),
+        ("", {"places": [(100, 300)] * 15, "now": (101, 300), "still_heights": 0.001}),
+    ],
+)
+def test_each_trigger_fires_by_its_threshold(wanted, arguments):
+    assert fired(**arguments) == wanted
+
+
+def test_every_trigger_says_when_it_fires_and_by_which_threshold():
+    assert set(NOISE) < set(TRIGGERS)
+    names = " ".join(TRIGGERS.values())
+    for threshold in ("fast_interval_s", "ask_again_s", "jump_heights", "turn_deg", "still_s"):
+        assert threshold in names
