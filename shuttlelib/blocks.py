@@ -45,9 +45,12 @@ def normalize(frames: Tensor, kind: str = "imagenet") -> Tensor:
     """RGB (..., 3, H, W) in 0..255, uint8 or float, to floats: ImageNet-standardized, or in 0..1 ("unit")."""
     if kind == "unit":
         return frames / 255
-    mean = torch.tensor(IMAGENET_MEAN, device=frames.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=frames.device).view(3, 1, 1)
-    return (frames - 255 * mean) / (255 * std)
+    return (frames - 255 * _channels(IMAGENET_MEAN, frames)) / (255 * _channels(IMAGENET_STD, frames))
+
+
+def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
+    """(3, 1, 1) where another tensor is, without a copy from the host, which no CUDA graph may hold."""
+    return torch.cat([like.new_full((1, 1, 1), value, dtype=torch.float32) for value in values])
 
 
 def fuse_early(frames: Tensor, normalization: str = "imagenet") -> Tensor:
@@ -60,8 +63,8 @@ def fuse_early(frames: Tensor, normalization: str = "imagenet") -> Tensor:
     Returns:
         (B, 2 + T, H, W): normalized RGB of the current frame, then current minus past grey (oldest first).
     """
-    luma = torch.tensor(LUMA, device=frames.device).view(3, 1, 1)
-    grey = (frames * luma).sum(2)  # one channel after the other costs a third of a deployed network's time
+    # Grey by one channel after the other would cost a third of a deployed network's time
+    grey = (frames * _channels(LUMA, frames)).sum(2)
     motion = (grey[:, -1:] - grey[:, :-1]) * (DIFFERENCE_GAIN / 255)
     return torch.cat([normalize(frames[:, -1], normalization), motion], 1)
 

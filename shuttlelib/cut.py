@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shuttlelib.geometry import Window
@@ -61,9 +60,10 @@ class Cut(nn.Module):
         halves = planes.reshape(-1, width // 2)  # two chroma rows are stored in the room of one luma row
         u, seen = _mean(halves, 2 * (first + height), row_taps, column_taps)
         v, _ = _mean(halves, 2 * (first + height) + height // 2, row_taps, column_taps)
+        if self.whole:  # as the host, round what was scaled, then spread chroma
+            up = nn.Upsample(scale_factor=2.0)
+            y, u, v, seen = y.round(), up(u.round()), up(v.round()), up(seen)
         u, v = u - 128 * seen, v - 128 * seen
-        if self.whole:
-            u, v = (F.interpolate(c, scale_factor=2.0, mode="nearest") for c in (u, v))
         y = 1.164 * (y - 16 * inside).clamp(min=0)
         rgb = torch.stack([y + 1.596 * v, y - 0.391 * u - 0.813 * v, y + 2.018 * u], -1)
         return rgb.clamp(0, 255).round()

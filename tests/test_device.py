@@ -2,9 +2,12 @@ import numpy as np
 import pytest
 import torch
 from fakes import BrightBackend
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from shuttlelib import paths, tracking
+from shuttlelib import networks, paths, tracking
+from shuttlelib.cut import Cut
 from shuttlelib.device import DeviceEyes, Planes
+from shuttlelib.export_planes import example, sample_window
 from shuttlelib.frames import Frame
 from shuttlelib.together import answer_together
 from shuttlelib.track_params import TrackParams
@@ -46,23 +49,23 @@ def scene(seed=0):
     return (dot(index, seed) for index in range(24))
 
 
-def tracked(networks, frames, rows, size_hw=SIZE_HW):
+def tracked(both, frames, rows, size_hw=SIZE_HW):
     """A generator of looks, its rows going to `rows`."""
-    tracker = Tracker(*networks, size_hw, 30.0, "smart", TrackParams(noise_calibrations=0))
+    tracker = Tracker(*both, size_hw, 30.0, "smart", TrackParams(noise_calibrations=0))
     return tracker.tracking(frames, lambda _, row: rows.append(row))
 
 
-def alone(networks, frames, take, size_hw=SIZE_HW):
+def alone(both, frames, take, size_hw=SIZE_HW):
     """The rows of one video."""
     rows = []
-    answer_all(tracked(networks, frames, rows, size_hw), lambda look: take([look])[0])
+    answer_all(tracked(both, frames, rows, size_hw), lambda look: take([look])[0])
     return rows
 
 
-def together(networks, take):
+def together(both, take):
     """The rows of three videos at once."""
     rows = [[], [], []]
-    ends = answer_together([tracked(networks, scene(n), rows[n]) for n in range(3)], take, 3)
+    ends = answer_together([tracked(both, scene(n), rows[n]) for n in range(3)], take, 3)
     assert len(list(ends)) == 3
     return rows
 
@@ -76,29 +79,27 @@ def same(ours, theirs, within_px):
 
 @pytest.mark.parametrize("history", [False, True])
 def test_rows_are_those_of_pixels_cut_on_the_host(history):
-    networks = pair(uses_history=history)
-    ours = alone(networks, scene(), DeviceEyes(*networks, "cpu").take)
-    same(ours, alone(networks, scene(), tracking.Networks(*networks).take), 0.5)
+    both = pair(uses_history=history)
+    ours = alone(both, scene(), DeviceEyes(*both, "cpu").take)
+    same(ours, alone(both, scene(), tracking.Networks(*both).take), 0.5)
 
 
 def test_several_trackers_on_a_device_get_the_rows_they_get_alone():
-    networks = pair()
-    rows = together(networks, DeviceEyes(*networks, "cpu").take)
-    assert max(len(batch) for batch in networks[1].batches) > 5
+    both = pair()
+    rows = together(both, DeviceEyes(*both, "cpu").take)
+    assert max(len(batch) for batch in both[1].batches) > 5
     for seed, ours in enumerate(rows):
-        same(ours, alone(networks, scene(seed), DeviceEyes(*networks, "cpu").take), 0)
+        same(ours, alone(both, scene(seed), DeviceEyes(*both, "cpu").take), 0)
 
 
 def test_too_little_memory_halves_the_batch_and_is_told():
-    networks = pair(most=6)
-    eyes = DeviceEyes(*networks, "cpu")
-    assert [sum(row.visible for row in own) > 15 for own in together(networks, eyes.take)] == [True] * 3
+    both = pair(most=6)
+    eyes = DeviceEyes(*both, "cpu")
+    assert [sum(row.visible for row in own) > 15 for own in together(both, eyes.take)] == [True] * 3
     assert len(eyes.notes) == 1
     assert "smaller batches" in eyes.notes[0]
-    networks[1].most = 0  # not even one look: its windows are cut on the host
-    same(
-        alone(networks, scene(), eyes.take), alone(networks, scene(), tracking.Networks(*networks).take), 0.5
-    )
+    both[1].most = 0  # not even one look: its windows are cut on the host
+    same(alone(both, scene(), eyes.take), alone(both, scene(), tracking.Networks(*both).take), 0.5)
     assert "on the host" in eyes.notes[1]
 
 
@@ -109,10 +110,34 @@ def test_a_graph_that_cannot_be_captured_is_told_and_done_without():
     assert "CUDA graphs do not work here" in eyes.notes[0]
 
 
+class HostReads(TorchDispatchMode):
+    """Notes what a CUDA graph may not hold: values that come from the host or go there."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if any(name in str(function) for name in ("lift_fresh", "local_scalar", "nonzero")):
+            self.found.add(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("version", "stage"), [("stage1_v5", 1), ("stage2_v8", 2)])
+def test_a_look_of_the_shipped_networks_can_be_captured(version, stage):
+    deployed = networks.load(paths.MODELS / version)
+    window = sample_window(stage, deployed.net.spec.input_hw, SIZE_HW)
+    planes, slots, windows = example(window, SIZE_HW, 4, batch=1)
+    cut = Cut([window], stage == 1)
+    with torch.inference_mode(), HostReads() as reads:
+        deployed(cut(planes, slots, windows).to(torch.uint8))
+    assert reads.found == set()
+
+
 def test_frames_pass_on_their_way_to_the_device():
-    networks = pair()
-    eyes = DeviceEyes(*networks, "cpu")
-    whole = tracking.Networks(*networks, eyes=eyes)
+    both = pair()
+    eyes = DeviceEyes(*both, "cpu")
+    whole = tracking.Networks(*both, eyes=eyes)
     frames = list(whole.ahead(scene()))
     assert [frame.index for frame in frames] == list(range(24))
     assert len({eyes._of(frame).place(frame) for frame in frames}) == 24

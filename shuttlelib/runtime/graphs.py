@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 SIZES = (1, 2, 4, 8, 16)  # a batch is padded to the next of them
-_WARM = 3  # runs before capture: lazy initialization must not be captured
 
 Function = Callable[..., Sequence[Tensor]]
 
@@ -59,7 +58,7 @@ class Captured:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side), torch.inference_mode():
-            for _ in range(_WARM):
+            for _ in range(3):  # what is set up lazily must not be captured
                 function(*self._device)
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
