@@ -1,3 +1,4 @@
+import ctypes
 import sys
 
 import numpy as np
@@ -55,6 +56,23 @@ def test_a_graph_with_history_is_fed_it(tmp_path):
     assert backend.uses_history
     backend.warm_up((1,))
     assert backend.run(spots(2), np.zeros((2, 30, 3), np.float32)).xy.shape == (2, 1, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's C library")
+def test_signals_keep_their_stack(models):
+    class Stack(ctypes.Structure):
+        _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+    def stack():
+        now = Stack()
+        assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(now)) == 0
+        return now.start, now.size
+
+    before = stack()
+    backend = load(models)
+    backend.warm_up((1, 2))
+    backend.run(spots(3))
+    assert stack() == before
 
 
 def test_compiled_networks_are_kept_and_damaged_ones_made_anew(models, tmp_path):

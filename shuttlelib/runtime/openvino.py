@@ -11,6 +11,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -89,7 +90,11 @@ class OpenVINOBackend:
             self._own[batch] = self._request(model)
 
     def _request(self, model: Any) -> Any:
-        return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+        # OpenVINO gives the thread that compiles a stack for its signals, and frees it in whichever thread
+        # collects the network: the next signal would end the process. A thread that is over gets no signal.
+        with ThreadPoolExecutor(1) as thread:
+            compiled = thread.submit(self._core.compile_model, model, "CPU", self._settings).result()
+        return compiled.create_infer_request()
 
 
 def has_bf16(core: Any) -> bool:

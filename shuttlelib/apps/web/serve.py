@@ -6,7 +6,6 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,10 +76,9 @@ def serve(options: Options) -> None:
     """
     for stop in (signal.SIGINT, signal.SIGTERM):  # a shell starts what it puts aside without the first
         signal.signal(stop, signal.default_int_handler)
-    # What is missing is said now. In a thread of its own: OpenVINO gives the thread that loads it a stack for
-    # signals and frees it in whichever thread collects it, and the main thread is the one that gets signals.
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(load_networks, options.backend, options.device, options.threads, options.models).result()
+    load_networks(
+        options.backend, options.device, options.threads, options.models
+    )  # what is missing is said now
     try:
         with running(options) as page:
             print(f"open {page.local_url}  (Ctrl-C stops the page and deletes what was uploaded)", flush=True)
