@@ -27,7 +27,7 @@ from shuttlelib.video import probe
 pytest.importorskip("gradio", reason="needs the page's packages: pip install 'shuttlelib[app]'")
 pytestmark = pytest.mark.slow
 SIZE_HW = (90, 160)
-SOON_MS = 20_000
+SOON_MS = 60_000
 LISTEN = """() => {
   window.said = [];
   const progress = document.querySelector('#progress');
