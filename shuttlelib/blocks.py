@@ -53,20 +53,23 @@ def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
     return torch.cat([like.new_full((1, 1, 1), value, dtype=torch.float32) for value in values])
 
 
-def fuse_early(frames: Tensor, normalization: str = "imagenet") -> Tensor:
+def fuse_early(frames: Tensor, normalization: str = "imagenet", current: int = -1) -> Tensor:
     """Frames as one image: colour of the current one and its signed grey changes.
 
     Args:
         frames: (B, T, 3, H, W) in 0..255, uint8 or float, oldest first.
         normalization: see `normalize`.
+        current: which of the frames is the current one; the last one unless given.
 
     Returns:
-        (B, 2 + T, H, W): normalized RGB of the current frame, then current minus past grey (oldest first).
+        (B, 2 + T, H, W): normalized RGB of the current frame, then its grey minus that of each other frame.
     """
     # Grey by one channel after the other would cost a third of a deployed network's time
     grey = (frames * _channels(LUMA, frames)).sum(2)
-    motion = (grey[:, -1:] - grey[:, :-1]) * (DIFFERENCE_GAIN / 255)
-    return torch.cat([normalize(frames[:, -1], normalization), motion], 1)
+    now = current % frames.shape[1]
+    others = [part for part in (grey[:, :now], grey[:, now + 1 :]) if part.shape[1]]
+    motion = (grey[:, now : now + 1] - torch.cat(others, 1)) * (DIFFERENCE_GAIN / 255)
+    return torch.cat([normalize(frames[:, now], normalization), motion], 1)
 
 
 def conv(c_in: int, c_out: int, kernel: int = 3) -> nn.Sequential:

@@ -46,7 +46,7 @@ def look(model: networks.Deployed, samples: Samples, draws: Sequence[int | tuple
         xy = model.net.decode(prediction, 1)[0][:, 0].float().cpu().numpy()
     p_visible = torch.sigmoid(prediction.visible_logit.float()).cpu().numpy()
     return Looked(
-        batch["frames"][:, -1].permute(0, 2, 3, 1).numpy(),
+        batch["frames"][:, model.net.spec.current].permute(0, 2, 3, 1).numpy(),
         model.net.probabilities(prediction).float().cpu().numpy(),
         xy,
         np.where(p_visible[:, None] >= 0.5, xy, np.nan),

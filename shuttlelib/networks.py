@@ -77,7 +77,7 @@ class PyramidNet(ShuttleNet):
     def _features(self, frames: Tensor) -> Tensor:
         normalization = self.spec.normalization
         if self.spec.fusion == "early":
-            pixels = blocks.fuse_early(frames, normalization)
+            pixels = blocks.fuse_early(frames, normalization, self.spec.current)
         else:
             pixels = blocks.normalize(frames, normalization).flatten(0, 1)
         maps = self.neck(self.backbone(pixels))[: self.spec.head_maps]
@@ -146,23 +146,60 @@ def save(net: ShuttleNet, model_dir: Path, facts: dict | None = None) -> None:
         temp.write_text(json.dumps({**meta, **(facts or {})}, indent=2) + "\n")
 
 
+def start_from(net: ShuttleNet, model_dir: Path) -> None:
+    """Put the weights of a model folder into a network that may see other frames around the current one.
+
+    With early fusion each other frame is a channel: those that both know keep their weights, those that
+    are new start at zero, so that they change nothing at first.
+
+    Raises:
+        ShuttleError: as `load_weights`.
+    """
+    state, known, wanted = _state(model_dir), _channels(_card(model_dir)[0]), _channels(net.spec)
+    if known != wanted:
+        mine = net.state_dict()
+        for name in [n for n, value in state.items() if n in mine and value.shape != mine[n].shape]:
+            if state[name].shape[1:2] != (len(known),) or mine[name].shape[1:2] != (len(wanted),):
+                continue  # not the first layer: `_fit` will say so
+            fresh = torch.zeros_like(mine[name])
+            for i, channel in enumerate(wanted):
+                if channel in known:
+                    fresh[:, i] = state[name][:, known.index(channel)]
+            state[name] = fresh
+    _fit(net, state, model_dir)
+
+
+def _channels(spec: Spec) -> list[str | int]:
+    """What the first layer sees: colours, then the other frames by how far they are from the current one."""
+    if spec.fusion != "early":
+        return ["r", "g", "b"]
+    return ["r", "g", "b", *(t for t in range(1 + spec.ahead - spec.frames, 1 + spec.ahead) if t)]
+
+
 def load_weights(net: ShuttleNet, model_dir: Path) -> None:
     """Put the weights of a model folder into a network of the same shape.
 
     Raises:
         ShuttleError: they are missing, damaged, or of another shape.
     """
+    _fit(net, _state(model_dir), model_dir)
+
+
+def _state(model_dir: Path) -> dict[str, Tensor]:
     path = Path(model_dir) / "model.safetensors"
     if not path.is_file():
         raise ShuttleError(f"{path} is missing; train the version or fetch its weights")
     try:
-        state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+        return {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
     except SafetensorError as error:
         raise ShuttleError(f"{path}: damaged ({error}); train the version or fetch it again") from error
+
+
+def _fit(net: ShuttleNet, state: dict[str, Tensor], model_dir: Path) -> None:
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        path, reason = Path(model_dir) / "model.safetensors", str(error).splitlines()[0]
         raise ShuttleError(f"{path}: weights do not fit {net.spec.name}: {reason}") from error
 
 
@@ -172,16 +209,28 @@ def load(model_dir: Path, device: str = "cpu") -> Deployed:
     Raises:
         ShuttleError: a file is missing or damaged, or the weights are not this version's.
     """
+    spec, meta = _card(model_dir)
+    net = build(spec)
+    load_weights(net, model_dir)
+    return Deployed(net, int(meta.get("candidates", CANDIDATES))).eval().to(device)
+
+
+def _card(model_dir: Path) -> tuple[Spec, dict]:
+    """A model folder's spec, and all that is written beside it.
+
+    Raises:
+        ShuttleError: it is missing or damaged.
+    """
     path = Path(model_dir) / "version.json"
     if not path.is_file():
         raise ShuttleError(f"{path} is missing; train the version or fetch its weights")
     try:
         meta = json.loads(path.read_text())
-        net = build(Spec.from_dict(meta))
-    except (ValueError, TypeError) as error:
+        spec = Spec.from_dict(meta)
+        check(spec)
+    except (ValueError, TypeError, AttributeError) as error:
         raise ShuttleError(f"{path}: damaged ({error}); train the version or fetch it again") from error
-    load_weights(net, model_dir)
-    return Deployed(net, int(meta.get("candidates", CANDIDATES))).eval().to(device)
+    return spec, meta
 
 
 def _taps(spec: Spec, in_channels: int, pretrained: bool) -> tuple[nn.Module, list[int]]:

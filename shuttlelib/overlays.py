@@ -46,22 +46,24 @@ class Paste(NamedTuple):
     step: np.ndarray
 
 
-def other_times(draws: Draws, back: np.ndarray, frames: int, repeat: float, reverse: float) -> np.ndarray:
-    """How many looks back each of the head and 30 past positions lies, as real recordings play tricks.
+def other_times(
+    draws: Draws, back: np.ndarray, frames: int, ahead: int, repeat: float, reverse: float
+) -> np.ndarray:
+    """How many looks back each picture and past position lies, as real recordings play tricks.
 
     Args:
-        back: (B, 31) whole numbers from 0.
-        frames: pictures that a sample holds.
-        repeat: how often one past look is a copy of a neighbour; real clips repeat one frame in six.
-        reverse: how often the past is taken from the future.
+        back: (B, n) whole numbers from -ahead.
+        frames: pictures that a sample holds; ahead: those of them after the current one.
+        repeat: how often one other look is a copy of a neighbour; real clips repeat one frame in six.
+        reverse: how often time runs backwards.
 
     Returns:
-        (B, 31), negative where time is reversed.
+        (B, n), of the other sign where time is reversed.
     """
     if repeat and frames > 1:
         row = np.flatnonzero(draws.chance(repeat))
-        at, towards = 1 + draws.below(frames - 1), np.where(draws.chance(0.5), 1, -1)
-        back = back.copy()
+        at, towards = draws.below(frames - 1), np.where(draws.chance(0.5), 1, -1)
+        at, back = at + (at >= ahead), back.copy()
         back[row, at[row]] += towards[row]
     if reverse:
         back = np.where(draws.chance(reverse)[:, None], -back, back)
@@ -72,6 +74,7 @@ def plan_paste(
     draws: Draws,
     share: float,
     spot: np.ndarray,
+    now: int,
     looks: np.ndarray,
     spot_at: np.ndarray,
     times: np.ndarray,
@@ -82,7 +85,7 @@ def plan_paste(
 
     Args:
         share: how often.
-        spot: (B, T, 2) the shuttle in each look, input px, nan where invisible; the current one last.
+        spot: (B, T, 2) the shuttle in each look, input px, nan where invisible; now: the current look.
         looks: (B, T) frame numbers of the looks.
         spot_at: (B, 2 * n, 2) the shuttle at `times`, input px, nan where invisible.
         times: (B, 2 * n) frames that may lend their background; -1 where the clip has none.
@@ -97,12 +100,12 @@ def plan_paste(
     pick = (clear * draws.uniform(0.01, 1.0, (1, clear.shape[2]))).argmax(2)
     found = np.take_along_axis(clear, pick[..., None], 2)[..., 0]
     within = ((spot >= room[:, None, :2]) & (spot < room[:, None, 2:])).all(2)
-    chosen = draws.chance(share) & seen[:, -1] & (found & within | ~seen).all(1)
+    chosen = draws.chance(share) & seen[:, now] & (found & within | ~seen).all(1)
     active = chosen[:, None] & seen
     donors = np.where(active, np.take_along_axis(times, pick, 1), -1)
     target = draws.uniform(room[:, :2], room[:, 2:], (2,))
-    step = np.round(target - spot[:, -1])
-    moved = np.where(seen[..., None], spot, spot[:, -1:]) + step[:, None]
+    step = np.round(target - spot[:, now])
+    moved = np.where(seen[..., None], spot, spot[:, now : now + 1]) + step[:, None]
     low, high = moved.min(1), moved.max(1)
     fits = (low >= room[:, :2]).all(1) & (high < room[:, 2:]).all(1)
     keep = fits & ~draws.chance(ERASED)

@@ -27,7 +27,7 @@ FAINT = 0.02  # a heatmap whose strongest cell has less probability is not stret
 def contact_sheet(
     images: Sequence[np.ndarray],
     titles: Sequence[str],
-    points: Sequence[np.ndarray] | None = None,
+    points: Sequence[np.ndarray | None] | None = None,
     columns: int = 6,
 ) -> Figure:
     """Many small images in rows.
@@ -35,7 +35,8 @@ def contact_sheet(
     Args:
         images: (h, w, 3) uint8 each.
         titles: one an image.
-        points: one (2,) or (N, 2) an image, px; nan where not visible, which the title then says.
+        points: one (2,) or (N, 2) an image, px; nan where not visible, which the title then says; None
+            says nothing of an image.
         columns: images a row.
 
     Raises:
@@ -58,9 +59,13 @@ def contact_sheet(
 
 
 def filmstrip(frames: Sequence[np.ndarray], points: Sequence[np.ndarray], first_frame: int = 0) -> Figure:
-    """Consecutive frames (h, w, 3) in a row, oldest first, each with its point (2,), nan if not visible."""
+    """Consecutive frames (h, w, 3) in a row, oldest first, each with its point (2,), nan if not visible.
+
+    Frames after the last point are shown bare.
+    """
     titles = [f"frame {first_frame + i}" for i in range(len(frames))]
-    return contact_sheet(frames, titles, points, columns=len(frames))
+    bare = [None] * (len(frames) - len(points))
+    return contact_sheet(frames, titles, [*points, *bare], columns=len(frames))
 
 
 def prediction_sheet(

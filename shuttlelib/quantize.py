@@ -114,16 +114,17 @@ def real_inputs(card: dict[str, Any], dataset: Sequence[Clip], count: int) -> di
 
 
 def _looks(card: dict[str, Any], clip: Clip, count: int) -> list[np.ndarray]:
-    stride, past = history_stride(clip.info.fps), card["frames"] - 1
+    stride, span = history_stride(clip.info.fps), card["frames"] - 1
     last = min(clip.info.frame_count, _FRAMES * stride) - 1
-    wanted = np.unique(np.linspace(min(past * stride, last), last, count).astype(int)).tolist()
+    wanted = np.unique(np.linspace(min(span * stride, last), last, count).astype(int)).tolist()
     windows = dict(zip(wanted, _windows(card, clip, wanted)))
-    seen: deque[Frame] = deque(maxlen=past * stride + 1)
+    windows = {current + card["ahead"] * stride: window for current, window in windows.items()}
+    seen: deque[Frame] = deque(maxlen=span * stride + 1)
     looks = []
     for frame in video.read_frames(clip.video_path):
         seen.append(frame)
         if frame.index in windows:
-            times = [max(0, len(seen) - 1 - back * stride) for back in range(past, -1, -1)]
+            times = [max(0, len(seen) - 1 - back * stride) for back in range(span, -1, -1)]
             looks.append(np.stack([seen[time].window(windows[frame.index]) for time in times]))
         if frame.index == last:
             break

@@ -1,7 +1,7 @@
-"""Samples: a few frames, the head in the last one, and the track before it; between clips and models.
+"""Samples: a few frames, the head in the current one, and the track before it; between clips and models.
 
 Stage 1 sees the whole frame letterboxed, stage 2 a crop at the canonical scale around a point that is
-near the shuttle the way a tracker's guess is, or somewhere else entirely. Past frames lie one
+near the shuttle the way a tracker's guess is, or somewhere else entirely. The frames lie one
 thirtieth of a second apart, so a 60 fps clip skips every other frame. What a batch shows is first planned
 as plain numbers, then cut and changed: here on the CPU, in `batches` on a device. Every draw is a function
 of (seed, draw number): the same in any worker, after any resume.
@@ -130,7 +130,7 @@ class Samples(Dataset):
         """A sample by its index, or by (index, draw number) for a reproducible augmentation.
 
         Returns:
-            frames: (T, 3, H, W) uint8, oldest first; T is the spec's `frames`.
+            frames: (T, 3, H, W) uint8, oldest first; T is the spec's `frames`, the last `ahead` yet to come.
             xy: (2,) of the head, input px, nan when it is not visible in this input.
             history: (30, 3) past x, y in [0, 1] of the input (0 when invisible) and visible.
             index: () the sample's number.
@@ -154,21 +154,24 @@ class Samples(Dataset):
         """What a batch of samples will show."""
         pairs = np.array([item if isinstance(item, tuple) else (item, item) for item in items], np.int64)
         number, draws = pairs[:, 0], Draws(self.seed, pairs[:, 1], CONTENT)
-        (clip, frame), a, t = self._where[number].T, self.augmentation, self.spec.frames
+        (clip, frame), a = self._where[number].T, self.augmentation
+        t, ahead = self.spec.frames, self.spec.ahead
         window = self._windows(clip, frame, draws)
         changes = a.draw(draws, self.spec.input_hw, t) if a else None
-        back = np.tile(np.arange(1 + PAST), (len(pairs), 1))
+        back = np.tile(np.arange(-ahead, 1 + PAST), (len(pairs), 1))
         if a:
-            back = overlays.other_times(draws, back, t, a.repeat, a.reverse)
+            back = overlays.other_times(draws, back, t, ahead, a.repeat, a.reverse)
         times = frame[:, None] - self._stride[clip][:, None] * back
         looks = self._inside(clip, times[:, t - 1 :: -1])
         xy = self._seen(clip, times, window)
         mix = self._mix(draws, back[:, t - 1 :: -1], a.mix) if a and a.mix else None
         paste = self._paste(draws, clip, frame, looks, xy, window, a.paste) if a and a.paste else None
         if paste is not None:
-            taken = (paste.donors >= 0)[:, ::-1]  # nearest first, like `xy`
+            taken = (paste.donors >= 0)[:, ::-1]  # latest first, like `xy`
             xy[:, :t] += np.where(taken[..., None], paste.step[:, None], 0.0)  # nan where taken for good
-            xy[:, t:] += np.where(taken[:, :1, None], np.nan_to_num(paste.step)[:, None], 0.0)
+            older = taken[:, ahead, None, None]
+            xy[:, t:] += np.where(older, np.nan_to_num(paste.step)[:, None], 0.0)
+        xy = xy[:, ahead:]
         if changes is not None:
             xy = augment.move(xy, changes.matrix) + changes.jitter
         return Plan(number, clip, looks, window, *self._targets(xy), changes, mix, paste)
@@ -278,10 +281,10 @@ class Samples(Dataset):
         low = np.maximum(-window[:, :2] * to_input, 0)
         high = np.minimum((self._size[clip] - window[:, :2]) * to_input, size)
         spots = self._seen(clip, times, window)
-        spot = xy[:, self.spec.frames - 1 :: -1]
+        spot, now = xy[:, self.spec.frames - 1 :: -1], self.spec.current
         scale = to_input[:, 0] / self._scale[clip]
         return overlays.plan_paste(
-            draws, share, spot, looks, spots, times, scale, np.concatenate([low, high], 1)
+            draws, share, spot, now, looks, spots, times, scale, np.concatenate([low, high], 1)
         )
 
 

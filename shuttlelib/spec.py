@@ -17,7 +17,8 @@ class Spec:
         backbone: timm model name, or "unet"; taps: strides of the feature maps taken from it (pyramid).
         pretrained: start from timm's ImageNet weights (needs the Hub once).
         input_hw: network input, px; frames are letterboxed onto it, crops are square.
-        frames: how many it sees: the current one and past ones, a thirtieth of a second apart.
+        frames: how many it sees, a thirtieth of a second apart; ahead: how many of them come after the
+            current one, the others before it.
         normalization: of the pixels: "imagenet" (its mean and deviation) or "unit" (0 to 1).
         fusion: "late" passes each frame through the backbone and joins the features; "early" passes the
             current frame and its signed grey differences to the past once; "stack" passes the colours of
@@ -59,6 +60,7 @@ class Spec:
     pretrained: bool = False
     input_hw: tuple[int, int] = (288, 512)
     frames: int = 4
+    ahead: int = 0
     normalization: str = "imagenet"
     fusion: str = "early"
     neck: str = "fpn"
@@ -93,6 +95,11 @@ class Spec:
     repeat: float = 0.0
     reverse: float = 0.0
     paste: float = 0.0
+
+    @property
+    def current(self) -> int:
+        """Which of the frames, counted from the oldest, is the current one: its head is asked for."""
+        return self.frames - 1 - self.ahead
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; tuples become lists there and come back through `from_dict`."""
@@ -173,6 +180,10 @@ def check(spec: Spec) -> None:
         raise _unfit(spec, "input_hw", "crops are square")
     if spec.frames < 2:
         raise _unfit(spec, "frames", "at least 2 show motion")
+    if spec.ahead and spec.fusion != "early":
+        raise _unfit(spec, "ahead", "only early fusion sees frames ahead: use 0")
+    if not 0 <= spec.ahead < spec.frames:
+        raise _unfit(spec, "ahead", f"use 0 to {spec.frames - 1}, fewer than frames")
     if spec.network == "unet" and (h % 8 or w % 8):
         raise _unfit(spec, "input_hw", "a U-Net halves it three times: use multiples of 8")
     if spec.network == "pyramid":

@@ -8,7 +8,7 @@ predictions, never ground truth.
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -31,12 +31,12 @@ PAST = 30  # rows of history a network may ask for
 
 
 class Look(NamedTuple):
-    """One batch that the tracker wants a network to see: the current and past frames through windows.
+    """One batch that the tracker wants a network to see: a frame and its neighbours through windows.
 
     Attributes:
         stage: which network, 1 or 2.
         windows: of the frames, one an input.
-        frames: those that the network sees, oldest first, the last one current.
+        frames: those that the network sees, oldest first.
         history: see `Backend.run`; None where the network has no use for it.
     """
 
@@ -62,6 +62,28 @@ def answer_all(asking: Generator[Look, Candidates, Result], see: Callable[[Look]
         asking.close()
 
 
+def with_coming(frames: Iterable[Frame], ahead: int) -> Iterator[tuple[Frame, Sequence[Frame]]]:
+    """Each frame with up to `ahead` frames after it: fewer only at the end.
+
+    When `frames` raises, those read so far come out first.
+    """
+    known: deque[Frame] = deque()
+    try:
+        for frame in frames:
+            known.append(frame)
+            if len(known) > ahead:
+                yield known.popleft(), known
+    except Exception:
+        yield from _rest(known)
+        raise
+    yield from _rest(known)
+
+
+def _rest(known: deque[Frame]) -> Iterator[tuple[Frame, Sequence[Frame]]]:
+    while known:
+        yield known.popleft(), known
+
+
 class Tracker:
     """Tracks the shuttle through the frames of one video, given one after the other.
 
@@ -82,6 +104,7 @@ class Tracker:
         fired: the frames in which each trigger fired.
         sightings: in mode offline what was seen in each frame, by its number.
         settles: frames after which a row changes no more.
+        ahead: frames after the current one that a network looks at.
 
     Raises:
         UsageError: no such mode, or it needs a stage 2.
@@ -111,8 +134,11 @@ class Tracker:
         self.fired: dict[str, list[int]] = {}
         self._stride = history_stride(fps)
         self._whole = full_window(size_hw, stage1.input_hw)
-        past = max(stage1.frames, stage2.frames if stage2 else 0) - 1
+        networks = [network for network in (stage1, stage2) if network is not None]
+        past = max(network.frames - 1 - network.ahead for network in networks)
+        self.ahead = max(network.ahead for network in networks) * self._stride
         self._frames: deque[Frame] = deque(maxlen=past * self._stride + 1)
+        self._coming: Sequence[Frame] = ()
         self._triggers = Triggers(self.params, size_hw[0], fps)
         self._lag = self._frames_in(self.params.lag_s)
         self._doubts: deque[bool] = deque(maxlen=self._frames_in(self.params.noise_window_s))
@@ -151,8 +177,8 @@ class Tracker:
         """As `track`, for a caller that looks itself (see `asking`); final rows go to `emit`."""
         waiting: deque[tuple[Frame, Row]] = deque()
         try:
-            for frame in frames:
-                waiting.append((frame, (yield from self.asking(frame))))
+            for frame, coming in with_coming(frames, self.ahead):
+                waiting.append((frame, (yield from self.asking(frame, coming))))
                 if len(waiting) > self.settles:
                     emit(*waiting.popleft())
         finally:
@@ -161,16 +187,21 @@ class Tracker:
             for item in waiting:
                 emit(*item)
 
-    def step(self, frame: Frame) -> Row:
+    def step(self, frame: Frame, coming: Sequence[Frame] = ()) -> Row:
         """The row of the next frame; the next `settles` steps may still change it."""
-        return answer_all(self.asking(frame), self.see)
+        return answer_all(self.asking(frame, coming), self.see)
 
-    def asking(self, frame: Frame) -> Generator[Look, Candidates, Row]:
+    def asking(self, frame: Frame, coming: Sequence[Frame] = ()) -> Generator[Look, Candidates, Row]:
         """The next frame's row, for a caller that looks itself: each `Look` wants its `Candidates` sent in.
 
         So several trackers can share one batch, and pixels may stay where the networks run.
+
+        Args:
+            frame: the current one.
+            coming: up to `ahead` frames after it; the last one known stands for those that are missing.
         """
         self._frames.append(frame)
+        self._coming = coming
         if self.mode == WHOLE:
             return self._keep(frame, (yield from self._look_at_all())[0])
         if self._memory is not None:
@@ -255,9 +286,15 @@ class Tracker:
         return network.run(look.pixels(), look.history)
 
     def _asked(self, stage: int, windows: list[Window], network: Backend) -> Look:
-        last = len(self._frames) - 1  # the first frame stands for those before it
-        seen = [self._frames[max(0, last - self._stride * b)] for b in reversed(range(network.frames))]
+        looks = range(1 + network.ahead - network.frames, 1 + network.ahead)
+        seen = [self._frame_at(self._stride * look) for look in looks]
         return Look(stage, windows, seen, self._history(windows, network))
+
+    def _frame_at(self, later: int) -> Frame:
+        """The frame so many after the current one; at either end of the video the last one there."""
+        if later > 0 and self._coming:
+            return self._coming[min(later, len(self._coming)) - 1]
+        return self._frames[max(0, len(self._frames) - 1 + min(later, 0))]
 
     def _history(self, windows: list[Window], network: Backend) -> np.ndarray | None:
         """(B, 30, 3) float32 past x, y in 0..1 of each window and visible, oldest first."""

@@ -172,7 +172,7 @@ class _Run:
         set_seed(config.seed)
         net = networks.build(spec, pretrained=spec.pretrained and init is None)
         if init:
-            networks.load_weights(net, init)
+            networks.start_from(net, init)
         net = net.to(memory_format=torch.channels_last)
         device = self.accelerator.device
         self.average = Average(net, config.ema_decay).to(device)

@@ -89,7 +89,7 @@ def _strip(net: ShuttleNet, val: Samples, numbers: list[int]) -> np.ndarray:
     heatmaps = net.probabilities(prediction).float().cpu().numpy()
     xy = net.decode(prediction, 1)[0][:, 0].float().cpu()
     images = []
-    for i, image in enumerate(batch["frames"][:, -1].permute(0, 2, 3, 1).numpy()):
+    for i, image in enumerate(batch["frames"][:, net.spec.current].permute(0, 2, 3, 1).numpy()):
         image = np.ascontiguousarray(plots.blend_heatmap(image, heatmaps[i]))
         if prediction.visible_logit[i] >= 0:
             cv2.circle(image, _pixel(xy[i]), 7, PLACE, 1, cv2.LINE_AA)

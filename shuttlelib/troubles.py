@@ -61,7 +61,7 @@ def save_batch(run_dir: Path, step: int, batch: Batch, samples: Samples) -> str:
     with atomic_write(path) as temp:
         np.savez_compressed(temp, **{**arrays, "clip": clips, "frame": frames, "step": step})
     titles = [f"{clip} {frame}" for clip, frame in zip(clips, frames)][:SHOWN]
-    images = list(arrays["frames"][:SHOWN, -1].transpose(0, 2, 3, 1))
+    images = list(arrays["frames"][:SHOWN, samples.spec.current].transpose(0, 2, 3, 1))
     sheet = plots.contact_sheet(images, titles, list(arrays["xy"][:SHOWN]))
     with atomic_write(path.with_suffix(".png")) as temp:
         sheet.savefig(temp)

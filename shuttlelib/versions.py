@@ -48,6 +48,17 @@ BIFPN: dict[str, Any] = {
     "neck_rounds": 4,
     "head_maps": 2,
 }
+# frames to come, which the tracker's delay allows for, and looks that the data does not hold
+_AROUND: dict[str, Any] = {
+    "frames": 5,
+    "ahead": 2,
+    "reverse": 0.5,
+    "repeat": 0.2,
+    "mix": 0.15,
+    "paste": 0.25,
+    "roll_deg": 6.0,
+    "perspective": 0.06,
+}
 ROWS: dict[str, dict[str, Any]] = {
     "stage1_v1": {
         **_POOLED,
@@ -93,6 +104,11 @@ ROWS: dict[str, dict[str, Any]] = {
         "backbone": "mobilenetv4_conv_small_050",
         "neck_channels": 32,
         "notes": "one early-fused pass of a small network at 16:9; cells by cross-entropy, offsets",
+    },
+    "stage1_v6": {
+        "parent": "stage1_v5",
+        **_AROUND,
+        "notes": "two frames either way, not three past ones; time reversed, clips mixed, views tilted",
     },
     "stage2_v1": {
         **_POOLED,
@@ -164,6 +180,11 @@ ROWS: dict[str, dict[str, Any]] = {
         "input_hw": (160, 160),
         "batch": 32,
         "notes": "one early-fused pass on a 160 crop; stride-4 heatmap with offset; no history",
+    },
+    "stage2_v9": {
+        "parent": "stage2_v8",
+        **_AROUND,
+        "notes": "two frames either way, not three past ones; time reversed, clips mixed, views tilted",
     },
     "unet_3in3": {
         "stage": 1,

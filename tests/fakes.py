@@ -13,8 +13,8 @@ class BrightBackend:
 
     name, device, version = "fake", "cpu", "bright"
 
-    def __init__(self, input_hw, threshold=128, uses_history=False, frames=4):
-        self.frames = frames
+    def __init__(self, input_hw, threshold=128, uses_history=False, frames=4, ahead=0):
+        self.frames, self.ahead = frames, ahead
         self.input_hw, self.threshold, self.uses_history = input_hw, threshold, uses_history
         self.batches, self.histories = [], []
 
@@ -23,7 +23,7 @@ class BrightBackend:
         assert frames.shape[1:] == (self.frames, *self.input_hw, 3)
         self.batches.append(frames)
         self.histories.append(history)
-        grey = frames[:, -1].astype(np.float32).mean(-1)
+        grey = frames[:, -1 - self.ahead].astype(np.float32).mean(-1)
         flat = grey.reshape(len(grey), -1)
         best = flat.argmax(1)
         xy = np.stack([best % self.input_hw[1], best // self.input_hw[1]], -1)[:, None] + 0.5

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import timm
@@ -116,6 +117,33 @@ def test_early_fusion_sees_motion_with_its_sign():
     swapped = frames[:, [3, 1, 2, 0]]
     assert torch.allclose(blocks.fuse_early(swapped)[:, 3], -fused[:, 3], atol=1e-4)
     assert torch.allclose(blocks.fuse_early(frames.to(torch.uint8)), fused, atol=1e-5)
+
+
+def test_early_fusion_takes_the_current_frame_from_between_the_others():
+    frames = torch.stack([torch.full((3, 8, 8), value) for value in (10.0, 20.0, 50.0, 70.0, 110.0)])[None]
+    fused = blocks.fuse_early(frames, "unit", current=2)
+    assert fused[0, :3, 0, 0].tolist() == pytest.approx([50 / 255] * 3)
+    changes = fused[0, 3:, 0, 0] * 255 / blocks.DIFFERENCE_GAIN
+    assert changes.tolist() == pytest.approx([40, 30, -20, -60], abs=1e-3)
+
+
+def test_weights_of_a_network_that_sees_other_frames_are_a_start(tmp_path):
+    old = small_net("stage2_v8").eval()
+    networks.save(old, tmp_path)
+    old = networks.load(tmp_path).net
+    new = networks.build(replace(old.spec, frames=5, ahead=2)).eval()
+    with pytest.raises(ShuttleError, match="do not fit"):
+        networks.load_weights(new, tmp_path)
+    networks.start_from(new, tmp_path)
+    frames = torch.randint(0, 255, (1, 5, 3, *old.spec.input_hw)).float()
+    # three looks back are not seen any more: show the old network no change there
+    before = torch.cat([frames[:, 2:3], frames[:, 0:3]], 1)
+    with torch.no_grad():
+        mine, theirs = new(frames), old(before)
+    assert torch.allclose(mine.heatmap, theirs.heatmap, atol=1e-4)
+    other = networks.build(replace(new.spec, neck_channels=16))
+    with pytest.raises(ShuttleError, match="do not fit"):
+        networks.start_from(other, tmp_path)
 
 
 def test_temperature_of_the_spec_is_the_one_used():
@@ -242,6 +270,8 @@ def test_the_heatmap_is_read_from_the_pyramid_level_of_its_stride():
         ("stage2_v7", {"tau": 0.0}, "tau 0.0.*more than 0"),
         ("stage2_v1", {"film": True}, "film True.*False goes with network 'pooled'"),
         ("stage1_v1", {"frames": 1}, "frames 1.*at least 2"),
+        ("stage2_v8", {"ahead": 4}, "ahead 4.*0 to 3"),
+        ("stage2_v5", {"ahead": 1}, "ahead 1.*early fusion.*use 0"),
         ("unet_3in3", {"input_hw": (60, 64)}, r"input_hw \(60, 64\).*multiples of 8"),
         ("unet_3in3", {"stage": 2}, "stage 2.*1 goes with network 'unet'"),
     ],

@@ -12,6 +12,7 @@ SIZE = (144, 256)
 SPECS = {
     1: versions.resolve("stage1_v5", input_hw=SIZE),
     2: versions.resolve("stage2_v8", input_hw=(96, 96)),
+    3: versions.resolve("stage2_v8", input_hw=(96, 96), frames=5, ahead=2),
 }
 QUIET = augment.Augmentation(0.0, colour_share=0.0, jitter_norm=0.0)
 OPTIONS = {
@@ -22,6 +23,9 @@ OPTIONS = {
     "reverse": (1, {"reverse": 1.0}),
     "paste 1": (1, {"paste": 1.0}),
     "paste 2": (2, {"paste": 1.0}),
+    "repeat 3": (3, {"repeat": 1.0}),
+    "reverse 3": (3, {"reverse": 1.0}),
+    "paste 3": (3, {"paste": 1.0}),
 }
 
 
@@ -29,7 +33,7 @@ OPTIONS = {
 def shown():
     wholes = [moving_dot(SIZE, SIZE, seed=n, name=f"clip{n}") for n in (0, 1)]
     crops = [moving_dot(SIZE, None, seed=n, name=f"clip{n}") for n in (0, 1)]
-    return {1: Samples(wholes, SPECS[1]), 2: Samples(crops, SPECS[2])}
+    return {1: Samples(wholes, SPECS[1]), **{n: Samples(crops, SPECS[n]) for n in (2, 3)}}
 
 
 def under(image, xy):
@@ -45,18 +49,20 @@ def test_the_dot_lies_under_its_label_and_is_nowhere_else(shown, name):
     samples = shown[stage]
     samples.augmentation = replace(QUIET, **options)
     bright = 135 if name == "mix" else 160
-    size = np.array(SPECS[stage].input_hw[::-1])
+    size, past_frames = np.array(SPECS[stage].input_hw[::-1]), SPECS[stage].current
     placed = hidden = 0
     for draw in range(60):
         item = samples[((draw * 11) % len(samples), draw)]
-        past = [np.where(row[2] > 0, row[:2] * size, np.nan) for row in item["history"][-3:].numpy()]
+        past = [
+            np.where(row[2] > 0, row[:2] * size, np.nan) for row in item["history"][-past_frames:].numpy()
+        ]
         for image, xy in zip(item["frames"], [*past, item["xy"].numpy()]):
             if np.isfinite(xy).all() and (xy > 2).all() and (xy < size - 2).all():
                 placed += 1
                 assert under(image, xy) > bright, f"draw {draw}: {xy}"
         if not torch.isfinite(item["xy"]).all() and name != "mix":
             hidden += 1
-            assert item["frames"][-1, :, 3:-3, 3:-3].float().mean(0).max() < 160, f"draw {draw}"
+            assert item["frames"][past_frames, :, 3:-3, 3:-3].float().mean(0).max() < 160, f"draw {draw}"
     samples.augmentation = None
     assert placed > 30
     assert hidden > 3 or name == "mix"
@@ -100,6 +106,16 @@ def test_a_repeated_picture_is_a_copy_and_so_is_its_label(shown):
     assert (plan.looks[:, -1] == plan.looks[0, -1]).all()
 
 
+def test_frames_ahead_are_copied_and_turned_round_like_those_before():
+    draws, back = augment.Draws(0, np.arange(200)), np.tile(np.arange(-2, 31), (200, 1))
+    seen = overlays.other_times(draws, back, 5, 2, repeat=1.0, reverse=0.0)
+    assert (seen[:, 2] == 0).all()  # the current one is never another
+    assert ((seen != back).sum(1) == 1).all()
+    assert (seen != back).any(0)[:5].tolist() == [True, True, False, True, True]
+    turned = overlays.other_times(augment.Draws(0, np.arange(200)), back, 5, 2, repeat=0.0, reverse=1.0)
+    assert np.array_equal(turned, -back)
+
+
 def test_times_are_left_alone_when_nothing_is_asked():
     back = np.tile(np.arange(31), (4, 1))
-    assert np.array_equal(overlays.other_times(augment.Draws(0, np.arange(4)), back, 4, 0.0, 0.0), back)
+    assert np.array_equal(overlays.other_times(augment.Draws(0, np.arange(4)), back, 4, 0, 0.0, 0.0), back)

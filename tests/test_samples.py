@@ -65,6 +65,17 @@ def test_stage1_sample_has_the_label_where_the_frame_shows_it(dataset, wholes):
         assert np.allclose(item["xy"], expected, atol=1e-3, equal_nan=True)
 
 
+def test_frames_ahead_follow_the_labelled_one(dataset, wholes):
+    around = versions.resolve("stage1_v5", input_hw=(144, 256), frames=5, ahead=2)
+    seen, before = samples.Samples(wholes, around), samples.Samples(wholes, STAGE1)
+    for number, shown in ((0, (0, 0, 0, 2, 4)), (8, (4, 6, 8, 10, 12)), (15, (11, 13, 15, 15, 15))):
+        item = seen[number]
+        assert torch.equal(item["xy"].nan_to_num(-1), before[number]["xy"].nan_to_num(-1))
+        assert torch.equal(item["history"], before[number]["history"])
+        expected = torch.stack([before[look]["frames"][-1] for look in shown])
+        assert torch.equal(item["frames"], expected)
+
+
 def test_past_frames_lie_a_thirtieth_of_a_second_apart(wholes):
     assert [frames.history_stride(fps) for fps in (24, 25, 29.97, 30, 50, 60, 119)] == [1, 1, 1, 1, 2, 2, 4]
     images = samples.Samples(wholes, STAGE1)[9]["frames"]

@@ -8,7 +8,7 @@ from shuttlelib.errors import UsageError
 from shuttlelib.frames import Frame
 from shuttlelib.runtime import Candidates
 from shuttlelib.track_params import TrackParams
-from shuttlelib.tracker import Tracker, answer_all, history_stride
+from shuttlelib.tracker import Tracker, answer_all, history_stride, with_coming
 
 SIZE_HW = (360, 640)  # half of 1280x720: a crop of 160 input px shows 80 native px
 NEVER_NOISE = TrackParams(noise_calibrations=0)
@@ -151,13 +151,16 @@ def test_many_calibrations_mean_noise_and_withdraw_their_rows():
     assert all(row.visible for row in rows[-5:])
 
 
-def test_rows_come_out_before_the_video_fails():
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_rows_come_out_before_the_video_fails(ahead):
     def broken():
         for index in range(5):
             yield dot(index, STRAIGHT[index])
         raise UsageError("cut")
 
-    tracked, seen = make().track(broken()), []
+    tracker = make()
+    tracker.ahead = ahead
+    tracked, seen = tracker.track(broken()), []
     with pytest.raises(UsageError, match="cut"):
         seen.extend(iter(lambda: next(tracked)[1].frame, None))
     assert seen == [0, 1, 2, 3, 4]
@@ -182,6 +185,36 @@ def test_networks_see_the_past_oldest_first_a_thirtieth_of_a_second_apart():
     ladder = [(20 * index) * 255 / 219 for index in range(9)]
     assert levels[0] == pytest.approx([ladder[0]] * 4, abs=2)  # early frames repeat the first one
     assert levels[-1] == pytest.approx([ladder[2], ladder[4], ladder[6], ladder[8]], abs=2)
+
+
+def test_networks_see_frames_to_come_and_at_the_end_the_last_one():
+    ahead = [BrightBackend((180, 320), 60, frames=2, ahead=1), BrightBackend((160, 160), frames=5, ahead=2)]
+    tracker = Tracker(*ahead, SIZE_HW, 60.0, "calibration", NEVER_NOISE)
+    assert tracker.ahead == 4
+    grey = [np.full((540, 640), 128, np.uint8) for _ in range(12)]
+    for index, planes in enumerate(grey):
+        planes[:360] = 16 + 15 * index
+    frames = [Frame.from_planes(index, index / 60, planes) for index, planes in enumerate(grey)]
+    rows = [row.frame for _, row in tracker.track(iter(frames))]
+    assert rows == list(range(12))
+    ladder = [15 * index * 255 / 219 for index in range(12)]
+    levels = [batch[0, :, 150, 150, 0].astype(int) for batch in ahead[1].batches]
+    for current, shown in ((0, (0, 0, 0, 2, 4)), (5, (1, 3, 5, 7, 9)), (10, (6, 8, 10, 11, 11))):
+        assert levels[current] == pytest.approx([ladder[index] for index in shown], abs=2)
+    few = [batch[0, :, 90, 160, 0].astype(int) for batch in ahead[0].batches]
+    assert few[5] == pytest.approx([ladder[5], ladder[7]], abs=2)
+
+
+def test_a_frame_comes_with_those_after_it_and_none_is_lost_where_reading_fails():
+    def broken():
+        yield from "abcd"
+        raise UsageError("cut")
+
+    seen = []
+    with pytest.raises(UsageError, match="cut"):
+        seen.extend((now, "".join(coming)) for now, coming in with_coming(broken(), 2))
+    assert seen == [("a", "bc"), ("b", "cd"), ("c", "d"), ("d", "")]
+    assert [(now, "".join(coming)) for now, coming in with_coming("ab", 0)] == [("a", ""), ("b", "")]
 
 
 def test_each_network_sees_as_many_frames_as_it_asks_for():

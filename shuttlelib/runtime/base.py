@@ -43,7 +43,7 @@ class Backend(Protocol):
         device: where, for people: "cpu (2 threads)", "cuda (NVIDIA H200)".
         version: the model version's name.
         input_hw: network input, px.
-        frames: how many it sees: the current one and past ones.
+        frames: how many it sees; ahead: how many of them come after the current one.
         uses_history: whether `run` looks at the track so far.
     """
 
@@ -52,13 +52,14 @@ class Backend(Protocol):
     version: str
     input_hw: tuple[int, int]
     frames: int
+    ahead: int
     uses_history: bool
 
     def run(self, frames: np.ndarray, history: np.ndarray | None = None) -> Candidates:
         """Look at a batch.
 
         Args:
-            frames: uint8 (B, T, h, w, 3) RGB, oldest first, the last one current.
+            frames: uint8 (B, T, h, w, 3) RGB, oldest first; the last `ahead` of T come after the current one.
             history: float32 (B, 30, 3), oldest first: x and y in 0..1 of the input (0 when not visible)
                 and visible; needed only where `uses_history`.
         """
@@ -76,7 +77,9 @@ def read_card(model_dir: Path) -> dict[str, Any]:
         card = json.loads(path.read_text())
         height, width = card["input_hw"]
         known = {"name": str(card["name"]), "input_hw": (int(height), int(width))}
-        return {**card, **known, "frames": int(card.get("frames", 4))}  # older cards do not say: four
+        # older cards do not say: four, none of them ahead
+        sees = {"frames": int(card.get("frames", 4)), "ahead": int(card.get("ahead", 0))}
+        return {**card, **known, **sees}
     except FileNotFoundError as error:
         raise ShuttleError(f"{path}: no such model; train the version or fetch its weights") from error
     except (KeyError, TypeError, ValueError) as error:

@@ -43,7 +43,8 @@ class OnnxBackend:
             fix = "install the CUDA and cuDNN it was built for, or use --backend torch"
             raise ShuttleError(f"--device cuda: ONNX Runtime's CUDA provider does not start here; {fix}")
         self.device = f"cpu ({threads} threads)" if device == "cpu" else "cuda"
-        self.version, self.input_hw, self.frames = card["name"], card["input_hw"], card["frames"]
+        self.version, self.input_hw = card["name"], card["input_hw"]
+        self.frames, self.ahead = card["frames"], card["ahead"]
         inputs = [value.name for value in self._session.get_inputs()]
         self.uses_history = "history" in inputs
         check_inputs(inputs, path)

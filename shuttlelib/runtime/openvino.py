@@ -63,7 +63,8 @@ class OpenVINOBackend:
         self._own: dict[int, Any] = {}  # requests by batch size
         self._runs: Counter[int] = Counter()
         self.device = f"cpu ({threads} threads{', ' + precision if precision != 'fp32' else ''})"
-        self.version, self.input_hw, self.frames = card["name"], card["input_hw"], card["frames"]
+        self.version, self.input_hw = card["name"], card["input_hw"]
+        self.frames, self.ahead = card["frames"], card["ahead"]
         self.uses_history = "history" in names
 
     def warm_up(self, batches: Sequence[int] = (1,)) -> None:

@@ -58,7 +58,8 @@ class TensorRTBackend:
             raise ShuttleError(f"{graph}: its engine does not start, perhaps for want of GPU memory")
         self._stream = torch.cuda.Stream()
         self.device = f"cuda ({gpu}{', ' + precision if precision != 'fp32' else ''})"
-        self.version, self.input_hw, self.frames = card["name"], card["input_hw"], card["frames"]
+        self.version, self.input_hw = card["name"], card["input_hw"]
+        self.frames, self.ahead = card["frames"], card["ahead"]
         self.uses_history = "history" in names
         self.warm_up()
 

@@ -16,25 +16,20 @@ class Vote:
     The shuttle counts as visible where the models together say so. Each costs a run.
 
     Raises:
-        ShuttleError: one wants another input or number of frames than the first.
+        ShuttleError: one wants another input or other frames than the first.
     """
 
     def __init__(self, backends: Sequence[Backend]) -> None:
         first = backends[0]
         for other in backends[1:]:
-            if (other.input_hw, other.frames) != (first.input_hw, first.frames):
-                (h, w), (first_h, first_w) = other.input_hw, first.input_hw
+            if _sees(other) != _sees(first):
                 raise ShuttleError(
-                    f"--vote {other.version}: sees {other.frames} frames of {w}x{h}, {first.version} "
-                    f"{first.frames} of {first_w}x{first_h}; vote with a version of the same input"
+                    f"--vote {other.version}: sees {_sees(other)}, {first.version} {_sees(first)}; "
+                    "vote with a version of the same input"
                 )
         self._backends = list(backends)
-        self.name, self.device, self.input_hw, self.frames = (
-            first.name,
-            first.device,
-            first.input_hw,
-            first.frames,
-        )
+        self.name, self.device, self.input_hw = first.name, first.device, first.input_hw
+        self.frames, self.ahead = first.frames, first.ahead
         self.version = "+".join(backend.version for backend in backends)
         self.uses_history = any(backend.uses_history for backend in backends)
 
@@ -46,3 +41,8 @@ class Vote:
         p = np.clip(np.stack([answer.visible for answer in answers]).astype(np.float64), _CLIP, 1 - _CLIP)
         logit = np.log(p / (1 - p)).mean(0)
         return answers[0]._replace(visible=(1 / (1 + np.exp(-logit))).astype(np.float32))
+
+
+def _sees(backend: Backend) -> str:
+    h, w = backend.input_hw
+    return f"{backend.frames} frames of {w}x{h}, {backend.ahead} of them ahead"
