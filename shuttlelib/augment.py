@@ -103,9 +103,9 @@ class Augmentation:
         flip, affine, colour_share: how often the picture is mirrored; zoomed, shifted, rolled; tinted.
         jitter_norm: standard deviation of the past positions, fraction of the width: a tracker's own past
             is never exact.
-        mix: how often another clip shines through; repeat: how often a past frame is a copy of its
-            neighbour; reverse: how often time runs backwards; paste: how often the shuttle is taken away,
-            or put elsewhere (see `overlays`).
+        mix: how often another clip shines through; repeat: how often a frame is a copy of its neighbour;
+            still: how often time stands; reverse: how often time runs backwards; paste: how often the shuttle
+            is taken away, or put elsewhere (see `overlays`).
     """
 
     noise_std: float = 0.02
@@ -122,6 +122,7 @@ class Augmentation:
     jitter_norm: float = 0.003
     mix: float = 0.0
     repeat: float = 0.0
+    still: float = 0.0
     reverse: float = 0.0
     paste: float = 0.0
 
@@ -158,6 +159,7 @@ class Augmentation:
             jitter_norm=0.0,
             mix=0.0,
             repeat=0.0,
+            still=0.0,
             reverse=0.0,
             paste=0.0,
         )

@@ -160,7 +160,7 @@ class Samples(Dataset):
         changes = a.draw(draws, self.spec.input_hw, t) if a else None
         back = np.tile(np.arange(-ahead, 1 + PAST), (len(pairs), 1))
         if a:
-            back = overlays.other_times(draws, back, t, ahead, a.repeat, a.reverse)
+            back = overlays.other_times(draws, back, t, ahead, a.repeat, a.still, a.reverse)
         times = frame[:, None] - self._stride[clip][:, None] * back
         looks = self._inside(clip, times[:, t - 1 :: -1])
         xy = self._seen(clip, times, window)

@@ -47,7 +47,7 @@ class Spec:
         decay_norms: weight decay on norms and biases too.
         lr, backbone_lr_scale, weight_decay, batch, steps: training at the full profile.
         rendered_share: share of training samples drawn from rendered rallies.
-        roll_deg, perspective, mix, repeat, reverse, paste: see `augment.Augmentation`; 0 is off.
+        roll_deg, perspective, mix, repeat, still, reverse, paste: see `augment.Augmentation`; 0 is off.
     """
 
     name: str
@@ -93,6 +93,7 @@ class Spec:
     perspective: float = 0.0
     mix: float = 0.0
     repeat: float = 0.0
+    still: float = 0.0
     reverse: float = 0.0
     paste: float = 0.0
 

@@ -54,6 +54,7 @@ _AROUND: dict[str, Any] = {
     "ahead": 2,
     "reverse": 0.5,
     "repeat": 0.2,
+    "still": 0.1,
     "mix": 0.15,
     "paste": 0.25,
     "roll_deg": 6.0,
