@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from shuttlelib.apps.hub.transfer import Moved
 
 models_app = typer.Typer(
-    help="Share weights on the Hugging Face Hub.", no_args_is_help=True, rich_markup_mode=None
+    help="Share weights on the Hugging Face Hub; take the mean of two.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 LICENCE = "Identifier that the Hub knows: cc-by-4.0, cc-by-nc-4.0, mit, other, … Asked for if left out."
 Repo = Annotated[str, typer.Argument(help="Repository on the Hub, owner/name.")]
@@ -107,6 +109,23 @@ def push_models(
     from shuttlelib.apps.hub import weights
 
     _say(weights.push(repo, model or [], licence, private), "pushed", "")
+
+
+@models_app.command("mean")
+def mean_models(
+    first: Annotated[Path, typer.Argument(**Folder, help="Model folder, like models/stage2_v8.")],
+    second: Annotated[Path, typer.Argument(**Folder, help="What fine-tuning made of it: runs/more/best.")],
+    out: Annotated[Path, typer.Option(help="Model folder to write.")],
+    share: Annotated[float, typer.Option(min=0, max=1, help="Of the second in the mean.")] = 0.3,
+) -> None:
+    """Take the mean of a network's weights and of those that fine-tuning made of it.
+
+    Example: shuttle models mean models/stage2_v8 runs/more/best --share 0.3 --out runs/mean
+    """
+    from shuttlelib import networks
+
+    networks.mean(first, second, share, out)
+    print(f"{out}: {1 - share:.2f} of {first}, {share:.2f} of {second}")
 
 
 @models_app.command("pull")

@@ -48,18 +48,6 @@ BIFPN: dict[str, Any] = {
     "neck_rounds": 4,
     "head_maps": 2,
 }
-# frames to come, which the tracker's delay allows for, and looks that the data does not hold
-_AROUND: dict[str, Any] = {
-    "frames": 5,
-    "ahead": 2,
-    "reverse": 0.5,
-    "repeat": 0.2,
-    "still": 0.1,
-    "mix": 0.15,
-    "paste": 0.25,
-    "roll_deg": 6.0,
-    "perspective": 0.06,
-}
 ROWS: dict[str, dict[str, Any]] = {
     "stage1_v1": {
         **_POOLED,
@@ -105,11 +93,6 @@ ROWS: dict[str, dict[str, Any]] = {
         "backbone": "mobilenetv4_conv_small_050",
         "neck_channels": 32,
         "notes": "one early-fused pass of a small network at 16:9; cells by cross-entropy, offsets",
-    },
-    "stage1_v6": {
-        "parent": "stage1_v5",
-        **_AROUND,
-        "notes": "two frames either way, not three past ones; time reversed, clips mixed, views tilted",
     },
     "stage2_v1": {
         **_POOLED,
@@ -184,8 +167,9 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "stage2_v9": {
         "parent": "stage2_v8",
-        **_AROUND,
-        "notes": "two frames either way, not three past ones; time reversed, clips mixed, views tilted",
+        "frames": 5,
+        "ahead": 2,
+        "notes": "two frames either way in place of three past ones; no better yet (LOG.md, 2026-11-25)",
     },
     "unet_3in3": {
         "stage": 1,

@@ -146,6 +146,24 @@ def test_weights_of_a_network_that_sees_other_frames_are_a_start(tmp_path):
         networks.start_from(other, tmp_path)
 
 
+def test_the_mean_of_two_lies_between_them(tmp_path):
+    nets = {name: small_net("stage2_v8", seed) for seed, name in enumerate(("first", "second"))}
+    for name, net in nets.items():
+        networks.save(net, tmp_path / name)
+    networks.mean(tmp_path / "first", tmp_path / "second", 0.25, tmp_path / "out")
+    first, second, mean = (
+        networks.load(tmp_path / name).net.state_dict() for name in ("first", "second", "out")
+    )
+    for name, value in mean.items():
+        if value.is_floating_point():
+            assert torch.allclose(value, 0.75 * first[name] + 0.25 * second[name], atol=1e-3), name
+    assert json.loads((tmp_path / "out" / "version.json").read_text())["mean_share"] == 0.25
+    networks.save(small_net("stage2_v8", neck_channels=16), tmp_path / "other")
+    with pytest.raises(ShuttleError, match=r"other.*do not fit"):
+        networks.mean(tmp_path / "first", tmp_path / "other", 0.25, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_temperature_of_the_spec_is_the_one_used():
     heatmap = torch.zeros(1, 6, 6)
     heatmap[0, 1, 4] = 1.0
