@@ -169,7 +169,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "parent": "stage2_v8",
         "frames": 5,
         "ahead": 2,
-        "notes": "two frames either way in place of three past ones; no better yet (LOG.md, 2026-11-25)",
+        "notes": "two frames either way in place of three past ones; not trained alone yet (LOG.md)",
     },
     "unet_3in3": {
         "stage": 1,
