@@ -31,6 +31,11 @@ class TrackParams:
         still_s: smart mode: calibrate when a seen track has rested for this long (trigger still, once per
             such time) without regard to what the track expects: a shuttle rests seldom, a shoe often …
         still_heights: … within this distance of where it was that long ago.
+        check_s: smart mode: calibrate at least this often while the shuttle is seen (trigger check): a track
+            that follows something else looks healthy. 0 never does.
+        alone_logit: what a followed place loses, in a calibration, where stage 1 sees no shuttle …
+        alone_heights: … within this distance …
+        alone_min_score: … that scores at least this.
         noise_window_s: when within this time …
         noise_calibrations: … this many calibrations came from a seen track (lost, jump, turn), the
             rows of that time are withdrawn: told as not visible. 0 never withdraws.
@@ -72,6 +77,10 @@ class TrackParams:
     turn_min_step_heights: float = 0.012
     still_s: float = 0.5
     still_heights: float = 0.01
+    check_s: float = 0.0
+    alone_logit: float = 0.0
+    alone_heights: float = 0.03
+    alone_min_score: float = 0.02
     noise_window_s: float = 0.2
     noise_calibrations: int = 5
     lag_s: float = 0.2

@@ -147,6 +147,7 @@ class Tracker:
         self._rows: deque[Row] = deque(maxlen=kept)
         self._track = Hypotheses(self.params, size_hw[0], fps, self._lag)
         self._last_seen: np.ndarray | None = None  # native px
+        self._regions = np.empty((0, 2))  # where the last calibration's stage 1 saw one, native px
         self._hint: np.ndarray | None = None  # best place of the last calibration, visible or not
         self._since_calibration = 0
 
@@ -218,7 +219,7 @@ class Tracker:
             self._since_calibration = 0
             found = yield from self._calibrate()
             self._hint = np.array(max(found, key=lambda sighting: sighting.logit)[:2])
-            sightings += found
+            sightings = self._doubted(sightings) + found
             column = self._track.ahead(sightings, afresh=trigger == "still")
         if self.mode == OFFLINE:
             self.sightings[frame.index] = sightings
@@ -250,6 +251,7 @@ class Tracker:
     def _calibrate(self) -> Generator[Look, Candidates, list[Sighting]]:
         """Stage 1 on the whole frame, then what stage 2 sees on crops around its places."""
         _, places, scores = yield from self._look_at_all()
+        self._regions = places[scores >= self.params.alone_min_score]
         radius = self.params.triangle_radius_heights * self.size_hw[0]
         angles = np.deg2rad([-90, 30, 150])
         centers = [places[0] + radius * np.array([math.cos(a), math.sin(a)]) for a in angles]
@@ -259,6 +261,17 @@ class Tracker:
                 shown.append(place)
         centers += shown[4:]
         return (yield from self._look(centers))
+
+    def _doubted(self, sightings: list[Sighting]) -> list[Sighting]:
+        """What was seen on the crops that follow the track: of less evidence where stage 1 sees nothing."""
+        reach, price = self.params.alone_heights * self.size_hw[0], self.params.alone_logit
+        if not price:
+            return sightings
+        gaps = [np.hypot(*(self._regions - sighting[:2]).T).min(initial=np.inf) for sighting in sightings]
+        return [
+            sighting._replace(logit=sighting.logit - price * (gap > reach))
+            for sighting, gap in zip(sightings, gaps)
+        ]
 
     def _look_at_all(self) -> Generator[Look, Candidates, tuple[Verdict, np.ndarray, np.ndarray]]:
         """Stage 1 on the whole frame: its answer, its places (K, 2) native px and their scores (K,)."""

@@ -25,6 +25,7 @@ TRIGGERS = {
     "jump": "smart: it moved farther than jump_heights",
     "turn": "smart: its path turned by more than turn_deg",
     "still": "smart: it has rested for still_s",
+    "check": "smart: nothing has asked for check_s",
 }
 NOISE = ("lost", "jump", "turn")  # of a track that was seen until now: many of them mean noise
 
@@ -63,7 +64,9 @@ class Triggers:
             return "unseen" if (self._unseen + 1) % self._again == 0 else ""
         if self._weak:
             return "weak" if self._weak % self._again == 1 % self._again else ""
-        return self._moved(xy_px, rows) or ("still" if self._rests(xy_px, rows, since) else "")
+        due = self._p.check_s > 0 and since + 1 >= round(self._p.check_s * self._fps)
+        still = "still" if self._rests(xy_px, rows, since) else ""
+        return self._moved(xy_px, rows) or still or ("check" if due else "")
 
     def told(self, visible: bool) -> None:
         """Take note of a row, as it was told."""

@@ -330,6 +330,18 @@ def test_a_weak_track_is_asked_about_at_once_and_then_once_a_while():
     assert tracker.counts["weak"] == 3
 
 
+@pytest.mark.parametrize(("check_s", "alone_logit"), [(0.0, 8.0), (0.2, 0.0), (0.2, 8.0)])
+def test_a_followed_place_that_stage_1_does_not_see_is_given_up_when_told_to(check_s, alone_logit):
+    params = TrackParams(still_s=0.0, noise_calibrations=0, check_s=check_s, alone_logit=alone_logit)
+    tracker, lamp = make(params=params), (100, 300)
+    rows = [tracker.step(dots(0, {lamp: 160}))]  # of equal lights stage 1 tells the upper one
+    rows += [tracker.step(dots(n, {lamp: 160, (200 + n / 2, 60): 160})) for n in range(1, 30)]
+    assert tracker.counts["check"] == (4 if check_s else 0)
+    assert all(row.visible for row in rows)
+    given_up = bool(check_s and alone_logit)
+    assert [row.y_px < 100 for row in rows] == [False] * 6 + [given_up] * 24
+
+
 @pytest.mark.parametrize("fps", [30.0, 120.0])
 @pytest.mark.parametrize("still_s", [0.0, 0.5])
 def test_a_track_that_rests_is_asked_about(fps, still_s):
