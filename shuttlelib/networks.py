@@ -231,7 +231,10 @@ def load(model_dir: Path, device: str = "cpu") -> Deployed:
         ShuttleError: a file is missing or damaged, or the weights are not this version's.
     """
     spec, meta = _card(model_dir)
-    net = build(spec)
+    try:
+        net = build(spec)
+    except (ValueError, TypeError) as error:
+        raise _damaged(model_dir, error) from error
     load_weights(net, model_dir)
     return Deployed(net, int(meta.get("candidates", CANDIDATES))).eval().to(device)
 
@@ -250,8 +253,13 @@ def _card(model_dir: Path) -> tuple[Spec, dict]:
         spec = Spec.from_dict(meta)
         check(spec)
     except (ValueError, TypeError, AttributeError) as error:
-        raise ShuttleError(f"{path}: damaged ({error}); train the version or fetch it again") from error
+        raise _damaged(model_dir, error) from error
     return spec, meta
+
+
+def _damaged(model_dir: Path, error: Exception) -> ShuttleError:
+    path = Path(model_dir) / "version.json"
+    return ShuttleError(f"{path}: damaged ({error}); train the version or fetch it again")
 
 
 def _taps(spec: Spec, in_channels: int, pretrained: bool) -> tuple[nn.Module, list[int]]:

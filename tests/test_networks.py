@@ -307,6 +307,15 @@ def test_missing_and_foreign_weights_are_named(tmp_path):
     (tmp_path / "version.json").write_text(json.dumps({**card, "neck_channels": 16}))
     with pytest.raises(ShuttleError, match="do not fit stage2_v8"):
         networks.load(tmp_path)
+    fresh = small_net("stage2_v8")
+    for damage, read in (
+        ({"neck_channels": None}, networks.load),
+        ({"frames": "many"}, networks.load),
+        ({"frames": "many"}, lambda folder: networks.start_from(fresh, folder)),
+    ):
+        (tmp_path / "version.json").write_text(json.dumps({**card, **damage}))
+        with pytest.raises(ShuttleError, match=r"version\.json: damaged"):
+            read(tmp_path)
 
 
 def test_pretrained_without_a_hub_says_so(monkeypatch):
