@@ -117,8 +117,8 @@ def _looks(card: dict[str, Any], clip: Clip, count: int) -> list[np.ndarray]:
     stride, span = history_stride(clip.info.fps), card["frames"] - 1
     last = min(clip.info.frame_count, _FRAMES * stride) - 1
     wanted = np.unique(np.linspace(min(span * stride, last), last, count).astype(int)).tolist()
-    windows = dict(zip(wanted, _windows(card, clip, wanted)))
-    windows = {current + card["ahead"] * stride: window for current, window in windows.items()}
+    current = [max(0, latest - card["ahead"] * stride) for latest in wanted]
+    windows = dict(zip(wanted, _windows(card, clip, current)))
     seen: deque[Frame] = deque(maxlen=span * stride + 1)
     looks = []
     for frame in video.read_frames(clip.video_path):

@@ -42,6 +42,9 @@ def test_inputs_are_what_the_tracker_would_cut(sample):
     assert (moving > 0).all()  # four frames, not one
     card = {**runtime.read_card(SHIPPED[1]), "history": True}
     assert quantize.real_inputs(card, sample, 2)["history"].shape == (2, 30, 3)
+    for folder in SHIPPED:  # a version that looks ahead is shown as many
+        five = {**runtime.read_card(folder), "frames": 5, "ahead": 2}
+        assert quantize.real_inputs(five, sample, 8)["frames"].shape[:2] == (8, 5)
 
 
 @pytest.mark.slow
