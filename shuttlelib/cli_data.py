@@ -1,4 +1,4 @@
-"""The `shuttle data` commands: import, synth, stats, split and clean a data folder; a thin end of the flow.
+"""The `shuttle data` commands: import, synth, onto, stats, split and clean; a thin end of the flow.
 
 Each command calls one function of the library and prints what it did. Imports inside the commands keep
 `shuttle track` from loading pandas.
@@ -100,6 +100,30 @@ def synth_command(
 
         make_dataset(out, clips, seed, size_hw, fps, frames, (view,), val_share, show)
     typer.echo(f"{clips} rendered rallies in {out}")
+
+
+@data_app.command("onto")
+def onto_command(
+    data: Annotated[Path, typer.Argument(**Folder, help="data folder with train clips")],
+    out: Annotated[Path, typer.Option(help="data folder to write")],
+    clips: Annotated[int, typer.Option(min=1, help="clips to write; train clips are taken in turn")] = 6,
+    seed: Annotated[int, typer.Option(help="the same seed writes the same clips")] = 0,
+) -> None:
+    """Put rendered shuttles on the train clips, in place of their own.
+
+    Example: shuttle data onto data/mine --out data/onto --clips 40
+    """
+    from tqdm import tqdm
+
+    from shuttlelib import onto
+
+    with tqdm(total=clips, desc="render", unit="clip") as bar:
+
+        def show(done: int, _: int) -> None:
+            bar.update(done - bar.n)
+
+        onto.make_dataset(data, out, clips, seed, show)
+    typer.echo(f"{clips} clips with rendered shuttles in {out}")
 
 
 @data_app.command("stats")

@@ -7,7 +7,7 @@ from shuttlelib.cli_data import data_app
 from shuttlelib.errors import UsageError
 from shuttlelib.labels import LabelError
 
-COMMANDS = ("import", "synth", "stats", "split", "clean")
+COMMANDS = ("import", "synth", "onto", "stats", "split", "clean")
 
 
 def run(*words):
@@ -55,6 +55,13 @@ def test_rendered_rallies_are_a_data_folder(tmp_path):
     dataset = clips.load_dataset(tmp_path)
     assert [clip.split for clip in dataset] == ["train", "val"]
     assert {clip.info.size_hw for clip in dataset} == {(96, 160)}
+
+
+def test_rendered_shuttles_go_onto_train_clips(tmp_path):
+    run("synth", "--out", tmp_path / "a", "--clips", 2, "--size", "160x96", "--frames", 8)
+    output = run("onto", tmp_path / "a", "--out", tmp_path / "b", "--clips", 1, "--seed", 5)
+    assert f"1 clips with rendered shuttles in {tmp_path / 'b'}" in output
+    assert [clip.split for clip in clips.load_dataset(tmp_path / "b")] == ["train"]
 
 
 def test_a_format_can_be_insisted_on(source, tmp_path):

@@ -37,7 +37,7 @@ FLOW = [
     {"metrics", "evaluation", "calibration"},  # before training: validation is measured by the one evaluator
     {"failures"},
     {"spec", "versions"},  # rows of data, which say what samples a network wants
-    {"augment", "overlays", "cache", "samples", "mixing", "batches"},
+    {"augment", "overlays", "onto", "cache", "samples", "mixing", "batches"},
     {"blocks", "prediction", "pooled", "unet", "networks", "losses"},
     {"validation", "train_log", "checkpoints", "troubles", "train"},
     {"mining", "clusters"},

@@ -1,16 +1,17 @@
 """Puts a rendered rally together, frame by frame: background, players, net, shuttle, lens, sensor."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from shuttlelib.synth.camera import Camera
 from shuttlelib.synth.figure import Outfit, draw_figure, draw_racket
 from shuttlelib.synth.players import Player
 from shuttlelib.synth.pose import J, pose
-from shuttlelib.synth.rally import ABSENT, AIR
-from shuttlelib.synth.shuttle import Patch, blend, draw_shuttle
+from shuttlelib.synth.rally import ABSENT, AIR, Timeline
+from shuttlelib.synth.shuttle import Patch, ShuttleLook, blend, draw_shuttle
 from shuttlelib.synth.stage import Stage
 
 HIDDEN_ALPHA = 0.55  # a head covered more than this by a player counts as invisible
@@ -60,9 +61,10 @@ def _draw(stage: Stage, time_s: float, with_shuttle: bool) -> tuple[np.ndarray, 
     frame = stage.bare.copy()
     stage.twinkles.draw(frame, time_s)
     side = -1.0 if stage.camera.position[1] < 0 else 1.0  # the half that the camera is on
-    exposure = stage.look.shuttle.exposure_s
     head, axis, state = stage.timeline.at(np.array([time_s]))
-    patch = _shuttle_patch(stage, time_s, exposure) if state[0] != ABSENT else None
+    patch = None
+    if state[0] != ABSENT:
+        patch = shuttle_patch(stage.timeline, stage.camera, stage.look.shuttle, time_s, stage.gain_at)
     items: list[tuple[bool, float, list[Patch], bool]] = []
     for player, outfit in zip(stage.players, stage.outfits):
         patches, spot = _player_patches(stage, player, outfit, time_s, frame)
@@ -87,24 +89,39 @@ def _draw(stage: Stage, time_s: float, with_shuttle: bool) -> tuple[np.ndarray, 
             blend(frame, p)
     if not netted:
         blend(frame, stage.net)
-    return frame, _truth(stage, patch, head[0], axis[0], int(state[0]), hidden)
+    return frame, truth_of(stage.camera, stage.look.shuttle, patch, head[0], axis[0], int(state[0]), hidden)
 
 
-def _shuttle_patch(stage: Stage, time_s: float, exposure: float) -> Patch | None:
-    times = time_s + np.linspace(-0.5, 0.5, 5) * exposure
-    heads, axes, _ = stage.timeline.at(times)
-    xy, _ = stage.camera.project(heads)
+def shuttle_patch(
+    timeline: Timeline,
+    camera: Camera,
+    look: ShuttleLook,
+    time_s: float,
+    gain_at: Callable[[np.ndarray], float],
+) -> Patch | None:
+    """The shuttle as a frame exposed around a time shows it.
+
+    Args:
+        timeline: where it is.
+        camera: the view.
+        look: how it comes out.
+        time_s: mid-exposure, on the timeline's clock.
+        gain_at: the light at a court point (3,).
+
+    Returns:
+        See `draw_shuttle`.
+    """
+    exposure = look.exposure_s
+    heads, axes, _ = timeline.at(time_s + np.linspace(-0.5, 0.5, 5) * exposure)
+    xy, _ = camera.project(heads)
     streak = float(np.linalg.norm(np.diff(xy, axis=0), axis=1).sum())
     count = int(np.clip(streak / 1.2, 1, 60))
-    times = time_s + ((np.arange(count) + 0.5) / count - 0.5) * exposure
-    heads, axes, _ = stage.timeline.at(times)
-    patch = draw_shuttle(stage.camera, stage.look.shuttle, heads, axes)
-    gain = min(1.1 * stage.gain_at(heads[count // 2]), 1.2)
-    return (
-        patch
-        if patch is None
-        else Patch(patch.x0, patch.y0, cv2.convertScaleAbs(patch.rgb, alpha=gain), patch.alpha)
-    )
+    heads, axes, _ = timeline.at(time_s + ((np.arange(count) + 0.5) / count - 0.5) * exposure)
+    patch = draw_shuttle(camera, look, heads, axes)
+    if patch is None:
+        return None
+    gain = min(1.1 * gain_at(heads[count // 2]), 1.2)
+    return Patch(patch.x0, patch.y0, cv2.convertScaleAbs(patch.rgb, alpha=gain), patch.alpha)
 
 
 def _player_patches(
@@ -164,14 +181,21 @@ def _alpha_at(patch: Patch, xy: np.ndarray) -> float:
     return 0.0
 
 
-def _truth(
-    stage: Stage, patch: Patch | None, head: np.ndarray, axis: np.ndarray, state: int, hidden: float
+def truth_of(
+    camera: Camera,
+    look: ShuttleLook,
+    patch: Patch | None,
+    head: np.ndarray,
+    axis: np.ndarray,
+    state: int,
+    hidden: float = 0.0,
 ) -> Truth:
+    """What is true of a frame with this shuttle; `hidden` is how much of the head a body covers, 0 to 1."""
     if patch is None:
         return Truth(False, np.nan, np.nan, state == AIR, (np.nan, np.nan))
-    (x, y), depth = stage.camera.project(head)
-    tail, _ = stage.camera.project(head - axis * 0.072 * stage.look.shuttle.size)
-    h, w = stage.size_hw
+    (x, y), depth = camera.project(head)
+    tail, _ = camera.project(head - axis * 0.072 * look.size)
+    h, w = camera.size_hw
     visible = bool(depth > 0.5 and 0 <= x < w and 0 <= y < h and hidden < HIDDEN_ALPHA)
     place = (float(x), float(y)) if visible else (np.nan, np.nan)
     return Truth(visible, *place, state == AIR, (float(x + tail[0]) / 2, float(y + tail[1]) / 2))

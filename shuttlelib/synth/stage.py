@@ -40,7 +40,7 @@ class Look:
     gain: float
 
 
-def _look(rng: np.random.Generator, fps: float, scale: float) -> Look:
+def random_look(rng: np.random.Generator, fps: float, scale: float) -> Look:
     """A device; `scale` is the frame's size relative to 1280x720, so that blur keeps its share of it."""
     exposure = float(np.exp(rng.uniform(np.log(1 / 500), np.log(0.9 / max(fps, 25.0)))))
     white = int(rng.integers(222, 256))
@@ -84,7 +84,7 @@ class Stage:
         self.fps, self.frame_count, self.size_hw = fps, frame_count, size_hw
         self.venue: Venue = make_venue(int(rng.integers(VENUES)) if venue is None else venue)
         self.camera: Camera = random_camera(rng, view, size_hw)
-        self.look = _look(rng, fps, min(size_hw[0] / 720, size_hw[1] / 1280))
+        self.look = random_look(rng, fps, min(size_hw[0] / 720, size_hw[1] / 1280))
         duration, doubles = frame_count / fps, bool(rng.random() < 0.2)
         self.start_s = float(rng.uniform(0, 6)) if rng.random() < 0.6 else float(rng.uniform(0, 0.8))
         self.timeline: Timeline = play(rng, self.start_s + duration + 0.5, doubles)

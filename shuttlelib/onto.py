@@ -1,0 +1,179 @@
+"""Rendered shuttles on real clips: places the data never shows, before backgrounds no renderer makes.
+
+Stands beside overlays, between clips and samples. A clip's own shuttle is taken away, by the same place in
+a near frame, and a rendered rally is played over what is left: its shuttle flies, falls and lies there,
+in front of everything. The result is a clip like any other, with exact labels.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from shuttlelib import clips, geometry, labels, overlays, splits, video
+from shuttlelib.clips import Clip
+from shuttlelib.errors import UsageError
+from shuttlelib.synth.camera import random_camera
+from shuttlelib.synth.rally import ABSENT, HELD, play
+from shuttlelib.synth.render import Truth, shuttle_patch, truth_of
+from shuttlelib.synth.shuttle import blend
+from shuttlelib.synth.stage import random_look
+
+BLINK = 5  # frames: a shorter gap between labels probably shows the shuttle all the same
+NOTHING = (np.nan, np.nan)
+
+
+def make_dataset(
+    data_dir: str | Path,
+    out_dir: str | Path,
+    count: int,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write a data folder of rendered shuttles on the train clips of another.
+
+    Args:
+        data_dir: a data folder; its val and test clips are left alone.
+        out_dir: folder, made if missing; other clips of it stay.
+        count: clips to write; the train clips are taken in turn.
+        seed: the same seed gives the same folder.
+        progress: called with (clips done, clips) after each.
+
+    Returns:
+        `out_dir`.
+
+    Raises:
+        UsageError: count is below 1, or `data_dir` has no train clips.
+        VideoError: a clip cannot be read to its end, or has an odd size.
+    """
+    out, sources = Path(out_dir), clips.split(clips.load_dataset(data_dir), "train")
+    if count < 1 or not sources:
+        raise UsageError(f"{data_dir}: {len(sources)} train clips, {count} wanted; both must be at least 1")
+    names = {f"{sources[i % len(sources)].name}_onto_{seed:03d}_{i:03d}": i for i in range(count)}
+    venues = {name: (sources[i % len(sources)].venue, "train") for name, i in names.items()}
+    places = splits.read(out) | venues
+    splits.check(places, out / "splits.csv")
+    for name, i in names.items():
+        write_onto(sources[i % len(sources)], out, name, seed * 10007 + i)
+        if progress is not None:
+            progress(i + 1, count)
+    splits.write(out, places)
+    return out
+
+
+def write_onto(clip: Clip, out_dir: str | Path, name: str, seed: int) -> Path:
+    """Write one clip with a rendered shuttle in place of its own.
+
+    Frames whose own shuttle could not be taken away get no label.
+
+    Args:
+        clip: the real one.
+        out_dir: gets `<name>.mp4` (H.264) and `<name>.parquet` (canonical labels).
+        seed: of the rally, the camera and the shuttle's looks.
+
+    Returns:
+        The path of the mp4.
+
+    Raises:
+        VideoError: the clip cannot be read to its end, or has an odd size.
+    """
+    path = Path(out_dir) / f"{name}.mp4"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    crf = int(np.random.default_rng([6, seed]).integers(18, 26))
+    rows = []
+    with video.VideoWriter(path, clip.info.size_hw, clip.info.fps, crf=crf) as writer:
+        for index, (frame, truth) in enumerate(put_onto(clip, seed)):
+            writer.write(frame)
+            if truth is not None:
+                rows.append((index, truth.visible, truth.x_px, truth.y_px))
+    frame, visible, x_px, y_px = np.array(rows, float).reshape(-1, 4).T
+    table = labels.make_table(name, frame, visible, x_px, y_px, "synthetic")
+    labels.write_table(
+        path.with_suffix(".parquet"), table, replace(clip.info, video_sha256=video.sha256(path))
+    )
+    return path
+
+
+def put_onto(clip: Clip, seed: int) -> Iterator[tuple[np.ndarray, Truth | None]]:
+    """Frames uint8 (H, W, 3) RGB of a clip with a rendered shuttle, and what is true of each.
+
+    The truth is None where the clip's own shuttle is still to be seen. A held shuttle is left out: no
+    player here holds one.
+    """
+    rng = np.random.default_rng([9210, seed])
+    info = clip.info
+    camera = random_camera(rng, "broadcast", info.size_hw)
+    look = random_look(rng, info.fps, 1 / geometry.canonical_scale(info.size_hw)).shuttle
+    start_s, gain = float(rng.uniform(0, 6)), float(rng.uniform(0.7, 1.1))
+    timeline = play(rng, start_s + _length(clip) / info.fps + 0.5)
+    for index, (frame, bare) in enumerate(without_shuttle(clip)):
+        time_s = start_s + index / info.fps
+        head, axis, state = timeline.at(np.array([time_s]))
+        patch = None
+        if state[0] not in (ABSENT, HELD):
+            patch = shuttle_patch(timeline, camera, look, time_s, lambda _: gain)
+        if patch is not None:
+            blend(frame, patch)
+        truth = truth_of(camera, look, patch, head[0], axis[0], int(state[0]))
+        yield frame, truth if bare else None
+
+
+def without_shuttle(clip: Clip) -> Iterator[tuple[np.ndarray, bool]]:
+    """Frames uint8 (H, W, 3) RGB of a clip, its shuttle taken away, and whether that could be done.
+
+    What was behind it is taken from the nearest frame that shows the place without it.
+    """
+    spots = _spots(clip)
+    count = len(spots)
+    radius = overlays.RADIUS_PX / geometry.canonical_scale(clip.info.size_hw) + 0.6 * _pace(spots)
+    donors = [_donor(spots, i, radius[i]) for i in range(count)]
+    window: dict[int, np.ndarray] = {}
+    frames = video.read_frames(clip.video_path)
+    for i in range(count):
+        while max(window, default=-1) < min(i + overlays.FARTHEST, count - 1):
+            frame = next(frames, None)
+            if frame is None:
+                raise video.VideoError(f"{clip.video_path}: ends before frame {count - 1}; import it again")
+            window[frame.index] = frame.rgb
+        window.pop(i - overlays.FARTHEST - 1, None)
+        image, bare = window[i].copy(), True
+        if np.isfinite(spots[i]).all():
+            bare = donors[i] >= 0
+            if bare:
+                overlays.paste(image, window[donors[i]], spots[i], radius[i], np.array(NOTHING))
+        yield image, bare
+
+
+def _length(clip: Clip) -> int:
+    """Frames of a clip, or where its table does not know how many: up to the last label."""
+    return clip.info.frame_count or 1 + int(clip.table["frame"].max())
+
+
+def _spots(clip: Clip) -> np.ndarray:
+    """(frames, 2) native px where the clip shows its shuttle: labels, and lines across short gaps."""
+    table = clip.table.set_index("frame").reindex(range(_length(clip)))
+    spots = table[["x_px", "y_px"]].to_numpy(float)
+    seen = np.flatnonzero(np.isfinite(spots).all(1))
+    for before, after in pairwise(seen):
+        if 1 < after - before <= BLINK + 1:
+            share = np.arange(1, after - before)[:, None] / (after - before)
+            spots[before + 1 : after] = spots[before] * (1 - share) + spots[after] * share
+    return spots
+
+
+def _pace(spots: np.ndarray) -> np.ndarray:
+    """(frames,) px: the longer of the steps to both neighbours; a fast shuttle is a streak."""
+    step = np.nan_to_num(np.hypot(*np.diff(spots, axis=0).T))
+    return np.maximum(np.append(step, 0), np.insert(step, 0, 0))
+
+
+def _donor(spots: np.ndarray, i: int, radius: float) -> int:
+    """The nearest frame, neither too near nor too far, that shows the spot of frame `i` bare; -1: none."""
+    away = np.arange(overlays.NEAREST, overlays.FARTHEST + 1)
+    times = np.stack([i - away, i + away], 1).ravel()
+    times = times[(times >= 0) & (times < len(spots))]
+    gaps = np.hypot(*(spots[times] - spots[i]).T)
+    clear = times[~(gaps <= 2.5 * radius)]  # nan, not seen there, is clear
+    return int(clear[0]) if len(clear) else -1

@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+
+from shuttlelib import clips, labels, onto, splits, video
+from shuttlelib.errors import UsageError
+
+SIZE_HW = (180, 320)  # a quarter of the canonical size
+BACKGROUND = np.stack(np.meshgrid(np.linspace(20, 90, 320), np.linspace(30, 120, 180)), 2)
+BACKGROUND = np.concatenate([BACKGROUND, BACKGROUND[..., :1]], 2).astype(np.uint8)
+
+
+@pytest.fixture
+def clip(tmp_path, tiny_video):
+    """Makes a clip with a white dot at `places` (frames, 2) px; `hidden` frames have no label."""
+
+    def make(places, hidden=(), name="a", frames=None):
+        def draw(index):
+            picture = BACKGROUND.copy()
+            x, y = places[index].astype(int)
+            picture[y - 1 : y + 2, x - 1 : x + 2] = 255
+            return picture
+
+        path = tiny_video(f"{name}.mp4", len(places), SIZE_HW, draw=draw)
+        seen = ~np.isin(np.arange(len(places)), hidden)
+        table = labels.make_table(
+            name, np.arange(len(places)), seen, *np.array(places, float).T + 0.5, "synthetic"
+        )
+        info = labels.ClipInfo(320, 180, 30.0, len(places) if frames is None else frames, video.sha256(path))
+        labels.write_table(path.with_suffix(".parquet"), table, info)
+        return clips.load_dataset(tmp_path)[0]
+
+    return make
+
+
+def moving(count=30):
+    return np.stack([np.linspace(30, 290, count), np.linspace(40, 140, count)], 1)
+
+
+def brightest(picture):
+    return int(picture.astype(int).min(2).max())
+
+
+def test_a_moving_shuttle_is_taken_away_everywhere(clip):
+    given = clip(moving(), hidden=[12, 13])
+    with_dot = [brightest(frame.rgb) for frame in video.read_frames(given.video_path)]
+    assert min(with_dot) > 180
+    bare = list(onto.without_shuttle(given))
+    assert len(bare) == 30
+    assert all(done for _, done in bare)
+    assert max(brightest(picture) for picture, _ in bare) < 125
+
+
+def test_across_a_long_gap_nothing_is_guessed(clip):
+    given = clip(moving(), hidden=range(8, 22))
+    bright = [brightest(picture) for picture, _ in onto.without_shuttle(given)]
+    assert min(bright[8:22]) > 180
+    assert max(bright[:8] + bright[22:]) < 125
+
+
+def test_what_rests_cannot_be_taken_away_and_gets_no_label(clip, tmp_path):
+    given = clip(np.concatenate([np.tile([[50.0, 60.0]], (25, 1)), moving(30)]))
+    bare = np.array([done for _, done in onto.without_shuttle(given)])
+    assert not bare[:10].any()
+    assert bare[30:].all()
+    path = onto.write_onto(given, tmp_path / "out", "b", seed=1)
+    table, info = labels.read_table(path.with_suffix(".parquet"))
+    assert table["frame"].tolist() == np.flatnonzero(bare).tolist()
+    assert (info.frame_count, info.video_sha256) == (55, video.sha256(path))
+
+
+def test_the_rendered_shuttle_is_where_the_truth_says(clip):
+    given = clip(moving(60))
+    bare = [picture for picture, _ in onto.without_shuttle(given)]
+    seen = 0
+    for seed in range(3):
+        for before, (picture, truth) in zip(bare, onto.put_onto(given, seed)):
+            changed = np.argwhere(np.abs(picture.astype(int) - before).max(2) > 40)
+            if truth is not None and truth.visible and len(changed):
+                gap = np.hypot(*(changed[:, ::-1] + 0.5 - (truth.x_px, truth.y_px)).T).min()
+                assert gap < 6
+                seen += 1
+    assert seen > 40
+
+
+def test_one_seed_one_picture(clip):
+    given = clip(moving())
+    first, again, other = ([f for f, _ in onto.put_onto(given, seed)] for seed in (4, 4, 5))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_data_folder_of_train_clips(clip, tmp_path):
+    clip(moving(), name="a")
+    clip(moving(), name="b")
+    splits.write(tmp_path, {"a": ("Odense", "train"), "b": ("Paris", "val")})
+    done = []
+    out = onto.make_dataset(
+        tmp_path, tmp_path / "out", 2, seed=3, progress=lambda n, of: done.append((n, of))
+    )
+    dataset = clips.load_dataset(out)
+    assert [each.name for each in dataset] == ["a_onto_003_000", "a_onto_003_001"]
+    assert {(each.venue, each.split) for each in dataset} == {("Odense", "train")}
+    assert {origin for each in dataset for origin in each.table["origin"]} == {"synthetic"}
+    assert done == [(1, 2), (2, 2)]
+    onto.make_dataset(tmp_path, out, 1, seed=4)
+    assert len(clips.load_dataset(out)) == 3
+
+
+def test_without_train_clips_there_is_nothing_to_put_them_on(clip, tmp_path):
+    clip(moving())
+    splits.write(tmp_path, {"a": ("Paris", "val")})
+    with pytest.raises(UsageError, match="0 train clips, 2 wanted"):
+        onto.make_dataset(tmp_path, tmp_path / "out", 2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_video_that_ends_early_is_named(clip, tmp_path):
+    given = clip(moving(), frames=40)
+    with pytest.raises(video.VideoError, match=r"a\.mp4: ends before frame 39; import it again"):
+        onto.write_onto(given, tmp_path / "out", "b", seed=1)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_where_the_length_is_not_known_the_last_label_ends_it(clip):
+    given = clip(moving(), frames=0)
+    assert len(list(onto.put_onto(given, 1))) == 30
