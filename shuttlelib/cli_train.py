@@ -84,6 +84,10 @@ def train(
         int, typer.Option(min=0, help="With --lineage: val clips tracked free-running for each row.")
     ] = 3,
     batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE of how the row is trained, like lr=0.001; repeat for more."),
+    ] = None,
     accumulate: Parts = 1,
     precision: Precision = "auto",
     data_path: DataPath = "auto",
@@ -97,6 +101,8 @@ def train(
     """Train a version, or with --lineage all of them; OUT/best is a model folder with its ONNX graph."""
     if lineage == bool(version):
         raise UsageError(f"--version {version or '(none)'}: give a version, or --lineage, not both")
+    if changes and not version:
+        raise UsageError(f"--set {changes[0]}: goes with --version; the lineage is trained as its rows say")
     options: dict[str, Any] = {"workers": workers, "precision": precision, "data_path": data_path}
     wanted = {"steps": steps, "batch": batch, "accumulate": accumulate}
     options |= {key: value for key, value in wanted.items() if value is not None}
@@ -106,7 +112,7 @@ def train(
         elif lineage:
             _lineage(data, out, cache, seed, stage1, pretrained, minutes, rows, val_clips, options)
         else:
-            _version(version, data, out, cache, seed, init, stage1, pretrained, options)
+            _version(version, data, out, cache, seed, init, stage1, pretrained, changes or [], options)
 
 
 @contextmanager
@@ -176,12 +182,14 @@ def _version(
     init: Path | None,
     stage1: Path | None,
     pretrained: bool,
+    changes: list[str],
     options: dict[str, Any],
 ) -> None:
     from shuttlelib import export, recipes, runs, versions
     from shuttlelib.evaluation import write_json
 
-    overrides = {"pretrained": pretrained and versions.resolve(version).pretrained}
+    own = {"pretrained": pretrained and versions.resolve(version).pretrained}
+    overrides = {**own, **versions.training_overrides(changes)}
     result = recipes.train_version(
         version, data, out, cache or out / "cache", seed, init, stage1, overrides, **options
     )

@@ -188,6 +188,14 @@ def test_wrong_usage_exits_2_with_one_line(shuttle, clip, models, tmp_path):
         (("evaluate", "--pred", tmp_path / "none", "--labels", tmp_path), "does not exist"),
         (("data", "import", tmp_path / "none", *out), "does not exist"),
         (("train", "--version", "stage2_v8", "--data", tmp_path / "none", *out), "does not exist"),
+        (
+            ("train", "--version", "stage2_v8", "--data", tmp_path, *out, "--set", "frames=2"),
+            "--set frames=2: ",
+        ),
+        (
+            ("train", "--lineage", "--data", tmp_path, *out, "--set", "lr=1"),
+            "--set lr=1: goes with --version",
+        ),
         (("data", "synth", *out, "--size", "161x96"), "--size 161x96: give an even"),
         (("data", "synth", *out, "--size", "160x96", "--view", "up"), "--view up: choose one"),
         (("evaluate", "--pred", tmp_path, "--labels", tmp_path, "--size", "720p"), "WIDTHxHEIGHT"),

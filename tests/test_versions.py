@@ -45,3 +45,21 @@ def test_the_first_of_a_stage_changes_nothing_and_one_idea_is_one_field():
     assert versions.changes("stage1_v1") == {}
     assert versions.changes("stage2_v5") == {"noise": ("constant", "uniform")}
     assert versions.changes("unet_8in8") == {"frames": (3, 8)}
+
+
+def test_how_a_row_is_trained_may_be_changed_from_a_command_line():
+    given = versions.training_overrides(["lr=1e-3", "still=0.1", "lr=0.002"])
+    assert given == {"lr": 0.002, "still": 0.1}
+    spec = versions.resolve("stage2_v8", **given)
+    assert (spec.lr, spec.still, spec.frames) == (0.002, 0.1, 4)
+
+
+@pytest.mark.parametrize("text", ["frames=5", "lr", "", "lr=", "still=-0.1", "lr=nan", "lr=inf", "mix=some"])
+def test_what_a_row_is_may_not(text):
+    with pytest.raises(UsageError, match=f"--set {text}: "):
+        versions.training_overrides([text])
+
+
+def test_every_training_field_is_a_number_of_the_spec():
+    spec = versions.resolve("stage1_v5").as_dict()
+    assert all(isinstance(spec[name], float) for name in versions.TRAINING_FIELDS)
