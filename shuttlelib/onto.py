@@ -22,6 +22,7 @@ from shuttlelib.synth.shuttle import blend
 from shuttlelib.synth.stage import random_look
 
 BLINK = 5  # frames: a shorter gap between labels probably shows the shuttle all the same
+ALIKE = 12.0  # grey levels: mean difference around a place between two frames that show the same there
 NOTHING = (np.nan, np.nan)
 
 
@@ -123,12 +124,12 @@ def put_onto(clip: Clip, seed: int) -> Iterator[tuple[np.ndarray, Truth | None]]
 def without_shuttle(clip: Clip) -> Iterator[tuple[np.ndarray, bool]]:
     """Frames uint8 (H, W, 3) RGB of a clip, its shuttle taken away, and whether that could be done.
 
-    What was behind it is taken from the nearest frame that shows the place without it.
+    What was behind it is taken from a near frame that shows the place without it: from the one that looks
+    most alike around it, if any looks alike. Else somebody moves there.
     """
     spots = _spots(clip)
     count = len(spots)
     radius = overlays.RADIUS_PX / geometry.canonical_scale(clip.info.size_hw) + 0.6 * _pace(spots)
-    donors = [_donor(spots, i, radius[i]) for i in range(count)]
     window: dict[int, np.ndarray] = {}
     frames = video.read_frames(clip.video_path)
     for i in range(count):
@@ -140,9 +141,15 @@ def without_shuttle(clip: Clip) -> Iterator[tuple[np.ndarray, bool]]:
         window.pop(i - overlays.FARTHEST - 1, None)
         image, bare = window[i].copy(), True
         if np.isfinite(spots[i]).all():
-            bare = donors[i] >= 0
+            around = _ring(image, spots[i], radius[i])
+            unlike = {
+                time: np.abs(_ring(window[time], spots[i], radius[i]) - around).mean()
+                for time in _clear(spots, i, radius[i])
+            }
+            donor = min(unlike, key=lambda time: unlike[time], default=-1)
+            bare = donor >= 0 and unlike[donor] < ALIKE
             if bare:
-                overlays.paste(image, window[donors[i]], spots[i], radius[i], np.array(NOTHING))
+                overlays.paste(image, window[donor], spots[i], radius[i], np.array(NOTHING))
         yield image, bare
 
 
@@ -169,11 +176,20 @@ def _pace(spots: np.ndarray) -> np.ndarray:
     return np.maximum(np.append(step, 0), np.insert(step, 0, 0))
 
 
-def _donor(spots: np.ndarray, i: int, radius: float) -> int:
-    """The nearest frame, neither too near nor too far, that shows the spot of frame `i` bare; -1: none."""
+def _clear(spots: np.ndarray, i: int, radius: float) -> list[int]:
+    """Frames, neither too near nor too far, that show the spot of frame `i` without a shuttle."""
     away = np.arange(overlays.NEAREST, overlays.FARTHEST + 1)
-    times = np.stack([i - away, i + away], 1).ravel()
+    times = np.concatenate([i - away, i + away])
     times = times[(times >= 0) & (times < len(spots))]
     gaps = np.hypot(*(spots[times] - spots[i]).T)
-    clear = times[~(gaps <= 2.5 * radius)]  # nan, not seen there, is clear
-    return int(clear[0]) if len(clear) else -1
+    return times[~(gaps <= 2.5 * radius)].tolist()  # nan, not seen there, is clear
+
+
+def _ring(image: np.ndarray, spot: np.ndarray, radius: float) -> np.ndarray:
+    """(N, 3) pixels around a spot (2,), just outside of what is taken away."""
+    h, w = image.shape[:2]
+    x0, y0 = np.floor(spot - 2 * radius).clip(0, (w - 1, h - 1)).astype(int)
+    x1, y1 = np.ceil(spot + 2 * radius).clip(1, (w, h)).astype(int)
+    y, x = np.mgrid[y0:y1, x0:x1] + 0.5
+    gap = np.hypot(x - spot[0], y - spot[1])
+    return image[y0:y1, x0:x1][(gap >= radius) & (gap < 2 * radius)].astype(float)

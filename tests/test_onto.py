@@ -68,6 +68,41 @@ def test_what_rests_cannot_be_taken_away_and_gets_no_label(clip, tmp_path):
     assert (info.frame_count, info.video_sha256) == (55, video.sha256(path))
 
 
+def test_what_moves_behind_the_shuttle_is_not_put_in_its_place(clip, tiny_video):
+    places = moving()
+
+    def draw(index):
+        picture = BACKGROUND.copy()
+        if index < 12:  # a dark body, which has left when the shuttle comes by
+            picture[60:140, 80:200] = 0
+        x, y = places[index].astype(int)
+        picture[y - 1 : y + 2, x - 1 : x + 2] = 255
+        return picture
+
+    given = clip(places)
+    tiny_video("a.mp4", len(places), SIZE_HW, draw=draw)
+    for i, (picture, done) in enumerate(onto.without_shuttle(given)):
+        x, y = places[i].astype(int)
+        covered = i < 12 and 60 <= y < 140 and 80 <= x < 200
+        clean = np.zeros(3) if covered else BACKGROUND[y, x]
+        assert not done or np.abs(picture[y, x].astype(int) - clean).max() < 30, i
+
+
+def test_where_no_near_frame_looks_alike_the_shuttle_stays_and_has_no_label(clip, tiny_video):
+    places = moving()
+
+    def draw(index):  # the light goes up
+        picture = (BACKGROUND + 4 * index).astype(np.uint8)
+        x, y = places[index].astype(int)
+        picture[y - 1 : y + 2, x - 1 : x + 2] = 255
+        return picture
+
+    given = clip(places)
+    tiny_video("a.mp4", len(places), SIZE_HW, draw=draw)
+    assert not any(done for _, done in onto.without_shuttle(given))
+    assert all(truth is None for _, truth in onto.put_onto(given, 1))
+
+
 def test_the_rendered_shuttle_is_where_the_truth_says(clip):
     given = clip(moving(60))
     bare = [picture for picture, _ in onto.without_shuttle(given)]
