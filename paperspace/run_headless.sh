@@ -84,15 +84,17 @@ parse_shuttle() {
   local i
   : "${options[name]:=shuttle-${words[1]:-help}}"
   run_dir=''
+  scratch_gb=1
   for ((i = 1; i < ${#words[@]}; i++)); do
     case ${words[i]} in
       --out) run_dir=${words[i + 1]:-} ;;
       --out=*) run_dir=${words[i]#--out=} ;;
+      --profile) [ "${words[i + 1]:-}" != full ] || scratch_gb=90 ;;
+      --profile=full) scratch_gb=90 ;;
     esac
   done
   [ -n "$run_dir" ] || say "note      no --out: what a killed command leaves behind may not be found again"
   run_dir=$(realpath -m -- "${run_dir:-$SHUTTLE_RUNS/${options[name]}}")
-  scratch_gb=1
   command=("$SHUTTLE_ENV/bin/shuttle" "${words[@]:1}")
 }
 

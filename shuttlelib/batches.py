@@ -147,8 +147,12 @@ class Pixels:
             read = self._gather(read, place, size, side)
         rgb = _rgb(read, side) * self._on(_shown(window, corner, size_hw, side))[:, None, None]
         # where an input pixel covers several of the frame, that many looks are averaged
-        dense = max(1, int(np.ceil((window[:, 2] / w).max() - 0.05)))
-        views = _crop(rgb.flatten(1, 2), corner, side, window, (h, w), dense)
+        dense = np.maximum(1, np.ceil(window[:, 2] / w - 0.05)).astype(int)
+        pieces = rgb.flatten(1, 2)
+        views = pieces.new_empty(*pieces.shape[:2], h, w)
+        for looks in np.unique(dense):
+            rows = np.flatnonzero(dense == looks)
+            views[rows] = _crop(pieces[rows], corner[rows], side, window[rows], (h, w), int(looks))
         return views.unflatten(1, (-1, 3))
 
     def _gather(self, start: Tensor, corner: Tensor, size: Tensor, side: int) -> Tensor:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -77,32 +77,49 @@ class _Door:
     """A source with a clock where its frames come in.
 
     Attributes:
-        asked, waited: when each frame was asked for, and how long it took to come, s.
+        asked: when each frame was asked for, s.
     """
 
     def __init__(self, video: str | Path) -> None:
         self.asked: list[float] = []
-        self.waited: list[float] = []
         inner = video_file(video)
 
         def open_(asked_to_stop: Any) -> Footage:
             footage = inner.open(asked_to_stop)
-            return replace(footage, frames=self._clocked(footage.frames))
+            return replace(footage, frames=_clocked_frames(footage.frames, self.asked, []))
 
         self.source: Source = replace(inner, open=open_)
 
-    def _clocked(self, frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
-        try:
-            while True:
-                began = time.perf_counter()
-                frame = next(frames, None)
-                if frame is None:
-                    return
-                self.asked.append(began)
-                self.waited.append(time.perf_counter() - began)
-                yield frame
-        finally:
-            frames.close()
+
+@dataclass(frozen=True)
+class _Awaited(Networks):
+    """Networks with a clock where frames reach the tracker: a device reads ahead of it in another thread.
+
+    Attributes:
+        waits: how long each frame was waited for, s.
+    """
+
+    waits: list[float] = field(default_factory=list)
+
+    def ahead(self, frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
+        """As ever, by the clock."""
+        return _clocked_frames(super().ahead(frames), [], self.waits)
+
+
+def _clocked_frames(
+    frames: Generator[Frame, None, None], asked: list[float], waits: list[float]
+) -> Generator[Frame, None, None]:
+    try:
+        while True:
+            began = time.perf_counter()
+            frame = next(frames, None)
+            if frame is None:
+                return
+            asked.append(began)
+            waits.append(time.perf_counter() - began)
+            yield frame
+    finally:
+        frames.close()
 
 
 @dataclass(frozen=True)
@@ -168,18 +185,19 @@ def _end_to_end(passes: Sequence[_Pass]) -> dict[str, Any]:
 
 def _clocked(networks: Networks, mode: str, video: str | Path, folder: Path) -> dict[str, Any]:
     """Where the time of one pass goes."""
-    door, spans = _Door(video), defaultdict[str, list[float]](list)
+    door, spans, waits = _Door(video), defaultdict[str, list[float]](list), list[float]()
+    networks = _Awaited(**{part.name: getattr(networks, part.name) for part in fields(networks)}, waits=waits)
     asking = tracking_source(door.source, folder / "clocked", networks, mode)
     began, answer = time.perf_counter(), None
     with suppress(StopIteration):
         while True:
-            start, frames = time.perf_counter(), len(door.waited)
+            start, frames = time.perf_counter(), len(waits)
             look = asking.send(answer)  # type: ignore[arg-type]  # None starts it
-            waited = sum(door.waited[frames:])
+            waited = sum(waits[frames:])
             spans["post"].append(time.perf_counter() - start - waited)
             answer = _take(look, networks, spans)
     rate = len(door.asked) / (time.perf_counter() - began)
-    spans["decode"] = door.waited
+    spans["decode"] = waits
     stages = {name: _span(spans[name], len(door.asked)) for name in STAGES}
     return {"stages": stages, "clocked_fps": round(rate, 2)}
 

@@ -76,6 +76,10 @@ def _decode(clip: Clip, path: Path, whole_hw: SizeHW | None) -> None:
     info = clip.info
     if info.video_sha256 and sha256(clip.video_path) != info.video_sha256:
         raise VideoError(f"{clip.video_path}: is not the video that was labelled; import it again")
+    if not info.frame_count:
+        raise VideoError(
+            f"{clip.video_path}: its table does not know how many frames it has; import it again"
+        )
     size_hw = info.even_hw
     shape = (*whole_hw, 3) if whole_hw else (size_hw[0] * 3 // 2, size_hw[1])
     window = geometry.full_window(size_hw, whole_hw) if whole_hw else None

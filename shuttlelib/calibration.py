@@ -10,8 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from shuttlelib.metrics import ClipScore
-
-CLIP = 1e-6
+from shuttlelib.rows import SURE
 
 
 def fit(scores: Iterable[ClipScore]) -> dict[str, list[float]]:
@@ -41,7 +40,7 @@ def _logistic(p: np.ndarray, right: np.ndarray) -> list[float]:
         return [1.0, 0.0]
     positive, negative = right.sum(), len(right) - right.sum()
     target = np.where(right > 0, (positive + 1) / (positive + 2), 1 / (negative + 2))
-    p = np.clip(p, CLIP, 1 - CLIP)
+    p = np.clip(p, SURE, 1 - SURE)
     design = np.stack([np.log(p / (1 - p)), np.ones(len(p))], 1)
     weights = np.array([1.0, 0.0])
     for _ in range(50):

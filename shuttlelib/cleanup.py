@@ -16,7 +16,7 @@ from shutil import copyfile
 import numpy as np
 import pandas as pd
 
-from shuttlelib import anomalies, clips, labels
+from shuttlelib import anomalies, clips, labels, splits
 from shuttlelib.files import atomic_write
 from shuttlelib.labels import ClipInfo, LabelError
 from shuttlelib.runs import REVISION
@@ -78,7 +78,8 @@ def clean(table: pd.DataFrame, info: ClipInfo) -> tuple[pd.DataFrame, pd.DataFra
 def clean_dataset(data_dir: str | Path, out_dir: str | Path) -> pd.DataFrame:
     """Clean every clip of a data folder into another (or the same) one.
 
-    Writes the cleaned tables, links to the videos, `splits.csv`, and the audit as `cleanup/audit.csv`.
+    Writes the cleaned tables, links to the videos, `splits.csv`, and the audit as `cleanup/audit.csv`. A clip
+    that the other folder has already keeps its venue and split there.
 
     Returns:
         The audit of all clips.
@@ -86,10 +87,11 @@ def clean_dataset(data_dir: str | Path, out_dir: str | Path) -> pd.DataFrame:
     Raises:
         LabelError: as `clips.load_dataset`.
     """
-    audits = []
+    audits, places = [], splits.read(out_dir)
     for clip in clips.load_dataset(data_dir, raw=True):
         table, audit = clean(clip.table, clip.info)
-        clips.store(replace(clip, table=table), out_dir)
+        venue, part = places.get(clip.name, (clip.venue, clip.split))
+        clips.store(replace(clip, table=table, venue=venue, split=part), out_dir)
         audits.append(audit)
     if (Path(data_dir) / REVISION).is_file() and Path(data_dir).resolve() != Path(out_dir).resolve():
         with atomic_write(Path(out_dir) / REVISION) as temp:  # the copy descends from that commit

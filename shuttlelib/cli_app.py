@@ -36,7 +36,7 @@ def app(
 ) -> None:
     """Serve a page in the browser: drop a video, watch it tracked, correct it, download the result."""
     if find_spec("gradio") is None:
-        raise ShuttleError("gradio is not installed; run: pip install 'shuttlelib[app]'")
+        raise ShuttleError("gradio is not installed; in the clone run: pip install -e '.[app]'")
     from shuttlelib.apps.web.options import Options
     from shuttlelib.apps.web.serve import serve
 

@@ -72,7 +72,7 @@ def _chosen(
     chosen = _parts(given, default)
     for value in chosen:
         if value not in known:
-            raise UsageError(f"{name} {value}: choose of {', '.join(known)}")
+            raise UsageError(f"{name} {value}: choose from {', '.join(known)}")
     return chosen
 
 

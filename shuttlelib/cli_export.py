@@ -35,7 +35,7 @@ def export(
 
     precisions = list(dict.fromkeys(precision.split(",")))
     if unknown := set(precisions) - {"fp32", "fp16", "int8"}:
-        raise UsageError(f"--precision {','.join(sorted(unknown))}: choose of fp32, fp16, int8")
+        raise UsageError(f"--precision {','.join(sorted(unknown))}: choose from fp32, fp16, int8")
     dataset = clips.load_dataset(data) if data else []
     if "int8" in precisions and not clips.split(dataset, "train"):
         raise UsageError("--precision int8: is made by ranges seen on real frames; give --data FOLDER")

@@ -20,7 +20,7 @@ def mine(
         Path | None, typer.Option(help="Folder of decoded frames; OUT/cache if left out.")
     ] = None,
     passes: Annotated[int, typer.Option(min=1, help="Looks at each frame.")] = 2,
-    every: Annotated[int, typer.Option(min=1, help="Score each so many-th frame only.")] = 1,
+    every: Annotated[int, typer.Option(min=1, help="Score only every Nth frame.")] = 1,
     at_most: Annotated[int, typer.Option(min=1, help="Hard examples to keep.")] = 2000,
     hard_share: Annotated[
         float, typer.Option(min=0, max=0.99, help="Share of the fine-tuning draws that are hard.")

@@ -25,11 +25,12 @@ def report(
         Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep curves, speed and comparison beside the weights.")
+        bool,
+        typer.Option(
+            "--keep", help="Keep curves, speed, comparison and what --data gave beside the weights."
+        ),
     ] = False,
-    private: Annotated[
-        bool, typer.Option("--private", help="Show real frames of --data, keep nothing beside the weights.")
-    ] = False,
+    private: Annotated[bool, typer.Option("--private", help="Show real frames of --data.")] = False,
     pdf: Annotated[bool, typer.Option("--pdf", help="Also OUT/report.pdf, by Chromium.")] = False,
 ) -> None:
     """Make a static site of model versions: curves, metrics, errors, pictures, comparisons, notebooks."""
@@ -43,8 +44,8 @@ def report(
     pictures: dict[str, bytes] = {}
     if sets:
         evaluation, pictures = measure.evaluate(models, sets, private)
-        if not private:
-            store.keep(models / found.pair[1], {"evaluation": evaluation}, pictures)
+        if keep:
+            store.keep(models / found.pair[1], {"evaluation": evaluation}, pictures or None)
         found = collect.with_evaluation(found, evaluation)
     for path in collect.keep(found, models) if keep else ():
         print(f"kept in {path}")
@@ -66,8 +67,10 @@ def _check_private(private: bool, keep: bool, out: Path, data: list[str]) -> Non
         raise UsageError("--private: shows frames of --data; give --data DIR")
     if keep:
         raise UsageError("--private: keeps nothing beside the weights; leave out --keep")
-    if out.resolve() == paths.REPORTS.resolve():
-        raise UsageError(f"--private --out {out}: that folder is shared; choose another, like local/report")
+    if out.resolve().is_relative_to(paths.REPORTS.resolve()):
+        raise UsageError(
+            f"--private --out {out}: {paths.REPORTS} is shared; choose another, like local/report"
+        )
 
 
 def _sets(data: list[str]) -> "dict[str, list[Clip]]":

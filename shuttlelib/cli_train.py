@@ -47,11 +47,14 @@ def run(
     data: Annotated[
         Path | None, typer.Option(**Folder, help="Data folder; rendered rallies are made if left out.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Loader processes of the trainings; 0 loads in their own.")
+    ] = 0,
 ) -> None:
     """Run the notebooks in order, render the report, track the sample video."""
     from shuttlelib import pipeline
 
-    pipeline.run_command(profile, out, only, seed, data)
+    pipeline.run_command(profile, out, only, seed, data, workers)
 
 
 def train(
@@ -202,9 +205,10 @@ def _version(
     }
     write_json(out / "metrics.json", {**result, **made})
     export.export_onnx(out / "best")
+    grid = "the 512x288 grid" if versions.resolve(version).stage == 1 else "1280x720"
     print(
-        f"{version}: accuracy {result['accuracy']:.3f}, f1 {result['f1']:.3f}, "
-        f"error {result['error_px']:.2f} px on validation samples after {result['steps']} steps; "
+        f"{version}: accuracy {result['accuracy']:.3f}, f1 {result['f1']:.3f} within 4 px of {grid} "
+        f"on validation samples after {result['steps']} steps; "
         f"weights in {out / 'best'}"
     )
 
@@ -214,7 +218,10 @@ def publish(
     stage2: Annotated[Path, typer.Option(**Folder, help="Stage-2 model folder.")],
     data: Annotated[Path, typer.Option(**Folder, help="Data folder; its val split calibrates and judges.")],
     out: Annotated[Path, typer.Option(help="Folder for the tracks and metrics.json.")],
-    trained_on: Annotated[str, typer.Option(help="For the cards: data, schedule, hardware, time.")],
+    trained_on: Annotated[
+        list[str],
+        typer.Option(help="For the cards: data, schedule, hardware, time; twice: of stage 1, of stage 2."),
+    ],
     models: Annotated[
         Path | None, typer.Option(help="Folder of models; the shipped ones if left out.")
     ] = None,
@@ -230,7 +237,13 @@ def publish(
     from shuttlelib.evaluation import format_summary
 
     dataset = clips.split(clips.load_dataset(data), "val")
-    facts = {"trained on": trained_on, "judged on": f"{len(dataset)} clips, hash {clips.data_hash(dataset)}"}
+    if len(trained_on) > 2:
+        raise UsageError(f"--trained-on {trained_on[2]}: give it once for both stages, or twice")
+    facts = {
+        "trained on, stage 1": trained_on[0],
+        "trained on, stage 2": trained_on[-1],
+        "judged on": f"{len(dataset)} clips, hash {clips.data_hash(dataset)}",
+    }
     results = shipping.publish(
         stage1, stage2, dataset, models or paths.MODELS, out, facts, named_data(also or []), force
     )

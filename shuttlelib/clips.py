@@ -56,8 +56,8 @@ def load_dataset(data_dir: str | Path, raw: bool = False) -> list[Clip]:
             are left out (their frames count as unlabelled) and the rest must be clean.
 
     Raises:
-        LabelError: no clips, a label file without its video, labels that need cleaning, or a split
-            that is not by venue.
+        LabelError: no clips, a label file without its video, labels that need cleaning, a clip that
+            `splits.csv` does not name, or a split that is not by venue.
     """
     data_dir = Path(data_dir)
     paths = sorted(data_dir.glob("*.parquet"))
@@ -72,6 +72,9 @@ def load_dataset(data_dir: str | Path, raw: bool = False) -> list[Clip]:
         if not raw:
             table = labels.usable(table)
             labels.require_clean(table, path, info.frame_count)
+        if places and path.stem not in places:
+            source = data_dir / "splits.csv"
+            raise LabelError(f"{source}: clip {path.stem!r} is missing; add a line of its venue and split")
         venue, part = places.get(path.stem, (UNKNOWN_VENUE, "train"))
         dataset.append(Clip(path.stem, _video_of(path), table, info, venue, part))
     splits.check({clip.name: (clip.venue, clip.split) for clip in dataset}, data_dir / "splits.csv")
@@ -90,8 +93,9 @@ def import_folder(src: str | Path, out: str | Path, fmt: str = "auto", link: boo
 
     Each video takes the label file of its name (`<clip>.csv`, `<clip>_ball.csv`, `<clip>.json`,
     `<clip>.parquet`), otherwise its rows of a Label Studio export that lies beside it. Videos without
-    labels are left out. `splits.csv` is carried over; without it the venue is "unknown". Where no video lies
-    in `src` itself, the layouts of public sets are looked for, whose matches are venues (`layouts`).
+    labels are left out. `splits.csv` is carried over; a clip that it does not name keeps its place in `out`,
+    or its venue is "unknown". Where no video lies in `src` itself, the layouts of public sets are looked for,
+    whose matches are venues (`layouts`).
 
     Args:
         src: the folder to read.
@@ -107,7 +111,7 @@ def import_folder(src: str | Path, out: str | Path, fmt: str = "auto", link: boo
         VideoError: a video that cannot be read.
     """
     src, out = Path(src), Path(out)
-    places, exports = splits.read(src), _exports(src, fmt)
+    places, exports = {**splits.read(out), **splits.read(src)}, _exports(src, fmt)
     imported = []
     for name, path in videos_in(src).items():
         source = next((file for file in _label_names(src, name) if file.is_file()), None)
@@ -134,11 +138,13 @@ def store(clip: Clip, out: str | Path, link: bool = True) -> Clip:
         LabelError: the table is not canonical, or the venue is in another split there.
         WriteError: the folder cannot be written.
     """
+    splits.write(
+        out, {**splits.read(out), clip.name: (clip.venue, clip.split)}
+    )  # what it refuses is not stored
     target = Path(out) / f"{clip.name}{clip.video_path.suffix}"
     if target.resolve() != clip.video_path.resolve():
         _place(clip.video_path, target, link)
     labels.write_table(Path(out) / f"{clip.name}.parquet", clip.table, clip.info)
-    splits.write(out, {**splits.read(out), clip.name: (clip.venue, clip.split)})
     return replace(clip, video_path=target)
 
 

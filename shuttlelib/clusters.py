@@ -135,7 +135,7 @@ def export_suspects(found: pd.DataFrame, planes: Sequence[FrameCache], out_dir: 
         for number in found.loc[found["clip"] == cache.clip.name, "frame"].astype(int):
             frame = Frame.from_planes(number, 0.0, cache.frames[number])
             with atomic_write(Path(out_dir) / f"{cache.clip.name}_{number:06d}.jpg") as temp:
-                cv2.imwrite(str(temp), frame.rgb[..., ::-1])
+                temp.write_bytes(cv2.imencode(".jpg", frame.rgb[..., ::-1])[1].tobytes())
     found = found.assign(p_visible=found[["p_visible", "p_pair"]].max(axis=1))
     return label_studio.write_tasks(Path(out_dir) / "tasks.json", found, sizes, version)
 

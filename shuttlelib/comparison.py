@@ -77,10 +77,17 @@ def measure_rows(
             entries[name] = {**about(spec), "error": result["error"]}
             continue
         trained = Spec.from_dict(json.loads((folder / "best" / "version.json").read_text()))
-        facts = timebox.once(
-            folder / "measured.json",
-            lambda: _measure(trained, dataset, folder, cache_dir, looks, stage1, say),  # noqa: B023 called at once
-        )
+        kept = folder / "measured.json"
+        try:
+            facts = timebox.once(
+                kept,
+                lambda: _measure(trained, dataset, folder, cache_dir, looks, stage1, say),  # noqa: B023 called at once
+            )
+        except Exception as error:  # the other rows are still worth measuring
+            entries[name] = {**about(spec), "error": f"not measured: {type(error).__name__}: {error}"}
+            continue
+        if "free_error" in facts:  # tried again the next time
+            kept.unlink(missing_ok=True)
         tables = {key: _read(folder / f"{key}.parquet") for key in ("train", "val", "noise")}
         history = pd.read_csv(folder / "history.csv")
         rows[name] = Row({**result, **facts, "noise_std": trained.noise_std}, history=history, **tables)

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from shuttlelib import export, runtime
-from shuttlelib.errors import ShuttleError
 from shuttlelib.runtime import engines
 from shuttlelib.runtime.base import GRAPHS, TENSORRT_GRAPHS
 from shuttlelib.runtime.choice import RUNS
@@ -33,7 +32,7 @@ def build_engines(model_dir: Path, precisions: Sequence[str], capabilities: Sequ
     Raises:
         ShuttleError: TensorRT is missing, or cannot build one.
     """
-    trt, rows = engines.find_tensorrt(), []
+    trt, rows = engines.find_tensorrt(rtx_first=True), []
     for precision in precisions:
         graph = runtime.base.graph_path(model_dir, precision, TENSORRT_GRAPHS)
         for capability in capabilities:
@@ -78,8 +77,8 @@ def measure(
             backend = runtime.load(model_dir, name, "auto", threads, precision)
             row |= export.gaps(truth, backend.run(**inputs)) | {"device": backend.device, "skipped": ""}
             row["latency_ms"] = export.latency_ms(backend, runs=runs)
-        except ShuttleError as error:
-            row["skipped"] = str(error)
+        except Exception as error:  # of a driver or library too: the other rows are still worth having
+            row["skipped"] = str(error).strip() or type(error).__name__
         rows.append(row)
     return pd.DataFrame(rows)
 

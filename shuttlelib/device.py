@@ -5,10 +5,10 @@ and windows) and fetches a few back (places and scores); on a GPU all between is
 backend allows.
 """
 
+import gc
 import threading
 import weakref
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import suppress
 from itertools import cycle
 from typing import Any
 
@@ -22,6 +22,7 @@ from shuttlelib.geometry import SizeHW
 from shuttlelib.pictures import note_once
 from shuttlelib.runtime import Backend, Candidates
 from shuttlelib.runtime.graphs import Captured, Function, Sized, run_once
+from shuttlelib.runtime.memory import is_out_of_memory
 from shuttlelib.together import joined_history, take_grouped, take_on_host
 from shuttlelib.tracker import Look
 
@@ -47,6 +48,7 @@ class Planes:
         self._free = list(range(places))
         self._places: weakref.WeakKeyDictionary[Frame, int] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
+        self._grown = self._seen = 0  # how often more room was made, and by when who looks has waited for it
         self._upload = _Upload(shape) if device == "cuda" else None
 
     def place(self, frame: Frame) -> int:
@@ -56,9 +58,7 @@ class Planes:
             return place
         with self._lock:
             if not self._free:
-                self._free.extend(range(len(self.tensor), 2 * len(self.tensor)))
-                with torch.cuda.stream(self._upload.stream if self._upload else None):
-                    self.tensor = torch.cat([self.tensor, torch.empty_like(self.tensor)])
+                self._grow()
             place = self._free.pop()
             if self._upload is None:
                 frame.planes_into(self.tensor[place].numpy())
@@ -68,10 +68,24 @@ class Planes:
         weakref.finalize(frame, self._free.append, place).atexit = False
         return place
 
+    def _grow(self) -> None:
+        count = len(self.tensor)
+        with torch.cuda.stream(self._upload.stream if self._upload else None):
+            larger = self.tensor.new_empty(
+                2 * count, *self.tensor.shape[1:]
+            )  # where it fails all stays as it was
+            larger[:count] = self.tensor
+        self.tensor, self._grown = larger, self._grown + 1
+        self._free.extend(range(count, 2 * count))
+
     def ready(self, frame: Frame) -> None:
-        """Have what is launched next wait until a frame has arrived."""
-        if self._upload is not None:
-            torch.cuda.current_stream().wait_event(self._upload.arrivals[frame])
+        """Have what is launched next wait until a frame has arrived, and those before it."""
+        if self._upload is None:
+            return
+        if self._seen != self._grown:  # frames that came long ago have just been copied
+            torch.cuda.current_stream().wait_stream(self._upload.stream)
+            self._seen = self._grown
+        torch.cuda.current_stream().wait_event(self._upload.arrivals[frame])
 
 
 class _Upload:
@@ -114,14 +128,18 @@ class DeviceEyes:
         self._networks: dict[int, Any] = {1: stage1, 2: stage2}
         self._device = device
         self._planes: dict[SizeHW, Planes] = {}
+        self._lock = threading.Lock()
         self._sights: dict[tuple[int, SizeHW], tuple[Tensor, Any]] = {}
         self.notes: list[str] = []
 
     def ahead(self, frames: Iterable[Frame]) -> Generator[Frame, None, None]:
         """Send each frame to the device as it passes: wanted in the thread that decodes."""
         for frame in frames:
-            with suppress(torch.OutOfMemoryError):  # `take` knows what to do then
+            try:
                 self._of(frame).place(frame)
+            except RuntimeError as error:  # `take` knows what to do without memory
+                if not is_out_of_memory(error):
+                    raise
             yield frame
 
     def take(self, looks: Sequence[Look]) -> list[Candidates]:
@@ -129,16 +147,20 @@ class DeviceEyes:
         return take_grouped(looks, lambda look: (look.stage, look.frames[-1].size_hw), self._run)
 
     def _of(self, frame: Frame) -> Planes:
-        if frame.size_hw not in self._planes:
-            self._planes[frame.size_hw] = Planes(frame.size_hw, self._device)
-        return self._planes[frame.size_hw]
+        with self._lock:  # each stream's reader asks
+            if frame.size_hw not in self._planes:
+                self._planes[frame.size_hw] = Planes(frame.size_hw, self._device)
+            return self._planes[frame.size_hw]
 
     def _run(self, kind: tuple[int, SizeHW], looks: Sequence[Look]) -> Candidates:
         """Looks of one stage at frames of one size; where memory runs out in halves, then from the host."""
         try:
             return self._run_all(kind, looks)
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        gc.collect()  # graphs and networks that nobody has any more
+        torch.cuda.empty_cache()
         if len(looks) == 1:
             note_once(self.notes, "the GPU's memory is full: some windows were cut on the host")
             return take_on_host(self._networks, looks)[0]
@@ -180,9 +202,9 @@ class DeviceEyes:
     def _capture(self, see: Function, arrays: Sequence[np.ndarray]) -> Any:
         try:
             return Captured(see, arrays)
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             reason = str(error).splitlines()[0]
             note_once(self.notes, f"CUDA graphs do not work here ({reason}): slower without")
             return lambda arrays: run_once(see, self._device, *arrays)

@@ -112,6 +112,8 @@ def train_rows(
             )
             with atomic_write(path) as temp:
                 temp.write_text(json.dumps(done, indent=1) + "\n")
+            if "error" not in done:  # gigabytes over all rows; an error is tried again from them
+                rmtree(out / name / "checkpoints", ignore_errors=True)
             say(f"    {_line(done)}")
         results[name] = done
     return results
@@ -192,9 +194,6 @@ def _attempt(
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    rmtree(
-        folder / "checkpoints", ignore_errors=True
-    )  # gigabytes over all rows, and `row.json` says that it is done
     parameters = sum(weight.numel() for weight in networks.load(folder / "best").net.parameters())
     facts = {"parameters": parameters, "start": planned["start"], "batch": budget.batch}
     return {**result, **facts}

@@ -178,12 +178,13 @@ def mixed_weights(weights: np.ndarray, hard: pd.DataFrame, share: float) -> np.n
     """Sampling weights in which the hard examples together get `share` of the draws.
 
     Args:
-        weights: (N,) the usual weights.
+        weights: (N,) the usual weights. What they leave out stays out: labels there are not to be trained on.
         hard: rows of `hard_examples`.
         share: in [0, 1).
     """
     chosen = np.zeros(len(weights))
     chosen[hard["index"].to_numpy(int)] = 1.0
+    chosen[weights == 0] = 0.0
     if not chosen.any():
         return weights
     return (1 - share) * weights / weights.sum() + share * chosen / chosen.sum()

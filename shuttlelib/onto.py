@@ -54,20 +54,18 @@ def make_dataset(
         raise UsageError(f"{data_dir}: {len(sources)} train clips, {count} wanted; both must be at least 1")
     names = {f"{sources[i % len(sources)].name}_onto_{seed:03d}_{i:03d}": i for i in range(count)}
     venues = {name: (sources[i % len(sources)].venue, "train") for name, i in names.items()}
-    places = splits.read(out) | venues
-    splits.check(places, out / "splits.csv")
+    splits.write(out, splits.read(out) | venues)
     for name, i in names.items():
         write_onto(sources[i % len(sources)], out, name, seed * 10007 + i)
         if progress is not None:
             progress(i + 1, count)
-    splits.write(out, places)
     return out
 
 
 def write_onto(clip: Clip, out_dir: str | Path, name: str, seed: int) -> Path:
     """Write one clip with a rendered shuttle in place of its own.
 
-    Frames whose own shuttle could not be taken away get no label.
+    Frames whose own shuttle is not known, or could not be taken away, get no label.
 
     Args:
         clip: the real one.
@@ -127,7 +125,7 @@ def without_shuttle(clip: Clip) -> Iterator[tuple[np.ndarray, bool]]:
     What was behind it is taken from a near frame that shows the place without it: from the one that looks
     most alike around it, if any looks alike. Else somebody moves there.
     """
-    spots = _spots(clip)
+    spots, known = _spots(clip)
     count = len(spots)
     radius = overlays.RADIUS_PX / geometry.canonical_scale(clip.info.size_hw) + 0.6 * _pace(spots)
     window: dict[int, np.ndarray] = {}
@@ -139,12 +137,12 @@ def without_shuttle(clip: Clip) -> Iterator[tuple[np.ndarray, bool]]:
                 raise video.VideoError(f"{clip.video_path}: ends before frame {count - 1}; import it again")
             window[frame.index] = frame.rgb
         window.pop(i - overlays.FARTHEST - 1, None)
-        image, bare = window[i].copy(), True
+        image, bare = window[i].copy(), bool(known[i])
         if np.isfinite(spots[i]).all():
             around = _ring(image, spots[i], radius[i])
             unlike = {
                 time: np.abs(_ring(window[time], spots[i], radius[i]) - around).mean()
-                for time in _clear(spots, i, radius[i])
+                for time in _clear(spots, known, i, radius[i])
             }
             donor = min(unlike, key=lambda time: unlike[time], default=-1)
             bare = donor >= 0 and unlike[donor] < ALIKE
@@ -158,8 +156,11 @@ def _length(clip: Clip) -> int:
     return clip.info.frame_count or 1 + int(clip.table["frame"].max())
 
 
-def _spots(clip: Clip) -> np.ndarray:
-    """(frames, 2) native px where the clip shows its shuttle: labels, and lines across short gaps."""
+def _spots(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
+    """Where the clip shows its shuttle (frames, 2), native px, and in which frames that is known (frames,).
+
+    Labels say so, and lines across short gaps between them.
+    """
     table = clip.table.set_index("frame").reindex(range(_length(clip)))
     spots = table[["x_px", "y_px"]].to_numpy(float)
     seen = np.flatnonzero(np.isfinite(spots).all(1))
@@ -167,7 +168,7 @@ def _spots(clip: Clip) -> np.ndarray:
         if 1 < after - before <= BLINK + 1:
             share = np.arange(1, after - before)[:, None] / (after - before)
             spots[before + 1 : after] = spots[before] * (1 - share) + spots[after] * share
-    return spots
+    return spots, table["visible"].notna().to_numpy() | np.isfinite(spots).all(1)
 
 
 def _pace(spots: np.ndarray) -> np.ndarray:
@@ -176,11 +177,12 @@ def _pace(spots: np.ndarray) -> np.ndarray:
     return np.maximum(np.append(step, 0), np.insert(step, 0, 0))
 
 
-def _clear(spots: np.ndarray, i: int, radius: float) -> list[int]:
+def _clear(spots: np.ndarray, known: np.ndarray, i: int, radius: float) -> list[int]:
     """Frames, neither too near nor too far, that show the spot of frame `i` without a shuttle."""
     away = np.arange(overlays.NEAREST, overlays.FARTHEST + 1)
     times = np.concatenate([i - away, i + away])
     times = times[(times >= 0) & (times < len(spots))]
+    times = times[known[times]]
     gaps = np.hypot(*(spots[times] - spots[i]).T)
     return times[~(gaps <= 2.5 * radius)].tolist()  # nan, not seen there, is clear
 

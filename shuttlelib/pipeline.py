@@ -116,7 +116,7 @@ def _run_one(path: Path, out_dir: Path, values: Mapping[str, Any], progress: "_P
         papermill.execute_notebook(
             path,
             executed,
-            parameters=dict(values),
+            parameters=_known(path, values),
             kernel_name="python3",
             cwd=out_dir,
             progress_bar=False,
@@ -133,6 +133,14 @@ def _run_one(path: Path, out_dir: Path, values: Mapping[str, Any], progress: "_P
     seconds = time.perf_counter() - start
     progress.end(path, seconds)
     return NotebookRun(path.stem, "ok", seconds, executed, read_json(out_dir / path.stem / "metrics.json"))
+
+
+def _known(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that a notebook gets: all, but loader processes only where it has a use for them."""
+    import papermill
+
+    unknown = {"workers"} - set(papermill.inspect_notebook(path))
+    return {name: value for name, value in values.items() if name not in unknown}
 
 
 class _Progress:
@@ -222,6 +230,7 @@ def run_command(
     only: str | None = None,
     seed: int = 0,
     data_dir: Path | None = None,
+    workers: int = 0,
 ) -> None:
     """What `shuttle run` does: run the notebooks, track the sample video, say where everything is.
 
@@ -232,7 +241,7 @@ def run_command(
         PipelineError: see `run_notebooks`.
     """
     out_dir = (out or Path("runs", f"{datetime.now():%Y%m%d-%H%M%S}-{profile}")).resolve()
-    values: dict[str, Any] = {"seed": seed}
+    values: dict[str, Any] = {"seed": seed, "workers": workers}
     if data_dir is not None:
         values["data_dir"] = str(Path(data_dir).resolve())
     start = time.perf_counter()

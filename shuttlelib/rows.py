@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+SURE = 5e-5  # no probability is nearer to 0 or 1: a CSV has four decimals
+
 
 @dataclass
 class Row:

@@ -115,7 +115,7 @@ class Samples(Dataset):
         self._last_seen = np.concatenate([np.empty(0, int), *(_last_seen(points) for points in self.points)])
         given = [centers[cache.clip.name][: len(cache)] for cache in self.caches] if centers else []
         self._given = np.concatenate(given) if given else None
-        self._false, self._false_count = _false_places(self.caches, distractors or {})
+        self.false_places, self._false_count = _false_places(self.caches, distractors or {})
         infos = [cache.clip.info for cache in self.caches]
         self._size = np.array([info.even_hw[::-1] for info in infos], float).reshape(-1, 2)
         self._scale = np.array([geometry.canonical_scale(info.even_hw) for info in infos], float)
@@ -163,6 +163,8 @@ class Samples(Dataset):
             back = overlays.other_times(draws, back, t, ahead, a.repeat, a.still, a.reverse)
         times = frame[:, None] - self._stride[clip][:, None] * back
         looks = self._inside(clip, times[:, t - 1 :: -1])
+        if self.spec.network == "unet":  # asked for each frame it sees, copies at the start of a clip too
+            times[:, :t] = looks[:, ::-1]
         xy = self._seen(clip, times, window)
         mix = self._mix(draws, back[:, t - 1 :: -1], a.mix) if a and a.mix else None
         paste = self._paste(draws, clip, frame, looks, xy, window, a.paste) if a and a.paste else None
@@ -248,7 +250,7 @@ class Samples(Dataset):
         anywhere, kind = draws.uniform(0, self._size[clip], (2,)), draws.uniform()
         elsewhere = np.where(_both(other[:, 2] > 0, draws.chance(0.5)), other[:, :2] + nudge, anywhere)
         count = self._false_count[row]
-        false = self._false[row, draws.below(np.maximum(count, 1))] + nudge
+        false = self.false_places[row, draws.below(np.maximum(count, 1))] + nudge
         elsewhere = np.where(_both(count > 0, draws.chance(0.6)), false, elsewhere)
         gone = np.where((self._last_seen[row] >= 0)[:, None], last[:, :2] + nudge, anywhere)
         on = now[:, :2] + draws.uniform(-1, 1, (2,)) * policy.spread * side / 2

@@ -26,12 +26,12 @@ def measure(
     Returns:
         plans, data, steps and together, samples a second; busy_share and wait_share, fractions.
     """
-    run = train._Run(spec, data.train, data.val, run_dir, config, None)
+    run = train._Run(spec, data.train, data.val, run_dir, config, None, data.weights)
     draws = RandomAccessSampler(data.weights, config.seed, 0, 8192)
     items = draws.items(np.arange(8192))
     lists = [items[n : n + config.batch] for n in range(0, len(items) - config.batch, config.batch)]
     plans = _rate(lambda i: data.train.plan(lists[i % len(lists)]), config.batch, run)
-    steps = run.steps(data.weights)
+    steps = run.steps()
     alone = _rate(lambda _: next(steps), config.batch, run)
     parts = next(steps)
     learning = _rate(lambda _: run.update(parts), config.batch, run)

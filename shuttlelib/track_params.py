@@ -37,8 +37,8 @@ class TrackParams:
         alone_heights: … within this distance …
         alone_min_score: … that scores at least this.
         noise_window_s: when within this time …
-        noise_calibrations: … this many calibrations came from a seen track (lost, jump, turn), the
-            rows of that time are withdrawn: told as not visible. 0 never withdraws.
+        noise_calibrations: … this many calibrations (of 30 frames a second) came from a seen track (lost,
+            jump, turn), the rows of that time are withdrawn: told as not visible. 0 never withdraws.
         lag_s: time after which a row is settled: what comes within it may still change the row.
         peaks: places of one crop that may be the shuttle; they share its probability of being visible …
         peak_min: … if they get at least this much of it.

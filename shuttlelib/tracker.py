@@ -14,11 +14,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from shuttlelib.errors import UsageError
-from shuttlelib.frames import Frame, history_stride, windows_of
+from shuttlelib.frames import BASE_FPS, Frame, history_stride, windows_of
 from shuttlelib.geometry import SizeHW, Window, crop_window, frame_to_window, full_window, window_to_frame
 from shuttlelib.hypotheses import Column, Hypotheses, Sighting, Verdict, sightings_in, verdict
 from shuttlelib.offline import Memory
-from shuttlelib.rows import Row
+from shuttlelib.rows import SURE, Row
 from shuttlelib.runtime import Backend, Candidates
 from shuttlelib.track_params import TrackParams
 from shuttlelib.triggers import NOISE, Triggers
@@ -28,6 +28,7 @@ OFFLINE = "offline"  # smart, and once more over the video when all of it is kno
 MODES = ("smart", "fast", "calibration", OFFLINE)  # of a pair
 WHOLE = "whole"  # the mode of a stage-1 version alone
 PAST = 30  # rows of history a network may ask for
+FIRED_KEPT = 10_000  # a camera may run for days
 
 
 class Look(NamedTuple):
@@ -101,7 +102,7 @@ class Tracker:
     Attributes:
         counts: how often each trigger fired (see `triggers.TRIGGERS`), how many rows were withdrawn, and how
             many inputs each network saw.
-        fired: the frames in which each trigger fired.
+        fired: the frames in which each trigger fired, the last `FIRED_KEPT` of each.
         sightings: in mode offline what was seen in each frame, by its number.
         settles: frames after which a row changes no more.
         ahead: frames after the current one that a network looks at.
@@ -131,7 +132,7 @@ class Tracker:
         self._memory = memory
         self.sightings: dict[int, list[Sighting]] = {}
         self.counts: Counter[str] = Counter()
-        self.fired: dict[str, list[int]] = {}
+        self.fired: dict[str, deque[int]] = {}
         self._stride = history_stride(fps)
         self._whole = full_window(size_hw, stage1.input_hw)
         networks = [network for network in (stage1, stage2) if network is not None]
@@ -142,6 +143,9 @@ class Tracker:
         self._triggers = Triggers(self.params, size_hw[0], fps)
         self._lag = self._frames_in(self.params.lag_s)
         self._doubts: deque[bool] = deque(maxlen=self._frames_in(self.params.noise_window_s))
+        self._noisy = self.params.noise_calibrations and max(
+            1, round(self.params.noise_calibrations * fps / BASE_FPS)
+        )
         self.settles = max(self._lag, self._doubts.maxlen or 0)
         kept = max(PAST * self._stride, self._triggers.rests, self.settles + 1)
         self._rows: deque[Row] = deque(maxlen=kept)
@@ -215,7 +219,7 @@ class Tracker:
         self._since_calibration += 1
         if trigger:
             self.counts[trigger] += 1
-            self.fired.setdefault(trigger, []).append(frame.index)
+            self.fired.setdefault(trigger, deque(maxlen=FIRED_KEPT)).append(frame.index)
             self._since_calibration = 0
             found = yield from self._calibrate()
             self._hint = np.array(max(found, key=lambda sighting: sighting.logit)[:2])
@@ -225,7 +229,7 @@ class Tracker:
             self.sightings[frame.index] = sightings
         row = self._judge(frame, column)
         self._doubts.append(trigger in NOISE)
-        if 0 < self.params.noise_calibrations <= sum(self._doubts):
+        if 0 < self._noisy <= sum(self._doubts):
             self._withdraw()
         return row
 
@@ -377,7 +381,7 @@ class Tracker:
         if kind not in self.calibration:
             return probability
         a, b = self.calibration[kind]
-        p = min(max(probability, 1e-6), 1 - 1e-6)
+        p = min(max(probability, SURE), 1 - SURE)
         return 1 / (1 + math.exp(-(a * math.log(p / (1 - p)) + b)))
 
     def _withdraw(self) -> None:

@@ -6,7 +6,7 @@ The state machine that does the finding is in `tracker`, what can be tracked in 
 
 import json
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ from shuttlelib.runtime import Candidates
 from shuttlelib.sources import Footage, Source, video_file, without_gaps
 from shuttlelib.stopping import stop_when_asked
 from shuttlelib.track_params import TrackParams
-from shuttlelib.tracker import MODES, OFFLINE, WHOLE, Look, Tracker, answer_all
+from shuttlelib.tracker import FIRED_KEPT, MODES, OFFLINE, WHOLE, Look, Tracker, answer_all
 from shuttlelib.video import EndedEarlyError, VideoInfo, probe
 
 __all__ = [
@@ -186,7 +186,7 @@ class _Run:
         self._params = params or TrackParams()
         self._tracker = self._new_tracker()
         self._counts: Counter[str] = Counter()
-        self._fired: dict[str, list[int]] = {}  # the frames in which each trigger fired
+        self._fired: dict[str, deque[int]] = {}  # the frames in which each trigger fired, the last ones
         self._gaps: list[dict[str, float]] = []
         self._warning = ""
         self.frames = self._visible = 0
@@ -258,7 +258,7 @@ class _Run:
     def _count(self) -> None:
         self._counts += self._tracker.counts
         for name, frames in self._tracker.fired.items():
-            self._fired.setdefault(name, []).extend(frames)
+            self._fired.setdefault(name, deque(maxlen=FIRED_KEPT)).extend(frames)
 
     def summary(self, interrupted: bool) -> dict[str, Any]:
         """What the JSON holds."""
@@ -281,7 +281,7 @@ class _Run:
             "mode": self._mode,
             "versions": {"stage1": nets.stage1.version, "stage2": stage2, "shuttlelib": __version__},
             "counts": dict(self._counts),
-            "triggers": self._fired,
+            "triggers": {name: list(frames) for name, frames in self._fired.items()},
             "params": asdict(self._params),
             "interrupted": interrupted,
             "gaps": self._gaps,

@@ -7,6 +7,7 @@ holds `best/` (a model folder: the averaged weights that validated best), `check
 events and `history.csv`.
 """
 
+import hashlib
 import math
 import os
 import time
@@ -38,6 +39,7 @@ from shuttlelib.train_log import TrainLog
 from shuttlelib.troubles import TrainError, memory_named, save_batch
 from shuttlelib.validation import judge, validate
 from shuttlelib.versions import Spec
+from shuttlelib.video import sha256
 
 __all__ = ["TrainConfig", "TrainError", "augmentation", "fit", "validate"]
 
@@ -131,12 +133,12 @@ def fit(
             f"{run_dir}: {len(train)} training and {len(val)} validation samples; both need some"
         )
     with memory_named(run_dir, config.batch, config.accumulate):
-        run = _Run(spec, train, val, run_dir, config, init)
         weights = np.ones(len(train)) if weights is None else weights
+        run = _Run(spec, train, val, run_dir, config, init, weights)
         started = time.perf_counter() - run.progress.seconds
         quiet = not (progress and run.accelerator.is_main_process)
         left = config.steps - run.progress.step
-        with stop_when_asked() as asked, closing(run.log), closing(run.steps(weights)) as steps:
+        with stop_when_asked() as asked, closing(run.log), closing(run.steps()) as steps:
             for parts in tqdm(steps, spec.name, left, disable=quiet, unit="step"):
                 losses = run.update(parts)
                 run.progress.seconds = time.perf_counter() - started
@@ -151,9 +153,16 @@ class _Run:
     """The moving parts of one training."""
 
     def __init__(
-        self, spec: Spec, train: Samples, val: Samples, run_dir: Path, config: TrainConfig, init: Path | None
+        self,
+        spec: Spec,
+        train: Samples,
+        val: Samples,
+        run_dir: Path,
+        config: TrainConfig,
+        init: Path | None,
+        weights: np.ndarray,
     ):
-        self.spec, self.config, self.dir = spec, config, run_dir
+        self.spec, self.config, self.dir, self.weights = spec, config, run_dir, weights
         for name, known in (("precision", PRECISIONS), ("data_path", PATHS)):
             if getattr(config, name) not in known:
                 value = getattr(config, name)
@@ -188,14 +197,14 @@ class _Run:
         self.unchecked: tuple[int, list[Batch], Tensor] | None = None
         self.skipped = 0
 
-    def steps(self, weights: np.ndarray) -> Generator[list[Batch], None, None]:
+    def steps(self) -> Generator[list[Batch], None, None]:
         """This process's parts of the batch of each step that is still to come.
 
         The draws of a step are the same however many processes and parts share them.
         """
         c, rank = self.config, self.accelerator.process_index
         share = c.batch // (c.accumulate * self.world)
-        sampler = RandomAccessSampler(weights, c.seed, 0, c.steps * c.batch)
+        sampler = RandomAccessSampler(self.weights, c.seed, 0, c.steps * c.batch)
         firsts = (
             step * c.batch + (part * self.world + rank) * share
             for step in range(self.progress.step, c.steps)
@@ -322,7 +331,13 @@ class _Run:
     def _claim(self, train: Samples, val: Samples, init: Path | None) -> None:
         facts = {k: v for k, v in self._facts().items() if k.removeprefix("config.") not in FREE_FIELDS}
         data = clips.data_hash([cache.clip for part in (train, val) for cache in part.caches])
-        claim(self.dir, {**facts, "data": data, "init": str(init or "")})
+        draws = {
+            "weights": _digest(self.weights),
+            "places": _digest(train.false_places),
+            "policy": str(train.policy),
+        }
+        start = sha256(init / "model.safetensors") if init else ""
+        claim(self.dir, {**facts, **draws, "data": data, "init": str(init or ""), "init_sha256": start})
 
 
 def _optimizer(net: ShuttleNet, spec: Spec, lr: float) -> torch.optim.Optimizer:
@@ -335,6 +350,10 @@ def _optimizer(net: ShuttleNet, spec: Spec, lr: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
         [{"params": p, "lr": lr, "lr_scale": s, "weight_decay": d} for (s, d), p in groups.items()], lr=lr
     )
+
+
+def _digest(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
 
 
 def _learning_rate(config: TrainConfig, step: int) -> float:

@@ -88,7 +88,7 @@ def test_the_command_refuses_strangers_and_says_what_is_missing(capsys, monkeypa
     assert "SHUTTLE_APP_PASSWORD" in capsys.readouterr().err
     monkeypatch.setattr("shuttlelib.cli_app.find_spec", lambda _: None)
     assert run(["app"]) == 1
-    assert "pip install 'shuttlelib[app]'" in capsys.readouterr().err
+    assert "pip install -e '.[app]'" in capsys.readouterr().err
 
 
 # The private folder

@@ -24,7 +24,7 @@ from shuttlelib import clips
 from shuttlelib.paths import REPO
 from shuttlelib.video import probe
 
-pytest.importorskip("gradio", reason="needs the page's packages: pip install 'shuttlelib[app]'")
+pytest.importorskip("gradio", reason="needs the page's packages: pip install -e '.[app]'")
 pytestmark = pytest.mark.slow
 SIZE_HW = (90, 160)
 SOON_MS = 60_000

@@ -38,7 +38,7 @@ def test_export_writes_graphs_and_a_table(model, monkeypatch):
 
 
 def test_wrong_wishes_are_wrong_usage(model):
-    with pytest.raises(UsageError, match="--precision fp8: choose of fp32, fp16, int8"):
+    with pytest.raises(UsageError, match="--precision fp8: choose from fp32, fp16, int8"):
         CliRunner().invoke(app, ["export", str(model), "--precision", "fp8"], catch_exceptions=False)
     with pytest.raises(UsageError, match="give --data FOLDER"):
         CliRunner().invoke(app, ["export", str(model), "--precision", "int8"], catch_exceptions=False)

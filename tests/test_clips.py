@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -54,6 +55,33 @@ def test_copies_stand_alone_and_importing_again_changes_nothing(source, tmp_path
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     assert not (out / "00001.mp4").is_symlink()
     clips.import_folder(source, out, link=False)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_importing_labels_anew_keeps_the_place_that_a_clip_has(source, tmp_path):
+    out = tmp_path / "data"
+    clips.import_folder(source, out)
+    (source / "splits.csv").unlink()
+    clips.import_folder(source, out)
+    assert splits.read(out) == {"00001": ("Odense", "train"), "00002": ("Tokyo", "val")}
+    clips.import_folder(source, tmp_path / "other")
+    assert set(splits.read(tmp_path / "other").values()) == {("unknown", "train")}
+
+
+def test_a_clip_that_the_splits_do_not_name_is_no_training_data_by_accident(source, tmp_path):
+    out = tmp_path / "data"
+    clips.import_folder(source, out)
+    splits.write(out, {"00001": ("Odense", "train")})
+    with pytest.raises(LabelError, match=r"splits\.csv: clip '00002' is missing; add a line"):
+        clips.load_dataset(out)
+
+
+def test_a_clip_whose_venue_is_in_another_split_is_not_stored(source, tmp_path):
+    out = tmp_path / "data"
+    first = clips.import_folder(source, out)[0]
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(LabelError, match="venue 'Tokyo' is in the splits"):
+        clips.store(replace(first, name="00009", venue="Tokyo", split="train"), out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 

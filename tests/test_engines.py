@@ -93,8 +93,14 @@ def test_without_a_package_the_fix_is_named(monkeypatch):
         raise ImportError(name)
 
     monkeypatch.setattr(engines.importlib, "import_module", absent)
-    with pytest.raises(ShuttleError, match=r"pip install shuttlelib\[tensorrt\].* shuttlelib\[rtx\]"):
+    with pytest.raises(ShuttleError, match=r"pip install -e '\.\[tensorrt\]'.* '\.\[rtx\]'"):
         engines.find_tensorrt()
+
+
+def test_of_two_packages_the_one_that_builds_for_other_gpus_can_come_first(monkeypatch):
+    monkeypatch.setattr(engines.importlib, "import_module", lambda name: name)
+    assert engines.find_tensorrt() == "tensorrt"
+    assert engines.find_tensorrt(rtx_first=True) == "tensorrt_rtx"
 
 
 @pytest.mark.parametrize("capability", ["8.6", "8.9", "12.0"])
@@ -127,7 +133,7 @@ def test_tensorrt_reads_bytes_and_answers_in_floats_at_any_batch():
 
 def test_a_capability_that_is_none_and_a_graph_that_is_none(graph):
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    with pytest.raises(UsageError, match=r"--engine 9\.9: tensorrt_rtx .* install shuttlelib\[rtx\]"):
+    with pytest.raises(UsageError, match=r"--engine 9\.9: tensorrt_rtx .* pip install -e '\.\[rtx\]'"):
         engines.build_engine(SHIPPED, "9.9")
     graph.write_bytes(b"no graph")
     with pytest.raises(ShuttleError, match=r"model\.onnx: TensorRT cannot parse it"):

@@ -27,7 +27,19 @@ MAX_DRAWING = 700
 
 # The one way for the data to flow. A module imports from its own row or from rows above it, never below.
 FLOW = [
-    {"__init__", "ahead", "errors", "files", "geometry", "paths", "plots", "profiles", "runs", "stopping"},
+    {
+        "__init__",
+        "ahead",
+        "errors",
+        "files",
+        "geometry",
+        "paths",
+        "plots",
+        "profiles",
+        "rows",
+        "runs",
+        "stopping",
+    },
     {"charts", "charts_bench", "charts_lineage", "failure_charts"},
     {"frames", "nvdec", "pictures", "video"},
     {"labels", "cells", "label_studio", "importers"},
@@ -41,7 +53,7 @@ FLOW = [
     {"blocks", "prediction", "pooled", "unet", "networks", "losses"},
     {"validation", "train_log", "checkpoints", "troubles", "train"},
     {"mining", "clusters"},
-    {"rows", "track_params", "flight"},
+    {"track_params", "flight"},
     {
         "cut",
         "runtime",

@@ -178,6 +178,9 @@ def test_mixed_weights_give_the_hard_their_share():
     assert weights.sum() == pytest.approx(1.0)
     assert weights[[2, 3]].sum() == pytest.approx(0.3 + 0.7 * 0.2)
     assert (mining.mixed_weights(np.ones(10), hard[:0], 0.3) == 1).all()
+    doubted = mining.mixed_weights(np.array([1.0, 1.0, 0.0, 1.0]), hard, 0.3)  # a label that blinks
+    assert doubted[2] == 0
+    assert doubted[3] == pytest.approx(0.3 + 0.7 / 3)
 
 
 def test_an_index_finds_its_rows_again_and_names_those_it_cannot(make, tmp_path):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,15 @@ def test_across_a_long_gap_nothing_is_guessed(clip):
     bright = [brightest(picture) for picture, _ in onto.without_shuttle(given)]
     assert min(bright[8:22]) > 180
     assert max(bright[:8] + bright[22:]) < 125
+
+
+def test_a_frame_without_a_label_is_neither_bare_nor_a_background(clip):
+    given = clip(moving())
+    given = replace(given, table=given.table[~given.table["frame"].between(8, 21)])
+    done = [done for _, done in onto.without_shuttle(given)]
+    assert not any(done[8:22])
+    assert all(done[:3] + done[-3:])
+    assert all(truth is None for _, truth in list(onto.put_onto(given, 1))[8:22])
 
 
 def test_what_rests_cannot_be_taken_away_and_gets_no_label(clip, tmp_path):

@@ -157,7 +157,7 @@ def test_cuda_without_its_provider_names_the_fix(models, monkeypatch):
 def test_tensorrt_without_its_package_names_the_fix(models, monkeypatch):
     for package in ("tensorrt", "tensorrt_rtx"):
         monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ShuttleError, match=r"shuttlelib\[rtx\]"):
+    with pytest.raises(ShuttleError, match=r"pip install -e .*\[rtx\]"):
         runtime.load(models / "bright1", "tensorrt", "auto")
 
 

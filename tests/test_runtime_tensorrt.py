@@ -11,6 +11,7 @@ from fakes import BrightBackend, write_models
 from shuttlelib import paths, runtime
 from shuttlelib.errors import ShuttleError
 from shuttlelib.runtime import engines, tensorrt
+from shuttlelib.runtime import memory as memory_
 
 
 def memory(address, shape, kind):
@@ -92,9 +93,9 @@ def gpu(tmp_path, monkeypatch):
     for name, answer in {**cuda, "Stream": stream, "current_stream": stream}.items():
         monkeypatch.setattr(torch.cuda, name, lambda answer=answer: answer)
     monkeypatch.setattr(torch.Tensor, "cuda", lambda self, **_: self)
-    monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: None)
     monkeypatch.setattr(engines, "build_engine", lambda graph, capability: f"for {capability}".encode())
     package = SimpleNamespace(__name__="tensorrt_rtx", __version__="1.7.1", engine=RTXEngine)
+    package.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager")
     package.Logger = type("Logger", (), {"ERROR": 0, "__init__": lambda *_: None})
     package.Runtime = lambda _: SimpleNamespace(deserialize_cuda_engine=lambda data: package.engine())
     monkeypatch.setattr(tensorrt, "find_tensorrt", lambda: package)
@@ -129,13 +130,30 @@ def test_any_batch_is_answered_in_parts_of_the_profile(gpu, model, engine, batch
     assert [tuple(part.shape) for part in on_gpu] == [(batch, 1, 2), (batch, 1), (batch,)]
 
 
+def test_each_batch_size_has_a_context_that_compiles_for_it_at_once(gpu, model):
+    backend = load(model)
+    for batch in (1, 4, 1, 20):
+        backend.run(spots(batch))
+    assert set(backend._contexts) == {1, 4, 16}
+    assert backend._contexts[4].shapes["frames"][0] == 4
+    for context in backend._contexts.values():
+        assert context.config.dynamic_shapes_kernel_specialization_strategy == "eager"
+
+
+def test_a_gpu_that_is_full_is_known_as_such(gpu, model):
+    gpu.engine = type("Full", (Engine,), {"create_execution_context": lambda *_: None})
+    with pytest.raises(ShuttleError) as caught:
+        load(model)
+    assert memory_.is_out_of_memory(caught.value)
+
+
 def test_compiled_kernels_are_kept_and_used_at_the_next_start(gpu, model):
     load(model)
     (kept,) = (paths.CACHE / "engines").glob("*.kernels")
     assert kept.read_bytes() == b"kernels of this GPU"
     written = kept.stat().st_mtime_ns
     backend = load(model)
-    assert backend._context.config.cache.held == b"kernels of this GPU"
+    assert backend._contexts[1].config.cache.held == b"kernels of this GPU"
     assert kept.stat().st_mtime_ns == written
     kept.write_bytes(b"kernels of another")
     load(model)
@@ -158,11 +176,11 @@ def test_int8_takes_the_graph_that_tensorrt_reads(gpu, model):
 
 def test_what_does_not_start_or_run_is_said(gpu, model):
     backend = load(model)
-    backend._context.works = False
+    backend._contexts[1].works = False
     with pytest.raises(ShuttleError, match="version bright2: TensorRT failed to run it"):
         backend.run(spots(1))
     gpu.engine = type("Full", (Engine,), {"create_execution_context": lambda *_: None})
-    with pytest.raises(ShuttleError, match="does not start, perhaps for want of GPU memory"):
+    with pytest.raises(ShuttleError, match="version bright2: TensorRT is out of memory; use --device cpu"):
         load(model)
     gpu.engine = type("Other", (Engine,), {"names": ("image", "a", "b", "c")})
     with pytest.raises(ShuttleError, match=r"has inputs .* not 'frames'"):

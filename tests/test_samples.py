@@ -42,6 +42,9 @@ def test_a_video_shorter_than_its_table_is_refused(dataset, tmp_path):
     clip = replace(dataset[0], info=replace(dataset[0].info, video_sha256="0" * 64))
     with pytest.raises(VideoError, match="not the video that was labelled"):
         cache.FrameCache(clip, tmp_path, None)
+    clip = replace(dataset[0], info=replace(dataset[0].info, frame_count=0))
+    with pytest.raises(VideoError, match="does not know how many frames it has; import it again"):
+        cache.FrameCache(clip, tmp_path, None)
     assert not list(tmp_path.iterdir())
 
 
@@ -109,3 +112,16 @@ def test_draws_repeat_and_differ(crops):
     again = samples.Samples(crops, STAGE2, train.augmentation(STAGE2), seed=5)
     assert torch.equal(data[(4, 77)]["frames"], again[(4, 77)]["frames"])
     assert not torch.equal(data[(4, 77)]["frames"], data[(4, 78)]["frames"])
+
+
+def test_a_network_that_is_asked_for_every_frame_knows_the_head_in_copies_of_the_first(wholes):
+    unet = versions.resolve("unet_3in3", input_hw=STAGE1.input_hw)
+    opened = [samples.Samples(wholes, spec) for spec in (unet, STAGE1)]
+    for data in opened:  # the shuttle is there from the first frame on
+        data._flat[:, :3] = [300.0, 100.0, 1.0]
+    asked, other = (data[data.index.index((0, 0))] for data in opened)
+    assert torch.equal(asked["frames"][0], asked["frames"][-1])
+    head = asked["xy"] / torch.tensor([256.0, 144.0])
+    assert head.isfinite().all()
+    assert torch.allclose(asked["history"][-2:, :2], head.expand(2, 2), atol=1e-5)
+    assert not other["history"].any()  # a tracker has no past there

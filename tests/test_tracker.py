@@ -151,6 +151,28 @@ def test_many_calibrations_mean_noise_and_withdraw_their_rows():
     assert all(row.visible for row in rows[-5:])
 
 
+@pytest.mark.parametrize("fps", [15.0, 24.0, 30.0, 60.0, 120.0])
+def test_noise_is_told_by_its_share_of_the_time_at_any_rate(fps):
+    def withdrawn(wild_s):
+        tracker = make(fps=fps, params=TrackParams(noise_window_s=0.2, noise_calibrations=5))
+        count, seconds = round(1.2 * fps), 1 / fps
+        path = [(150 + 45 * (i % 2) * (0.4 <= i * seconds < 0.4 + wild_s), 180) for i in range(count)]
+        for _ in tracker.track(dot(i, xy, fps=fps) for i, xy in enumerate(path)):
+            pass
+        return tracker.counts["withdrawn_rows"]
+
+    assert withdrawn(0.06) == 0
+    assert withdrawn(0.4) > 0
+
+
+def test_the_frames_of_a_trigger_are_bounded(monkeypatch):
+    monkeypatch.setattr("shuttlelib.tracker.FIRED_KEPT", 7)
+    tracker = make("calibration")
+    follow(tracker, STRAIGHT)
+    assert list(tracker.fired["always"]) == list(range(23, 30))
+    assert tracker.counts["always"] == 30
+
+
 @pytest.mark.parametrize("ahead", [0, 2])
 def test_rows_come_out_before_the_video_fails(ahead):
     def broken():
@@ -325,8 +347,8 @@ def test_a_weak_track_is_asked_about_at_once_and_then_once_a_while():
     tracker = make()
     for index, xy in enumerate(STRAIGHT[:16]):
         tracker.step(dot(index, xy, light=120 if index >= 8 else 235))
-    assert tracker.fired["start"] == [0]
-    assert tracker.fired["weak"] == [8, 11, 14]
+    assert list(tracker.fired["start"]) == [0]
+    assert list(tracker.fired["weak"]) == [8, 11, 14]
     assert tracker.counts["weak"] == 3
 
 
@@ -392,3 +414,10 @@ def test_memory_does_not_grow_with_the_video():
 def test_an_unknown_mode_is_wrong_usage():
     with pytest.raises(UsageError, match="--mode fats: choose one of smart, fast, calibration"):
         make("fats")
+
+
+def test_what_a_csv_rounds_to_certain_gets_the_confidence_that_was_fitted():
+    tracker = make()  # where p is 0.99996, the CSV that the curve is fitted to says 1.0000
+    tracker.calibration = {"visible": (0.5, 0.0)}
+    assert tracker.confidence("visible", 0.99996) == tracker.confidence("visible", 1.0)
+    assert tracker.confidence("visible", 0.9999) < tracker.confidence("visible", 0.99996)

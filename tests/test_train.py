@@ -250,6 +250,8 @@ def test_a_folder_that_holds_another_training_is_refused(data, tmp_path):
     assert again["steps"] == QUICK.steps  # the same one is simply done
     with pytest.raises(TrainError, match=r"another training: config\.seed 0 \(now 9\)"):
         fit(data, tmp_path, replace(QUICK, seed=9))
+    with pytest.raises(TrainError, match="another training: weights "):
+        fit(replace(data, weights=data.weights * np.arange(1, 1 + len(data.weights))), tmp_path)
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
@@ -289,7 +291,8 @@ def test_folders_that_disagree_about_a_venue_are_not_joined(tmp_path):
     rows = (tmp_path / "b" / "splits.csv").read_text().splitlines()
     venue = (tmp_path / "a" / "splits.csv").read_text().splitlines()[1].split(",")[1:]
     swapped = {"train": "val", "val": "train"}[venue[1]]
-    (tmp_path / "b" / "splits.csv").write_text(f"{rows[0]}\n{rows[1].split(',')[0]},{venue[0]},{swapped}\n")
+    rows[1] = f"{rows[1].split(',')[0]},{venue[0]},{swapped}"
+    (tmp_path / "b" / "splits.csv").write_text("\n".join(rows))
     with pytest.raises(ShuttleError, match=venue[0]):
         recipes.load_data([tmp_path / "a", tmp_path / "b"])
 

@@ -8,9 +8,9 @@ import sys
 import warnings
 from pathlib import Path
 
-from shuttlelib.errors import ShuttleError, UsageError
-from shuttlelib.runtime.base import GRAPHS, PRECISIONS, Backend, read_card
-from shuttlelib.runtime.memory import Sparing, is_out_of_memory
+from shuttlelib.errors import UsageError
+from shuttlelib.runtime.base import GRAPHS, PRECISIONS, Backend, read_card, run_blank
+from shuttlelib.runtime.memory import Sparing
 from shuttlelib.runtime.onnx import OnnxBackend
 
 RUNS = {  # the precisions of each backend
@@ -137,13 +137,16 @@ def _installed(package: str) -> bool:
 
 
 def _works(backend: str, model_dir: Path, precision: str) -> bool:
-    """Only a network that runs on the GPU shows that packages, libraries, driver and graph go together."""
+    """Only a network that runs on the GPU shows that packages, libraries, driver and graph go together.
+
+    What does not fit raises errors of every kind, so each of them is a no.
+    """
     try:
-        _open(model_dir, backend, "cuda", 1, precision)
+        run_blank(_open(model_dir, backend, "cuda", 1, precision), (1,))
     except Exception as error:
-        if isinstance(error, ShuttleError) or is_out_of_memory(error):
-            return False
-        raise
+        if isinstance(error, UsageError):
+            raise
+        return False
     return True
 
 
@@ -154,7 +157,10 @@ def _torch_cuda() -> bool:
 
     with warnings.catch_warnings():  # it warns of a driver that is too old, and says no
         warnings.simplefilter("ignore")
-        return torch.cuda.is_available()
+        try:  # of an old GPU it says that it is there, and has no kernels for it
+            return torch.cuda.is_available() and bool((torch.zeros(1, device="cuda") + 1).item())
+        except RuntimeError:
+            return False
 
 
 def _gpu_present() -> bool:

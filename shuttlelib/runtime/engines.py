@@ -22,18 +22,25 @@ BATCHES = (1, 4, 16)  # least, usual and most inputs of one run
 _DIGEST = hashlib.sha256().digest_size
 
 
-def find_tensorrt() -> ModuleType:
+RECIPE = "r2"  # another one where `build_engine` builds otherwise: engines of the old one are not loaded
+
+
+def find_tensorrt(rtx_first: bool = False) -> ModuleType:
     """The installed TensorRT package.
+
+    Args:
+        rtx_first: where both are installed take TensorRT-RTX, which builds for other GPUs than this one.
 
     Raises:
         ShuttleError: neither is installed.
     """
-    for name in ("tensorrt", "tensorrt_rtx"):
+    names = ("tensorrt", "tensorrt_rtx")
+    for name in names[::-1] if rtx_first else names:
         try:
             return importlib.import_module(name)
         except ImportError:
             continue
-    fix = "pip install shuttlelib[tensorrt] (data-centre cards) or shuttlelib[rtx] (RTX cards)"
+    fix = "in the clone run pip install -e '.[tensorrt]' (data-centre cards) or '.[rtx]' (RTX cards)"
     raise ShuttleError(f"--backend tensorrt: the package is not installed; {fix}, or use --backend onnx")
 
 
@@ -49,7 +56,7 @@ def build_engine(graph: Path, capability: str | None = None) -> bytes:
         UsageError: this TensorRT does not build for that capability.
         ShuttleError: TensorRT cannot parse or build the graph.
     """
-    trt = find_tensorrt()
+    trt = find_tensorrt(rtx_first=capability is not None)
     builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
     network = parse(trt, builder, graph)
     profile = builder.create_optimization_profile()
@@ -58,6 +65,7 @@ def build_engine(graph: Path, capability: str | None = None) -> bytes:
         profile.set_shape(value.name, *((batch, *tuple(value.shape)[1:]) for batch in BATCHES))
     config = builder.create_builder_config()
     config.add_optimization_profile(profile)
+    config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32: ten bits of it move a place by up to 0.2 px
     if capability is not None:
         config.num_compute_capabilities = 1
         config.set_compute_capability(_capability(trt, capability), 0)
@@ -85,7 +93,7 @@ def parse(trt: ModuleType, builder: Any, graph: Path) -> Any:
 def _capability(trt: ModuleType, text: str) -> Any:
     found = getattr(getattr(trt, "ComputeCapability", None), f"SM{text.replace('.', '')}", None)
     if found is None:
-        fix = "give one like 8.6 and install shuttlelib[rtx], or leave it to the GPU itself"
+        fix = "give one like 8.6 with pip install -e '.[rtx]', or leave it to the GPU itself"
         raise UsageError(f"--engine {text}: {trt.__name__} {trt.__version__} does not build for it; {fix}")
     return found
 
@@ -100,7 +108,7 @@ def engine_name(graph: Path, trt: ModuleType, capability: str, gpu: str) -> str:
     digest = hashlib.sha256(graph.read_bytes()).hexdigest()[:16]
     card = "" if trt.__name__ == "tensorrt_rtx" else "-" + re.sub(r"\W+", "_", gpu).lower()
     target = f"sm{capability.replace('.', '')}{card}"
-    return f"{graph.stem}-{target}-{trt.__name__}-{trt.__version__}-{digest}.engine"
+    return f"{graph.stem}-{target}-{trt.__name__}-{trt.__version__}-{digest}-{RECIPE}.engine"
 
 
 def write_engine(path: Path, engine: bytes) -> None:

@@ -61,10 +61,14 @@ class Captured:
             for _ in range(3):  # what is set up lazily must not be captured
                 function(*self._device)
         torch.cuda.current_stream().wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        # Other threads may copy frames meanwhile, which only "thread_local" allows
-        with torch.inference_mode(), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._outputs = list(function(*self._device))
+        self._graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            # Other threads may copy frames meanwhile, which only "thread_local" allows
+            with torch.inference_mode(), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self._outputs = list(function(*self._device))
+        except BaseException:
+            torch.cuda.set_stream(stream)  # a capture that fails leaves its own stream as the current one
+            raise
         self._answers = [torch.empty_like(output, device="cpu").pin_memory() for output in self._outputs]
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -1,6 +1,8 @@
 """ONNX Runtime on the CPU or a CUDA GPU; imports neither torch nor pandas."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,11 @@ class OnnxBackend:
         if provider not in ort.get_available_providers():
             fix = "pip install onnxruntime-gpu, or use --backend torch"
             raise ShuttleError(f"--device cuda: ONNX Runtime here has no CUDA provider; {fix}")
-        self._open = lambda threads: ort.InferenceSession(str(path), _options(ort, threads), [provider])
+        if device == "cuda" and hasattr(ort, "preload_dlls"):
+            with redirect_stdout(sys.stderr):  # it prints, and stdout may carry rows
+                ort.preload_dlls()  # CUDA and cuDNN as torch's wheels bring them
+        choice = (provider, {"use_tf32": "0"}) if device == "cuda" else provider  # fp32 means fp32
+        self._open = lambda threads: ort.InferenceSession(str(path), _options(ort, threads), [choice])
         self._threads = threads if device == "cpu" else 1
         try:
             self._session = self._open(threads)

@@ -116,7 +116,7 @@ def _import_openvino() -> ModuleType:
     try:
         import openvino
     except ImportError as error:
-        fix = "pip install shuttlelib[openvino], or use --backend onnx"
+        fix = "in the clone run pip install -e '.[openvino]', or use --backend onnx"
         raise ShuttleError(f"--backend openvino: OpenVINO is not installed; {fix}") from error
     finally:
         if skip:

@@ -52,16 +52,24 @@ class TensorRTBackend:
         self._engine, self.note = load_engine(graph, self._runtime, file, capability)
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         check_inputs(names, graph)
-        self._kernels = _Kernels(self._engine, (paths.CACHE / "engines" / file).with_suffix(".kernels"))
-        self._context = self._kernels.context()
-        if self._context is None:
-            raise ShuttleError(f"{graph}: its engine does not start, perhaps for want of GPU memory")
+        kept = (paths.CACHE / "engines" / file).with_suffix(".kernels")
+        self._kernels = _Kernels(trt, self._engine, kept)
+        self._contexts: dict[int, Any] = {}
         self._stream = torch.cuda.Stream()
         self.device = f"cuda ({gpu}{', ' + precision if precision != 'fp32' else ''})"
         self.version, self.input_hw = card["name"], card["input_hw"]
         self.frames, self.ahead = card["frames"], card["ahead"]
         self.uses_history = "history" in names
         self.warm_up()
+
+    def _context(self, batch: int) -> Any:
+        """The execution context of a batch size: a captured CUDA graph must not share its own."""
+        if batch not in self._contexts:
+            context = self._kernels.context()
+            if context is None:
+                raise ShuttleError(f"version {self.version}: TensorRT is out of memory; use --device cpu")
+            self._contexts[batch] = context
+        return self._contexts[batch]
 
     def warm_up(self, batches: Sequence[int] = (1,)) -> None:
         """See `runtime.warm_up`; what TensorRT-RTX compiled meanwhile is kept for the next start."""
@@ -93,31 +101,36 @@ class TensorRTBackend:
         tensors = {"frames": frames.contiguous()}
         if history is not None:
             tensors["history"] = history.contiguous()
+        context = self._context(len(frames))
         for name, tensor in tensors.items():
-            self._context.set_input_shape(name, tuple(tensor.shape))
+            context.set_input_shape(name, tuple(tensor.shape))
         for name in _OUTPUTS:
-            shape = tuple(self._context.get_tensor_shape(name))
+            shape = tuple(context.get_tensor_shape(name))
             tensors[name] = torch.empty(shape, dtype=torch.float32, device=frames.device)
         caller = torch.cuda.current_stream()
         self._stream.wait_stream(caller)  # TensorRT wants a stream that is not the default one
         for name, tensor in tensors.items():
-            self._context.set_tensor_address(name, tensor.data_ptr())
-            tensor.record_stream(self._stream)  # which keeps its memory until then
-        if not self._context.execute_async_v3(self._stream.cuda_stream):
+            context.set_tensor_address(name, tensor.data_ptr())
+        if not context.execute_async_v3(self._stream.cuda_stream):
             raise ShuttleError(f"version {self.version}: TensorRT failed to run it; use --backend torch")
-        caller.wait_stream(self._stream)
+        caller.wait_stream(self._stream)  # before that nothing of the caller's reuses the memory
         return tuple(tensors[name] for name in _OUTPUTS)
 
 
 class _Kernels:
     """What TensorRT-RTX compiles for the GPU while it runs, kept on disk; TensorRT compiles nothing then."""
 
-    def __init__(self, engine: Any, path: Path) -> None:
+    def __init__(self, trt: Any, engine: Any, path: Path) -> None:
         self._engine, self._path = engine, path
         self._config: Any = None
         self._cache: Any = None
         if hasattr(engine, "create_runtime_config"):
             self._config = engine.create_runtime_config()
+            # By default kernels for a batch size are compiled behind one's back while slower ones run, and a
+            # captured CUDA graph would keep those
+            strategy = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
+            if strategy is not None:
+                self._config.dynamic_shapes_kernel_specialization_strategy = strategy.EAGER
         if hasattr(self._config, "create_runtime_cache"):
             self._cache = self._config.create_runtime_cache()
             if path.is_file():  # one of another driver or GPU, or a damaged one, is refused and written anew

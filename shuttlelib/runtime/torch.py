@@ -45,6 +45,8 @@ class TorchBackend:
         if device == "cuda" and not torch.cuda.is_available():
             raise ShuttleError("--device cuda: torch finds no GPU here; use --device cpu")
         torch.set_num_threads(threads)
+        if device == "cuda":  # fp32 means fp32: cuDNN's TF32 moves a place by up to 0.2 px
+            torch.backends.cudnn.allow_tf32 = False
         self.name, self.where = name, device
         gpu = torch.cuda.get_device_name() if device == "cuda" else ""
         self.device = f"cuda ({gpu})" if device == "cuda" else f"cpu ({threads} threads)"

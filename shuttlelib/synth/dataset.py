@@ -144,11 +144,12 @@ def make_dataset(
         name: (make_venue(first + venue).name, "val" if venue >= venue_count - val_count else "train")
         for name, venue in zip(names, venues)
     }
-    splits.check(places, out / "splits.csv")  # before the hours of rendering
+    splits.write(
+        out, places
+    )  # before the hours of rendering: what it refuses, and which clips are for validation
     for i, (name, venue) in enumerate(zip(names, venues)):
         view = views[i % len(views)]
         write_rally(out, name, seed * 10007 + i, size_hw, fps, frame_count, view, first + venue)
         if progress is not None:
             progress(i + 1, clips)
-    splits.write(out, places)
     return out

@@ -11,10 +11,10 @@ from shuttlelib.apps.web.options import Options
 from shuttlelib.tracking import MODES
 
 _MODES = {
-    "smart": "smart looks everywhere when the track is in doubt",
-    "fast": "fast twice a second",
-    "calibration": "calibration in every frame, which is slowest",
-    "offline": "offline once more when all of it is known (files)",
+    "smart": "smart: looks everywhere when the track is in doubt",
+    "fast": "fast: looks everywhere twice a second",
+    "calibration": "calibration: in every frame, slowest",
+    "offline": "offline: reads a file twice, most accurate",
 }
 
 _QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
