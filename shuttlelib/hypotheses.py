@@ -102,9 +102,14 @@ class Hypotheses:
         # What neighbouring frames say is the more alike the closer they are: evidence is per thirtieth
         self._share = min(1.0, BASE_FPS / fps)
         self._longest = max(1, round(params.hidden_s * fps))
-        self._sigma_px, self._first_px, self._merge_px = (
+        self._sigma_px, self._first_px, self._merge_px, self._rest_px = (
             heights * height_px
-            for heights in (params.sigma_heights, params.first_sigma_heights, params.merge_heights)
+            for heights in (
+                params.sigma_heights,
+                params.first_sigma_heights,
+                params.merge_heights,
+                params.rest_heights,
+            )
         )
         self._columns: deque[Column] = deque(maxlen=lag + 2)
         self.forget()
@@ -139,12 +144,13 @@ class Hypotheses:
         off = places - moved[:, None]
         distance = np.sqrt((off * off).sum(-1))  # (M, K)
         move = self._moves(last, distance, sigma, hidden)
-        evidence = np.ones(1 + len(seen) + len(hidden))
-        evidence[1 : 1 + len(seen)] = np.exp(self._p.evidence * self._share * logit)
         paths = last.weight[:, None] * move
-        weight = paths.sum(0) * evidence
         start = paths[:, 1 : 1 + len(seen)].argmax(0)  # (K,) which flight each sighting goes on
         k = np.arange(len(seen))
+        doubt = np.where(self._rests(last, places, start) & (logit < 0), self._p.rest_doubt, 1.0)
+        evidence = np.ones(1 + len(seen) + len(hidden))
+        evidence[1 : 1 + len(seen)] = np.exp(self._p.evidence * self._share * doubt * logit)
+        weight = paths.sum(0) * evidence
         known = (last.steps[start] > 0) & (distance[start, k] < _SURPRISE * sigma[start])
         gain = np.where(known, self._p.velocity_gain, 1.0) / (1 + last.unseen[start]) * (start > 0)
         flown = velocity[start] * (start > 0)[:, None] + gain[:, None] * off[start, k]
@@ -183,6 +189,14 @@ class Hypotheses:
             if all(math.hypot(one.x_px - k.x_px, one.y_px - k.y_px) > self._merge_px for k in kept):
                 kept.append(one)
         return kept[: self._p.sightings_kept]
+
+    def _rests(self, last: Column, places: np.ndarray, start: np.ndarray) -> np.ndarray:
+        """(K,) whether a sighting goes on where one before it was, which did not move either."""
+        step = np.hypot(*(places - last.xy_px[start]).T)
+        speed = np.hypot(*last.velocity_px[start].T)
+        return (
+            (start > 0) & (last.unseen[start] == 0) & (np.maximum(step, speed) < self._rest_px * self._share)
+        )
 
     def _sigma(self, last: Column) -> np.ndarray:
         """(M,) px: how far from its flight each hypothesis may be seen next."""

@@ -45,6 +45,8 @@ class TrackParams:
         merge_heights: sightings nearer than this are one.
         sightings_kept: sightings of a frame that are weighed, the likeliest.
         evidence: weight of the networks' log-odds against what the track expects.
+        rest_doubt: log-odds against a place that rests count so many times …
+        rest_heights: … if it moved less than this in 1/30 s: a shuttle rests seldom, a shoe often.
         drag_per_height: share of the speed that a flight of one height loses. With it and gravity 5% of the
             labels' steps lie more than 20 px off at 1280x720, 27 px if the last place is expected.
         gravity_heights: fall, gained a thirtieth of a second.
@@ -89,6 +91,8 @@ class TrackParams:
     merge_heights: float = 0.004
     sightings_kept: int = 6
     evidence: float = 1.0
+    rest_doubt: float = 1.5
+    rest_heights: float = 0.005
     drag_per_height: float = 4.0
     gravity_heights: float = 0.001
     velocity_gain: float = 0.7

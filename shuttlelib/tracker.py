@@ -143,9 +143,8 @@ class Tracker:
         self._triggers = Triggers(self.params, size_hw[0], fps)
         self._lag = self._frames_in(self.params.lag_s)
         self._doubts: deque[bool] = deque(maxlen=self._frames_in(self.params.noise_window_s))
-        self._noisy = self.params.noise_calibrations and max(
-            1, round(self.params.noise_calibrations * fps / BASE_FPS)
-        )
+        least = self.params.noise_calibrations
+        self._noisy = round(max(least * fps / BASE_FPS, min(least, 1)))
         self.settles = max(self._lag, self._doubts.maxlen or 0)
         kept = max(PAST * self._stride, self._triggers.rests, self.settles + 1)
         self._rows: deque[Row] = deque(maxlen=kept)
@@ -279,8 +278,7 @@ class Tracker:
 
     def _look_at_all(self) -> Generator[Look, Candidates, tuple[Verdict, np.ndarray, np.ndarray]]:
         """Stage 1 on the whole frame: its answer, its places (K, 2) native px and their scores (K,)."""
-        windows = [self._whole]
-        result = yield self._asked(1, windows, self.stage1)
+        result = yield self._asked(1, [self._whole], self.stage1)
         self.counts["stage1_inputs"] += 1
         places = window_to_frame(result.xy[0].astype(np.float64), self._whole)
         inside = np.clip(places[0], 0, (self.size_hw[1], self.size_hw[0]))

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,3 +95,19 @@ def test_the_peaks_of_a_crop_share_its_visibility():
     assert shares == pytest.approx([0.9 * 0.6 / 0.901, 0.9 * 0.3 / 0.901], abs=1e-4)
     nothing = result._replace(visible=np.zeros(1, np.float32))
     assert len(sightings_in(nothing, [Window(100, 50, 160, 160, 160, 160)], (720, 1280), PARAMS)) == 1
+
+
+@pytest.mark.parametrize("fps", [30.0, 120.0])
+def test_evidence_against_a_place_that_rests_counts_more(fps):
+    def believed(step_px, logit, **params):
+        chosen = replace(PARAMS, **params)
+        track = Hypotheses(chosen, 720, fps, lag=4)
+        for n in range(8):
+            track.add(track.ahead([Sighting(400 + n * step_px * 30 / fps, 300, 2.0 if n < 5 else logit)]))
+        return verdict(track._columns[-1]).probability
+
+    resting, moving = believed(1, -1.0), believed(30, -1.0)
+    assert resting < moving
+    assert resting < believed(1, -1.0, rest_doubt=1.0)
+    assert believed(30, -1.0, rest_doubt=3.0) == moving
+    assert believed(1, 1.0, rest_doubt=3.0) == believed(1, 1.0, rest_doubt=1.0)  # what speaks for it as ever
