@@ -89,9 +89,8 @@ def write_onto(clip: Clip, out_dir: str | Path, name: str, seed: int) -> Path:
                 rows.append((index, truth.visible, truth.x_px, truth.y_px))
     frame, visible, x_px, y_px = np.array(rows, float).reshape(-1, 4).T
     table = labels.make_table(name, frame, visible, x_px, y_px, "synthetic")
-    labels.write_table(
-        path.with_suffix(".parquet"), table, replace(clip.info, video_sha256=video.sha256(path))
-    )
+    info = replace(clip.info, frame_count=_length(clip), video_sha256=video.sha256(path))
+    labels.write_table(path.with_suffix(".parquet"), table, info)
     return path
 
 

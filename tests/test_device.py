@@ -157,6 +157,22 @@ def test_a_frame_is_copied_once_and_its_place_is_free_when_nobody_holds_it():
     assert not taken & set(places[1:])
 
 
+def test_where_there_is_no_memory_for_more_frames_those_that_are_there_stay(monkeypatch):
+    planes = Planes((4, 6), "cpu", places=1)
+    frames = [Frame.from_planes(i, 0.0, np.full((6, 6), i + 1, np.uint8)) for i in range(2)]
+    assert planes.place(frames[0]) == 0
+    with monkeypatch.context() as patch:
+
+        def full(*_):
+            raise torch.OutOfMemoryError
+
+        patch.setattr(torch.Tensor, "new_empty", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            planes.place(frames[1])
+    assert planes.place(frames[1]) == 1
+    assert [int(planes.tensor[place].max()) for place in (0, 1)] == [1, 2]
+
+
 @pytest.mark.slow
 def test_shipped_networks_place_the_shuttle_where_the_host_path_does():
     frames = [frame for frame, _ in zip(read_frames(paths.REPO / "samples" / "rally.mp4"), range(24))]

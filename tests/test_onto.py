@@ -167,6 +167,8 @@ def test_a_video_that_ends_early_is_named(clip, tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_where_the_length_is_not_known_the_last_label_ends_it(clip):
+def test_where_the_length_is_not_known_the_last_label_ends_it(clip, tmp_path):
     given = clip(moving(), frames=0)
     assert len(list(onto.put_onto(given, 1))) == 30
+    path = onto.write_onto(given, tmp_path / "out", "b", seed=1)
+    assert labels.read_table(path.with_suffix(".parquet"))[1].frame_count == 30
