@@ -199,7 +199,8 @@ def test_a_damaged_file_is_named(made, tmp_path, capsys, file, text, says):
     [
         (["--private"], "give --data DIR"),
         (["--private", "--data", "a", "--keep"], "leave out --keep"),
-        (["--private", "--data", "a", "--out", "reports"], "that folder is shared"),
+        (["--private", "--data", "a", "--out", "reports"], "is shared; choose another"),
+        (["--private", "--data", "a", "--out", "reports/mine"], "is shared; choose another"),
         (["--data", "nowhere"], "--data nowhere: no such folder"),
         (["--runs", "nowhere"], "--runs nowhere: no such folder"),
     ],

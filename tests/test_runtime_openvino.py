@@ -104,5 +104,5 @@ def test_a_damaged_graph_and_a_missing_package_are_named(models, monkeypatch):
     with pytest.raises(ShuttleError, match=r"model\.onnx: cannot be loaded"):
         load(models)
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(ShuttleError, match=r"pip install shuttlelib\[openvino\]"):
+    with pytest.raises(ShuttleError, match=r"pip install -e '\.\[openvino\]'"):
         load(models)
