@@ -138,9 +138,8 @@ def store(clip: Clip, out: str | Path, link: bool = True) -> Clip:
         LabelError: the table is not canonical, or the venue is in another split there.
         WriteError: the folder cannot be written.
     """
-    splits.write(
-        out, {**splits.read(out), clip.name: (clip.venue, clip.split)}
-    )  # what it refuses is not stored
+    # first, so that what it refuses is not stored
+    splits.write(out, {**splits.read(out), clip.name: (clip.venue, clip.split)})
     target = Path(out) / f"{clip.name}{clip.video_path.suffix}"
     if target.resolve() != clip.video_path.resolve():
         _place(clip.video_path, target, link)

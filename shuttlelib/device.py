@@ -71,9 +71,7 @@ class Planes:
     def _grow(self) -> None:
         count = len(self.tensor)
         with torch.cuda.stream(self._upload.stream if self._upload else None):
-            larger = self.tensor.new_empty(
-                2 * count, *self.tensor.shape[1:]
-            )  # where it fails all stays as it was
+            larger = self.tensor.new_empty(2 * count, *self.tensor.shape[1:])  # if it fails, all stays
             larger[:count] = self.tensor
         self.tensor, self._grown = larger, self._grown + 1
         self._free.extend(range(count, 2 * count))

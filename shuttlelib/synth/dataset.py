@@ -144,9 +144,7 @@ def make_dataset(
         name: (make_venue(first + venue).name, "val" if venue >= venue_count - val_count else "train")
         for name, venue in zip(names, venues)
     }
-    splits.write(
-        out, places
-    )  # before the hours of rendering: what it refuses, and which clips are for validation
+    splits.write(out, places)  # before the hours of rendering, which may be interrupted
     for i, (name, venue) in enumerate(zip(names, venues)):
         view = views[i % len(views)]
         write_rally(out, name, seed * 10007 + i, size_hw, fps, frame_count, view, first + venue)
