@@ -273,9 +273,15 @@ def test_a_stop_finishes_the_step_even_within_a_validation(data, tmp_path, monke
 
 
 def test_fine_tuning_starts_from_the_given_weights_of_the_same_version(data, tmp_path):
+    still = replace(QUICK, steps=1, lr=0.0)
     fit(data, tmp_path / "base")
-    tuned = fit(data, tmp_path / "tuned", init=tmp_path / "base" / "best")
-    assert tuned["loss"] != pytest.approx(fit(data, tmp_path / "fresh")["loss"])
+    fit(data, tmp_path / "tuned", still, init=tmp_path / "base" / "best")
+    fit(data, tmp_path / "fresh", still)
+    base, tuned, fresh = (
+        list(networks.load(tmp_path / run / "best").net.parameters()) for run in ("base", "tuned", "fresh")
+    )
+    assert all(map(torch.equal, tuned, base))
+    assert not all(map(torch.equal, fresh, base))
     other = versions.resolve("stage2_v8", input_hw=(64, 64))
     networks.save(networks.build(other), tmp_path / "other")
     with pytest.raises(ShuttleError, match="do not fit"):
