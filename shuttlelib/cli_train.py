@@ -86,6 +86,9 @@ def train(
     val_clips: Annotated[
         int, typer.Option(min=0, help="With --lineage: val clips tracked free-running for each row.")
     ] = 3,
+    backbone: Annotated[
+        str, typer.Option(help="With --lineage: a timm model in place of each row's own backbone.")
+    ] = "",
     batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
     changes: Annotated[
         list[str] | None,
@@ -104,6 +107,8 @@ def train(
     """Train a version, or with --lineage all of them; OUT/best is a model folder with its ONNX graph."""
     if lineage == bool(version):
         raise UsageError(f"--version {version or '(none)'}: give a version, or --lineage, not both")
+    if backbone and not lineage:
+        raise UsageError(f"--backbone {backbone}: goes with --lineage; a version is what its row says")
     if changes and not version:
         raise UsageError(f"--set {changes[0]}: goes with --version; the lineage is trained as its rows say")
     options: dict[str, Any] = {"workers": workers, "precision": precision, "data_path": data_path}
@@ -113,7 +118,7 @@ def train(
         if measure_data:
             _measure(version, data, cache or out / "cache", out, seed, options)
         elif lineage:
-            _lineage(data, out, cache, seed, stage1, pretrained, minutes, rows, val_clips, options)
+            _lineage(data, out, cache, seed, stage1, pretrained, minutes, rows, val_clips, backbone, options)
         else:
             _version(version, data, out, cache, seed, init, stage1, pretrained, changes or [], options)
 
@@ -144,6 +149,7 @@ def _lineage(
     minutes: float | None,
     rows: str,
     val_clips: int,
+    backbone: str,
     options: dict[str, Any],
 ) -> None:
     from shuttlelib import lineage_report, recipes, versions
@@ -154,7 +160,7 @@ def _lineage(
     steps = options.pop("steps", None)
     if steps is None and minutes is None:
         raise UsageError("--lineage: give every row the same --steps or the same --minutes")
-    budget = Budget(options.pop("batch", 16), steps, minutes)
+    budget = Budget(options.pop("batch", 16), steps, minutes, backbone=backbone)
     report = lineage_report.compare(
         names,
         recipes.load_data(data),

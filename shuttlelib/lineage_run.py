@@ -9,12 +9,13 @@ import gc
 import json
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
 import pandas as pd
+import timm
 import torch
 
 from shuttlelib import clips, networks, recipes, timebox
@@ -37,6 +38,8 @@ class Budget:
         minutes: of training, turned into steps for each row by `timebox`.
         validations: during each training; val_samples: of each.
         rendered_share: of the training samples, where the data has rendered rallies.
+        backbone: timm model in place of each row's own, so that designs compare at the cost of one small
+            backbone; "" leaves every row its own. U-Nets have none.
     """
 
     batch: int = 16
@@ -45,18 +48,20 @@ class Budget:
     validations: int = 20
     val_samples: int = 600
     rendered_share: float = 0.3
+    backbone: str = ""
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise UsageError(f"steps {self.steps}, minutes {self.minutes}: a budget is one of the two")
         for name, value in asdict(self).items():
-            if value is not None and value <= 0 and name != "rendered_share":
+            if isinstance(value, int | float) and value <= 0 and name != "rendered_share":
                 raise UsageError(f"{name} {value}: a budget must be above 0")
 
     def __str__(self) -> str:
+        common = f", all with the backbone {self.backbone}" if self.backbone else ""
         if self.steps:
-            return f"{self.steps:,} steps of {self.batch} samples for every row"
-        return f"{self.minutes:g} minutes of training for every row, {self.batch} samples a step"
+            return f"{self.steps:,} steps of {self.batch} samples for every row{common}"
+        return f"{self.minutes:g} minutes of training for every row, {self.batch} samples a step{common}"
 
 
 def train_rows(
@@ -88,11 +93,16 @@ def train_rows(
         hardware; or `error`.
 
     Raises:
-        UsageError: no such row.
+        UsageError: no such row or backbone.
         ShuttleError: `out` holds rows of another budget, seed or data.
         KeyboardInterrupt: the row at work is saved and resumes.
     """
+    if budget.backbone and not timm.is_model(budget.backbone):
+        raise UsageError(f"backbone {budget.backbone}: timm has no such model; timm.list_models() names them")
     specs = {name: resolve(name, **(overrides or {})) for name in names}
+    if budget.backbone:
+        own = {name: spec for name, spec in specs.items() if spec.network == "unet"}
+        specs = {name: replace(spec, backbone=budget.backbone) for name, spec in specs.items()} | own
     mine = {"budget": asdict(budget), "seed": seed, "data": clips.data_hash(dataset)}
     mine |= {"overrides": dict(overrides or {}), "stage1": str(stage1 or "")}
     _claim(out / "budget.json", json.loads(json.dumps(mine)))
@@ -200,13 +210,13 @@ def _attempt(
 
 
 def _lean(spec: Spec, start: str, budget: Budget) -> Spec:
-    """The row as it is trained here."""
-    return Spec.from_dict(
-        {
-            **spec.as_dict(),
-            "pretrained": start == "ImageNet",
-            "rendered_share": budget.rendered_share,
-        }
+    """The row as it is trained here; a backbone that starts from scratch learns at the full rate."""
+    pretrained = start == "ImageNet"
+    return replace(
+        spec,
+        pretrained=pretrained,
+        backbone_lr_scale=spec.backbone_lr_scale if pretrained else 1.0,
+        rendered_share=budget.rendered_share,
     )
 
 

@@ -45,7 +45,26 @@ def test_a_row_that_fails_is_recorded_and_the_rest_go_on_and_what_is_done_is_not
 
 def test_the_same_data_mix_for_every_row_and_pretraining_only_where_it_was_had():
     spec = lineage_run._lean(lineage_run.resolve("stage1_v4"), "scratch (no Hub)", Budget(steps=1))
-    assert (spec.rendered_share, spec.pretrained) == (0.3, False)
+    assert (spec.rendered_share, spec.pretrained, spec.backbone_lr_scale) == (0.3, False, 1.0)
+    spec = lineage_run._lean(lineage_run.resolve("stage1_v4"), "ImageNet", Budget(steps=1))
+    assert (spec.pretrained, spec.backbone_lr_scale) == (True, 0.1)
+
+
+def test_one_backbone_goes_to_every_row_but_the_u_nets(monkeypatch, data, tmp_path):
+    seen = {}
+
+    def attempt(spec, *rest):
+        seen[spec.name] = spec
+        return {"error": "not asked for here"}
+
+    monkeypatch.setattr(lineage_run, "_attempt", attempt)
+    names, common = ["stage1_v1", "unet_3in3", "stage2_v8"], "mobilenetv4_conv_small_050"
+    lineage_run.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1, backbone=common), say=str)
+    assert [spec.backbone for spec in seen.values()] == [common, "unet", common]
+    assert list(seen) == names
+    assert seen["stage1_v1"].input_hw == (300, 300)
+    with pytest.raises(UsageError, match=r"backbone resnet_9999: .*list_models"):
+        lineage_run.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1, backbone="resnet_9999"))
 
 
 def test_rows_that_cannot_reach_the_hub_say_so_and_start_from_scratch(monkeypatch):
@@ -82,4 +101,5 @@ def test_seconds_to_each_accuracy_are_those_of_the_first_validation_that_had_it(
 def test_a_budget_reads_as_a_sentence():
     assert str(Budget(16, steps=6000)) == "6,000 steps of 16 samples for every row"
     assert str(Budget(8, minutes=2.5)) == "2.5 minutes of training for every row, 8 samples a step"
+    assert str(Budget(16, steps=9, backbone="lcnet_050")).endswith("row, all with the backbone lcnet_050")
     assert json.dumps(lineage_run.asdict(Budget(steps=1)))
