@@ -27,7 +27,7 @@ class PooledNet(ShuttleNet):
     def __init__(self, spec: Spec, pretrained: bool = False):
         super().__init__(spec)
         self.backbone = blocks.backbone(spec.backbone, pretrained, num_classes=0)
-        c: int = self.backbone.num_features
+        c: int = self.backbone.head_hidden_size  # of what it pools: some backbones widen it once more
         self.attention = nn.Sequential(nn.Linear(c, ATTENTION), nn.ReLU(), nn.Linear(ATTENTION, 1))
         kinds = {"conv": ConvTrack, "recent": RecentTrack}
         self.track = kinds[spec.trajectory]() if spec.trajectory in kinds else None

@@ -2,6 +2,7 @@ import json
 
 import pandas as pd
 import pytest
+import torch
 
 from shuttlelib import lineage_run, recipes, synth
 from shuttlelib.errors import ShuttleError, UsageError
@@ -63,6 +64,8 @@ def test_one_backbone_goes_to_every_row_but_the_u_nets(monkeypatch, data, tmp_pa
     assert [spec.backbone for spec in seen.values()] == [common, "unet", common]
     assert list(seen) == names
     assert seen["stage1_v1"].input_hw == (300, 300)
+    frames = torch.zeros(1, 4, 3, 64, 64)
+    assert lineage_run.networks.build(seen["stage1_v1"])(frames).points.shape == (1, 1, 2)
     with pytest.raises(UsageError, match=r"backbone resnet_9999: .*list_models"):
         lineage_run.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1, backbone="resnet_9999"))
 
