@@ -94,7 +94,8 @@ class PyramidNet(ShuttleNet):
             xy, present = history[:, -1, :2], history[:, -1, 2] > 0.5
         else:
             xy, present = blocks.extrapolate(history)
-        return blocks.bump(xy * xy.new_tensor((w, h)), present, (h, w), self.spec.prior_sigma_cells)
+        cells = torch.stack([xy[:, 0] * w, xy[:, 1] * h], 1)
+        return blocks.bump(cells, present, (h, w), self.spec.prior_sigma_cells)
 
 
 class Deployed(nn.Module):

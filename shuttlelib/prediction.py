@@ -82,7 +82,7 @@ def places(spec: Spec, prediction: Prediction) -> Tensor:
     """(B, P, 2) in input px, of a pooled head or of a soft-argmax; differentiable."""
     if spec.decode == "points":
         h, w = spec.input_hw
-        return prediction.points * prediction.points.new_tensor((w, h))
+        return torch.stack([prediction.points[..., 0] * w, prediction.points[..., 1] * h], -1)
     xy = blocks.soft_argmax(prediction.heatmap, spec.tau)
     return geometry.cell_to_px(xy, spec.heatmap_stride)[:, None]
 
