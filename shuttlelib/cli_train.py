@@ -107,10 +107,13 @@ def train(
     """Train a version, or with --lineage all of them; OUT/best is a model folder with its ONNX graph."""
     if lineage == bool(version):
         raise UsageError(f"--version {version or '(none)'}: give a version, or --lineage, not both")
-    if backbone and not lineage:
-        raise UsageError(f"--backbone {backbone}: goes with --lineage; a version is what its row says")
-    if changes and not version:
-        raise UsageError(f"--set {changes[0]}: goes with --version; the lineage is trained as its rows say")
+    if lineage:
+        idle, kind = {"--init": init, "--set": changes, "--measure-data": measure_data}, "--version"
+    else:
+        idle, kind = {"--minutes": minutes, "--rows": rows, "--backbone": backbone}, "--lineage"
+    for option, value in idle.items():
+        if value:
+            raise UsageError(f"{option}: goes with {kind} alone; leave it out")
     options: dict[str, Any] = {"workers": workers, "precision": precision, "data_path": data_path}
     wanted = {"steps": steps, "batch": batch, "accumulate": accumulate}
     options |= {key: value for key, value in wanted.items() if value is not None}

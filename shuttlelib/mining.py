@@ -25,11 +25,12 @@ from shuttlelib import geometry, metrics
 from shuttlelib.cache import FrameCache
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.files import atomic_write
+from shuttlelib.frames import history_stride
 from shuttlelib.networks import Deployed
 from shuttlelib.samples import CropPolicy, Samples
 
 KINDS = ("miss", "misplaced", "false_alarm", "disagreement")
-GAP = 2  # frames on either side within which a label tells where the shuttle is in between
+GAP = 2  # thirtieths of a second on either side within which a label tells where the shuttle is in between
 ON_THE_HEAD = CropPolicy(follow_share=0.0, elsewhere_share=0.0, spread=0.4)
 
 
@@ -287,7 +288,8 @@ def _labels(samples: Samples, numbers: list[int]) -> pd.DataFrame:
     points = np.array([samples.points[c][f, :3] for c, f in places]).reshape(-1, 3)
     visible = points[:, 2] > 0
     found = [samples.caches[c].clip for c, _ in places]
-    gaps = [_between(track) for track in samples.points]
+    strides = [history_stride(cache.clip.info.fps) for cache in samples.caches]
+    gaps = [_between(track, GAP * stride) for track, stride in zip(samples.points, strides)]
     between = np.array([gaps[c][f] for c, f in places]).reshape(-1, 2)
     return pd.DataFrame(
         {
@@ -304,10 +306,10 @@ def _labels(samples: Samples, numbers: list[int]) -> pd.DataFrame:
     )
 
 
-def _between(track: np.ndarray) -> np.ndarray:
-    """(frames, 2) native px: places on the line between labels, within short gaps; nan elsewhere."""
+def _between(track: np.ndarray, reach: int) -> np.ndarray:
+    """(frames, 2) native px: places on the line between labels at most `reach` frames off; nan elsewhere."""
     xy = pd.DataFrame(np.where(track[:, 2:3] > 0, track[:, :2], np.nan))
-    short = xy.isna() & xy.ffill(limit=GAP).notna() & xy.bfill(limit=GAP).notna()
+    short = xy.isna() & xy.ffill(limit=reach).notna() & xy.bfill(limit=reach).notna()
     return xy.interpolate(limit_area="inside").where(short).to_numpy()
 
 

@@ -194,7 +194,12 @@ def test_wrong_usage_exits_2_with_one_line(shuttle, clip, models, tmp_path):
         ),
         (
             ("train", "--lineage", "--data", tmp_path, *out, "--set", "lr=1"),
-            "--set lr=1: goes with --version",
+            "--set: goes with --version",
+        ),
+        (("train", "--lineage", "--data", tmp_path, *out, "--init", tmp_path), "--init: goes with --version"),
+        (
+            ("train", "--version", "stage2_v8", "--data", tmp_path, *out, "--minutes", "3"),
+            "--minutes: goes with --lineage",
         ),
         (("data", "synth", *out, "--size", "161x96"), "--size 161x96: give an even"),
         (("data", "synth", *out, "--size", "160x96", "--view", "up"), "--view up: choose one"),

@@ -322,3 +322,14 @@ def test_a_bad_partner_or_share_is_said_before_anything_is_scored(round_of, tmp_
     where = [str(tmp_path)] * 3
     assert run(["mine", "--model", where[0], "--data", where[1], "--out", where[2], "--hard-share", "2"]) == 2
     assert "hard-share" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("reach", "known"), [(2, [2, 6]), (4, [2, 5, 6, 7])])
+def test_between_labels_a_place_is_known_near_both_of_them(reach, known):
+    track = np.full((9, 3), -1.0)
+    track[:, 2] = 0
+    track[[0, 1, 8]] = [(0, 0, 1), (1, 2, 1), (8, 16, 1)]
+    track[3:5] = [(3, 6, 1), (4, 8, 1)]  # one frame between 1 and 3, three between 4 and 8
+    found = mining._between(track, reach)
+    assert np.flatnonzero(np.isfinite(found[:, 0])).tolist() == known
+    assert found[2].tolist() == [2, 4]
