@@ -107,12 +107,11 @@ def train(
     """Train a version, or with --lineage all of them; OUT/best is a model folder with its ONNX graph."""
     if lineage == bool(version):
         raise UsageError(f"--version {version or '(none)'}: give a version, or --lineage, not both")
-    if lineage:
-        idle, kind = {"--init": init, "--set": changes, "--measure-data": measure_data}, "--version"
-    else:
-        idle, kind = {"--minutes": minutes, "--rows": rows, "--backbone": backbone}, "--lineage"
-    for option, value in idle.items():
+    of_one = {"--init": init, "--set": changes, "--measure-data": measure_data}
+    of_all = {"--minutes": minutes, "--rows": rows, "--backbone": backbone}
+    for option, value in (of_one if lineage else of_all).items():
         if value:
+            kind = "--version" if lineage else "--lineage"
             raise UsageError(f"{option}: goes with {kind} alone; leave it out")
     options: dict[str, Any] = {"workers": workers, "precision": precision, "data_path": data_path}
     wanted = {"steps": steps, "batch": batch, "accumulate": accumulate}
