@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 _SHOWN = 5  # changes that the list of versions names
 
+Stage1 = Annotated[
+    Path | None,
+    typer.Option(**Folder, help="Stage-1 model folder whose false places stage 2 learns to reject."),
+]
+Rows = Annotated[str, typer.Option(help="With --lineage: versions, separated by commas; all if left out.")]
+Backbone = Annotated[
+    str, typer.Option(help="With --lineage: a timm model in place of each row's own backbone.")
+]
 Parts = Annotated[
     int, typer.Option(min=1, help="Cut a batch into so many parts, one after the other, to save memory.")
 ]
@@ -70,25 +78,18 @@ def train(
         Path | None, typer.Option(help="Folder of decoded frames; OUT/cache if left out.")
     ] = None,
     init: Annotated[Path | None, typer.Option(**Folder, help="Model folder to start from.")] = None,
-    stage1: Annotated[
-        Path | None,
-        typer.Option(**Folder, help="Stage-1 model folder whose false places stage 2 learns to reject."),
-    ] = None,
+    stage1: Stage1 = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimizer steps; the version's own if left out.")
     ] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="With --lineage: of training a row, instead of --steps.")
     ] = None,
-    rows: Annotated[
-        str, typer.Option(help="With --lineage: versions, separated by commas; all if left out.")
-    ] = "",
+    rows: Rows = "",
     val_clips: Annotated[
         int, typer.Option(min=0, help="With --lineage: val clips tracked free-running for each row.")
     ] = 3,
-    backbone: Annotated[
-        str, typer.Option(help="With --lineage: a timm model in place of each row's own backbone.")
-    ] = "",
+    backbone: Backbone = "",
     batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
     changes: Annotated[
         list[str] | None,
@@ -107,12 +108,10 @@ def train(
     """Train a version, or with --lineage all of them; OUT/best is a model folder with its ONNX graph."""
     if lineage == bool(version):
         raise UsageError(f"--version {version or '(none)'}: give a version, or --lineage, not both")
-    of_one = {"--init": init, "--set": changes, "--measure-data": measure_data}
-    of_all = {"--minutes": minutes, "--rows": rows, "--backbone": backbone}
-    for option, value in (of_one if lineage else of_all).items():
-        if value:
-            kind = "--version" if lineage else "--lineage"
-            raise UsageError(f"{option}: goes with {kind} alone; leave it out")
+    if lineage:
+        _refuse("--version", {"--init": init, "--set": changes, "--measure-data": measure_data})
+    else:
+        _refuse("--lineage", {"--minutes": minutes, "--rows": rows, "--backbone": backbone})
     options: dict[str, Any] = {"workers": workers, "precision": precision, "data_path": data_path}
     wanted = {"steps": steps, "batch": batch, "accumulate": accumulate}
     options |= {key: value for key, value in wanted.items() if value is not None}
@@ -123,6 +122,13 @@ def train(
             _lineage(data, out, cache, seed, stage1, pretrained, minutes, rows, val_clips, backbone, options)
         else:
             _version(version, data, out, cache, seed, init, stage1, pretrained, changes or [], options)
+
+
+def _refuse(kind: str, options: dict[str, Any]) -> None:
+    """Options that would do nothing, if they are given."""
+    for option, value in options.items():
+        if value:
+            raise UsageError(f"{option}: goes with {kind} alone; leave it out")
 
 
 @contextmanager

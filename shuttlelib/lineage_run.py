@@ -97,12 +97,7 @@ def train_rows(
         ShuttleError: `out` holds rows of another budget, seed or data.
         KeyboardInterrupt: the row at work is saved and resumes.
     """
-    if budget.backbone and not timm.is_model(budget.backbone):
-        raise UsageError(f"backbone {budget.backbone}: timm has no such model; timm.list_models() names them")
-    specs = {name: resolve(name, **(overrides or {})) for name in names}
-    if budget.backbone:
-        own = {name: spec for name, spec in specs.items() if spec.network == "unet"}
-        specs = {name: replace(spec, backbone=budget.backbone) for name, spec in specs.items()} | own
+    specs = _specs(names, budget, overrides or {})
     mine = {"budget": asdict(budget), "seed": seed, "data": clips.data_hash(dataset)}
     mine |= {"overrides": dict(overrides or {}), "stage1": str(stage1 or "")}
     _claim(out / "budget.json", json.loads(json.dumps(mine)))
@@ -207,6 +202,17 @@ def _attempt(
     parameters = sum(weight.numel() for weight in networks.load(folder / "best").net.parameters())
     facts = {"parameters": parameters, "start": planned["start"], "batch": budget.batch}
     return {**result, **facts}
+
+
+def _specs(names: Sequence[str], budget: Budget, overrides: Mapping[str, Any]) -> dict[str, Spec]:
+    """The rows by name, with the budget's backbone where they have one."""
+    if budget.backbone and not timm.is_model(budget.backbone):
+        raise UsageError(f"backbone {budget.backbone}: timm has no such model; timm.list_models() names them")
+    specs = {name: resolve(name, **overrides) for name in names}
+    return {
+        name: replace(spec, backbone=budget.backbone) if budget.backbone and spec.network != "unet" else spec
+        for name, spec in specs.items()
+    }
 
 
 def _lean(spec: Spec, start: str, budget: Budget) -> Spec:
