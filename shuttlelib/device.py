@@ -42,7 +42,7 @@ class Planes:
         tensor: uint8 (places, H*3//2, W); another one after more room was made.
     """
 
-    def __init__(self, size_hw: SizeHW, device: str, places: int = 64) -> None:
+    def __init__(self, size_hw: SizeHW, device: str, places: int = 96) -> None:
         shape = (size_hw[0] * 3 // 2, size_hw[1])
         self.tensor = torch.empty((places, *shape), dtype=torch.uint8, device=device)
         self._free = list(range(places))
@@ -171,7 +171,8 @@ class DeviceEyes:
         planes, rows = self._of(looks[0].frames[-1]), []
         for look in looks:
             places = [planes.place(frame) for frame in look.frames]
-            planes.ready(look.frames[-1])
+            for frame in dict.fromkeys(look.frames):  # where memory ran out an older one may have come last
+                planes.ready(frame)
             rows += [(window.x0, window.y0, window.w, window.h, *places) for window in look.windows]
         arrays = [np.array(rows, np.float32), joined_history(looks)]
         return Candidates(*self._sight(kind, looks[0], planes)(*(a for a in arrays if a is not None)))

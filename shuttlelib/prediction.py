@@ -37,9 +37,9 @@ class Prediction(NamedTuple):
 class ShuttleNet(nn.Module):
     """A version's network: forward(frames, history) gives a `Prediction`.
 
-    `frames` are (B, T, 3, H, W) RGB in 0..255, uint8 or float, oldest first, the last one current;
-    `history` is (B, 30, 3) past x, y in [0, 1] of the input and visible, oldest first. Rows that do not
-    look at the track ignore it, others take None as "no track yet".
+    `frames` are (B, T, 3, H, W) RGB in 0..255, uint8 or float, oldest first; the last `spec.ahead` come
+    after the current one. `history` is (B, 30, 3) past x, y in [0, 1] of the input and visible, oldest
+    first. Rows that do not look at the track ignore it, others take None as "no track yet".
     """
 
     def __init__(self, spec: Spec):

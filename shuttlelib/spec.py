@@ -21,7 +21,7 @@ class Spec:
             current one, the others before it.
         normalization: of the pixels: "imagenet" (its mean and deviation) or "unit" (0 to 1).
         fusion: "late" passes each frame through the backbone and joins the features; "early" passes the
-            current frame and its signed grey differences to the past once; "stack" passes the colours of
+            current frame and its signed grey differences to the others once; "stack" passes the colours of
             all frames as channels once.
         neck: "fpn", "bifpn" or "none"; neck_channels (of a U-Net: at full resolution); neck_rounds (BiFPN
             repeats).

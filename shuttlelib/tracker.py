@@ -192,7 +192,7 @@ class Tracker:
                 emit(*item)
 
     def step(self, frame: Frame, coming: Sequence[Frame] = ()) -> Row:
-        """The row of the next frame; the next `settles` steps may still change it."""
+        """The next frame's row, which `settles` more steps may change; `coming` as for `asking`."""
         return answer_all(self.asking(frame, coming), self.see)
 
     def asking(self, frame: Frame, coming: Sequence[Frame] = ()) -> Generator[Look, Candidates, Row]:

@@ -33,8 +33,8 @@ class BrightBackend:
         )
 
 
-def write_models(root: Path, hw1=(36, 64), hw2=(32, 32), history=False) -> Path:
-    """A folder of models as shipped: two bright-pixel versions and default.json."""
+def write_models(root: Path, hw1=(36, 64), hw2=(32, 32), history=False, ahead=0) -> Path:
+    """A folder of models as shipped: two bright-pixel versions and default.json; stage 2 may look ahead."""
     for stage, hw in ((1, hw1), (2, hw2)):
         folder = root / f"bright{stage}"
         folder.mkdir(parents=True)
@@ -44,19 +44,21 @@ def write_models(root: Path, hw1=(36, 64), hw2=(32, 32), history=False) -> Path:
             "input_hw": list(hw),
             "candidates": 1,
             "history": history,
+            "frames": 4 + ahead * (stage == 2),
+            "ahead": ahead * (stage == 2),
         }
         (folder / "version.json").write_text(json.dumps(card))
-        _write_onnx(folder / "model.onnx", hw, history)
+        _write_onnx(folder / "model.onnx", hw, history, card["frames"])
     (root / "default.json").write_text(json.dumps({"stage1": "bright1", "stage2": "bright2"}))
     return root
 
 
-def _write_onnx(path: Path, hw, history: bool) -> None:
+def _write_onnx(path: Path, hw, history: bool, frames: int) -> None:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     height, width = hw
-    shape = ["batch", 4, height, width, 3]
+    shape = ["batch", frames, height, width, 3]
     inputs = [helper.make_tensor_value_info("frames", TensorProto.UINT8, shape)]
     if history:
         inputs.append(helper.make_tensor_value_info("history", TensorProto.FLOAT, ["batch", 30, 3]))

@@ -44,6 +44,11 @@ def cpu():
     return BrightBackend((32, 32))
 
 
+def test_it_sees_what_its_backend_sees():
+    backend = memory.Sparing(lambda: BrightBackend((32, 32), frames=5, ahead=2), cpu)
+    assert (backend.frames, backend.ahead) == (5, 2)
+
+
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_a_full_gpu_gets_smaller_batches(error):
     gpu = FullGpu(2, error)

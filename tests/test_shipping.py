@@ -52,6 +52,11 @@ def test_results_hold_every_mode_and_the_card_repeats_them(shipped):
     assert "- trained on: nothing" in card
 
 
+def test_a_card_says_which_frames_its_version_sees():
+    seen = {name: cards._frames(versions.resolve(name)) for name in ("stage2_v8", "stage2_v9")}
+    assert seen == {"stage2_v8": "4 frames", "stage2_v9": "5 frames, 2 of them after the current one"}
+
+
 def test_a_card_shows_the_undefined_as_a_dash(shipped, tmp_path):
     root, results = shipped
     blank = json.loads(json.dumps(results))

@@ -107,9 +107,11 @@ def test_an_error_while_looking_closes_all():
     assert closed == [0, 1]
 
 
-def test_each_of_several_videos_gets_the_rows_it_gets_alone(tiny_video, tmp_path):
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_each_of_several_videos_gets_the_rows_it_gets_alone(tiny_video, tmp_path, ahead):
     paths = [tiny_video(f"{seed}.mp4", 20 + 6 * seed, (180, 320), 30, moving(seed)) for seed in range(3)]
-    networks = tracking.load_networks("onnx", "cpu", 1, write_models(tmp_path / "models", hw2=(96, 96)))
+    models = write_models(tmp_path / "models", hw2=(96, 96), ahead=ahead)
+    networks = tracking.load_networks("onnx", "cpu", 1, models)
     for path in paths:
         tracking.track_video(path, tmp_path / "alone", networks=networks)
     sources = [video_file(path) for path in paths]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from fakes import BrightBackend, cut_short, write_models
 
-from shuttlelib import tracking
+from shuttlelib import paths, tracking
 from shuttlelib.ahead import read_ahead
 from shuttlelib.errors import UsageError
 from shuttlelib.files import WriteError
@@ -59,6 +59,24 @@ def networks():
 def rows_of(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+@pytest.mark.parametrize("mode", ["smart", "offline"])
+@pytest.mark.parametrize("frames", [1, 3, 20])
+def test_a_network_that_looks_ahead_is_shown_the_current_frame_in_its_place(
+    tiny_video, tmp_path, monkeypatch, frames, mode, backend
+):
+    pytest.importorskip(backend if backend == "openvino" else "onnxruntime", reason="not installed")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    clip, texts = tiny_video("rally.mp4", frames, SIZE_HW, 29.97, court), []
+    for ahead in (0, 2):  # the brightest pixel is that of the current frame, whatever comes after it
+        models = write_models(tmp_path / f"{ahead}", (90, 160), (160, 160), ahead=ahead)
+        found = load_networks(backend, "cpu", 1, models)
+        texts.append(track_video(clip, tmp_path / f"out{ahead}", mode, networks=found).csv.read_text())
+        assert found.last.ahead == ahead
+    assert texts[0].count(",1,") >= min(frames, 15)
+    assert texts[1] == texts[0]
 
 
 @pytest.mark.parametrize("mode", ["smart", "fast", "calibration", "offline"])

@@ -29,7 +29,14 @@ def test_places_are_the_first_ones_and_history_goes_to_those_who_read_it():
     assert vote.version == "bright+bright"
 
 
-@pytest.mark.parametrize("other", [BrightBackend((64, 64)), BrightBackend((32, 32), frames=8)])
+def test_a_vote_looks_ahead_as_its_voters_do():
+    vote = Vote([BrightBackend((32, 32), frames=5, ahead=2), BrightBackend((32, 32), frames=5, ahead=2)])
+    assert (vote.frames, vote.ahead) == (5, 2)
+
+
+@pytest.mark.parametrize(
+    "other", [BrightBackend((64, 64)), BrightBackend((32, 32), frames=8), BrightBackend((32, 32), ahead=1)]
+)
 def test_voters_must_see_the_same(other):
     with pytest.raises(ShuttleError, match=r"--vote bright: sees \d frames of .*vote with a version"):
         Vote([BrightBackend((32, 32)), other])

@@ -19,8 +19,8 @@ WATCH_S = 0.3  # between two looks at a job
 _LOG = logging.getLogger(__name__)
 
 
-class _Cancelled(Exception):
-    """The visitor does not want it any more: nothing is kept."""
+class _Cancelled(BaseException):
+    """The visitor does not want it any more: nothing is kept, and no frame that waits is looked at."""
 
 
 class _OutOfTime(TruncatedVideoError):
