@@ -13,7 +13,7 @@ from shuttlelib.export_planes import example, sample_window
 from shuttlelib.frames import Frame
 from shuttlelib.together import answer_together
 from shuttlelib.track_params import TrackParams
-from shuttlelib.tracker import Tracker, answer_all
+from shuttlelib.tracker import Look, Tracker, answer_all
 from shuttlelib.video import read_frames
 
 SIZE_HW = (180, 320)
@@ -156,6 +156,15 @@ def test_frames_pass_on_their_way_to_the_device():
     frames = list(whole.ahead(scene()))
     assert [frame.index for frame in frames] == list(range(24))
     assert len({eyes._of(frame).place(frame) for frame in frames}) == 24
+
+
+def test_every_frame_of_a_look_is_waited_for(monkeypatch):
+    waited, frames = [], list(scene())[:4]
+    monkeypatch.setattr(Planes, "ready", lambda planes, frame: waited.append(frame.index))
+    eyes = DeviceEyes(*pair(), "cpu")
+    window = sample_window(2, (96, 96), SIZE_HW)
+    eyes.take([Look(2, [window], [frames[0], *frames[:3]], None), Look(2, [window], frames, None)])
+    assert waited == [0, 1, 2, 0, 1, 2, 3]
 
 
 def test_a_frame_is_copied_once_and_its_place_is_free_when_nobody_holds_it():
