@@ -125,11 +125,11 @@ class HostReads(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize(("version", "stage"), [("stage1_v5", 1), ("stage2_v8", 2)])
+@pytest.mark.parametrize(("version", "stage"), [("stage1_v5", 1), ("stage2_v9", 2)])
 def test_a_look_of_the_shipped_networks_can_be_captured(version, stage):
     deployed = networks.load(paths.MODELS / version)
     window = sample_window(stage, deployed.net.spec.input_hw, SIZE_HW)
-    planes, slots, windows = example(window, SIZE_HW, 4, batch=1)
+    planes, slots, windows = example(window, SIZE_HW, deployed.net.spec.frames, batch=1)
     cut = Cut([window], stage == 1)
     with torch.inference_mode(), HostReads() as reads:
         deployed(cut(planes, slots, windows).to(torch.uint8))

@@ -123,7 +123,7 @@ def test_tensorrt_reads_bytes_and_answers_in_floats_at_any_batch():
             (network.get_output, network.num_outputs),
         )
     )
-    assert inputs == {"frames": (trt.uint8, (-1, 4, 160, 160, 3))}
+    assert inputs == {"frames": (trt.uint8, (-1, 5, 160, 160, 3))}
     assert outputs == {
         "xy": (trt.float32, (-1, 4, 2)),
         "score": (trt.float32, (-1, 4)),

@@ -36,10 +36,10 @@ def test_convolutions_in_integers_stay_close(graph, tmp_path, tensorrt):
 def test_inputs_are_what_the_tracker_would_cut(sample):
     whole, crops = (quantize.real_inputs(runtime.read_card(folder), sample, 8) for folder in SHIPPED)
     assert whole["frames"].shape == (8, 4, 288, 512, 3)
-    assert crops["frames"].shape == (8, 4, 160, 160, 3)
+    assert crops["frames"].shape == (8, 5, 160, 160, 3)
     assert "history" not in crops
     moving = np.abs(np.diff(whole["frames"].astype(int), axis=1)).mean((0, 2, 3, 4))
-    assert (moving > 0).all()  # four frames, not one
+    assert (moving > 0).all()  # frames of several times, not one
     card = {**runtime.read_card(SHIPPED[1]), "history": True}
     assert quantize.real_inputs(card, sample, 2)["history"].shape == (2, 30, 3)
     for folder in SHIPPED:  # a version that looks ahead is shown as many

@@ -90,7 +90,7 @@ def test_nothing_is_loaded_from_the_network(made):
 
 
 def test_the_page_of_a_shipped_version_has_all_it_should(made, shipped):
-    markdown = (made / "site" / "versions" / "stage2_v8.md").read_text()
+    markdown = (made / "site" / "versions" / "stage2_v9.md").read_text()
     for title in SECTIONS:
         assert f"<h2>{title}</h2>" in shipped
         assert f"\n## {title}\n" in markdown
@@ -115,7 +115,7 @@ def test_hostile_names_are_only_text(made):
         assert "<script>alert" not in page.read_text(), page
     for page in (made / "site").rglob("*.md"):
         assert "<script>" not in page.read_text(), page
-    assert "&lt;script&gt;alert(1)" in (made / "site" / "versions" / "stage2_v8.html").read_text()
+    assert "&lt;script&gt;alert(1)" in (made / "site" / "versions" / "stage2_v9.html").read_text()
 
 
 def test_a_notebook_is_shown_without_this_machines_folders(made):
@@ -128,7 +128,7 @@ def test_a_notebook_is_shown_without_this_machines_folders(made):
 
 def test_what_notebooks_trained_at_the_quick_profile_is_no_result(made):
     found = collect.collect(made / "models", [made / "runs"])
-    assert [t["run"] for t in found.versions["stage2_v8"].trainings] == ["training"]
+    assert [t["run"] for t in found.versions["stage2_v9"].trainings] == ["training"]
     assert [run.name for run in found.runs] == ["fast", "mine"]
 
 
@@ -153,8 +153,8 @@ def test_what_is_kept_beside_the_weights_makes_the_report_without_the_runs(made,
     found = collect.collect(models, [made / "runs"], [made / "runs" / "bench.json"])
     collect.keep(found, models)
     again = collect.collect(models)
-    assert again.versions["stage2_v8"].trainings == found.versions["stage2_v8"].trainings
-    assert again.versions["stage2_v8"].trainings[0]["made"]["seed"] == 7
+    assert again.versions["stage2_v9"].trainings == found.versions["stage2_v9"].trainings
+    assert again.versions["stage2_v9"].trainings[0]["made"]["seed"] == 7
     assert (again.lineage, again.speed) == (found.lineage, found.speed)
     assert again.evaluation == found.evaluation
 
@@ -162,11 +162,11 @@ def test_what_is_kept_beside_the_weights_makes_the_report_without_the_runs(made,
 def test_an_evaluation_of_other_weights_is_left_out_and_said(made, tmp_path):
     models = tmp_path / "models"
     shutil.copytree(made / "models", models)
-    (models / "stage2_v8" / "model.safetensors").write_bytes(b"others")
+    (models / "stage2_v9" / "model.safetensors").write_bytes(b"others")
     found = collect.collect(models)
     assert not found.evaluation
     assert "measured with other weights" in found.notes[0]
-    (section,) = version_page.results.looked_at(found.versions["stage2_v8"], found)[:1]
+    (section,) = version_page.results.looked_at(found.versions["stage2_v9"], found)[:1]
     assert "Not measured" in str(section)
 
 
@@ -179,8 +179,8 @@ def test_an_evaluation_of_other_weights_is_left_out_and_said(made, tmp_path):
         ("runs/lineage/lineage.json", '{"a": 1}', "lineage.json: no comparison of the lineage"),
         ("runs/bench.json", '{"schema": "x"}', "bench.json: schema 'x'"),
         ("models/stage1_v5/metrics.json", "[1]", "metrics.json: not a JSON object"),
-        ("models/stage2_v8/report.json", "nothing", "report.json: not a JSON object"),
-        ("models/stage2_v8/metrics.json", '{"free_running": {"smart": {}}}', "metrics.json: "),
+        ("models/stage2_v9/report.json", "nothing", "report.json: not a JSON object"),
+        ("models/stage2_v9/metrics.json", '{"free_running": {"smart": {}}}', "metrics.json: "),
     ],
 )
 def test_a_damaged_file_is_named(made, tmp_path, capsys, file, text, says):
@@ -265,7 +265,7 @@ def test_the_report_prints_to_the_same_pdf(tmp_path):
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the path")
 def test_pages_work_in_a_browser_light_and_dark_wide_and_narrow(made):
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    names = ["index", "versions/stage2_v8", "compare/index", "published", "runs/mine/00_look"]
+    names = ["index", "versions/stage2_v9", "compare/index", "published", "runs/mine/00_look"]
     with sync_api.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         for scheme, width in (("light", 1200), ("dark", 1200), ("dark", 360)):
