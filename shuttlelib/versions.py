@@ -181,7 +181,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "parent": "stage2_v8",
         "frames": 5,
         "ahead": 2,
-        "notes": "two frames either way in place of three past ones: crops of the val clips 0.863 to 0.877 right",
+        "notes": "two frames either way in place of three past ones: val crops 0.863 to 0.877 right",
     },
     "unet_3in3": {
         "stage": 1,
