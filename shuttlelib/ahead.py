@@ -1,5 +1,7 @@
 """Frames decoded before they are asked for, by a thread of their own; between video and sources."""
 
+import os
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -7,6 +9,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 Item = TypeVar("Item")
+NICE = 10  # how much such a thread steps back, on Linux, for those that look at what it made
 DEPTH = 8  # frames that wait: enough to hide a calibration, 25 MB at 1920x1080
 
 
@@ -28,6 +31,8 @@ def read_ahead(
     room, stop = threading.Semaphore(depth), threading.Event()
 
     def make() -> None:
+        if sys.platform == "linux":  # where threads have a priority, and pass it on to those that they start
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         try:
             with closing(source()) as items:
                 while room.acquire() and not stop.is_set():

@@ -20,10 +20,10 @@ import numpy as np
 
 from shuttlelib.errors import ShuttleError
 from shuttlelib.frames import Frame
+from shuttlelib.looks import Look
 from shuttlelib.runtime import Candidates
 from shuttlelib.sources import Footage, Source, video_file
-from shuttlelib.together import answer_together
-from shuttlelib.tracker import Look
+from shuttlelib.together import answer_together, pixels_of
 from shuttlelib.tracking import Networks, load_networks, track_source, tracking_source
 
 STAGES = ("decode", "preprocess", "stage1", "stage2", "post")
@@ -34,7 +34,7 @@ class Setup:
     """What is measured.
 
     Attributes:
-        backend, precision: see `runtime.load`.
+        backend, precision: see `runtime.load`; of an automatic precision the row tells what it was.
         mode: of tracking.
         streams: videos tracked at the same time.
         threads: CPU threads of the networks, shared among the streams.
@@ -69,7 +69,12 @@ def measure(
         row |= _clocked(lanes[0], setup.mode, video, Path(folder)) if setup.streams == 1 else {"stages": {}}
         last, first = lanes[0].last, lanes[0].stage1
         versions = {"stage1": first.version, "stage2": last.version if last is not first else None}
-        row |= {"device": last.device, "versions": versions, "peak_rss_mb": peak_rss_mb()}
+        row |= {
+            "precision": lanes[0].precision,
+            "device": last.device,
+            "versions": versions,
+            "peak_rss_mb": peak_rss_mb(),
+        }
         return row | {"accuracy": _accuracy(lanes[0], setup.mode, data, Path(folder)) if data else None}
 
 
@@ -206,7 +211,7 @@ def _take(look: Look, networks: Networks, spans: dict[str, list[float]]) -> Cand
     """Take a look. Answers are arrays on the host, so a device has finished when they are there."""
     began = time.perf_counter()
     if networks.eyes is None:
-        pixels = look.pixels()
+        pixels = pixels_of([look])
         spans["preprocess"].append(time.perf_counter() - began)
         began = time.perf_counter()
         network = networks.stage1 if look.stage == 1 else networks.last

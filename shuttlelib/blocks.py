@@ -72,6 +72,18 @@ def fuse_early(frames: Tensor, normalization: str = "imagenet", current: int = -
     return torch.cat([normalize(frames[:, now], normalization), motion], 1)
 
 
+class EarlyFusion(nn.Module):
+    """`fuse_early` as a part of a network, which deployment may fold away."""
+
+    def __init__(self, normalization: str, current: int):
+        super().__init__()
+        self.normalization, self.current = normalization, current
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(B, T, 3, H, W) to (B, 2 + T, H, W)."""
+        return fuse_early(frames, self.normalization, self.current)
+
+
 def conv(c_in: int, c_out: int, kernel: int = 3) -> nn.Sequential:
     """Convolution, batch norm, ReLU at the same resolution."""
     return nn.Sequential(

@@ -17,7 +17,10 @@ def bench(
         list[str] | None, typer.Option(help="As for track; again or with commas for more. All if left out.")
     ] = None,
     mode: Annotated[list[str] | None, typer.Option(help="smart if left out; again for more.")] = None,
-    precision: Annotated[list[str] | None, typer.Option(help="fp32 if left out; again for more.")] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the networks; again for more, each backend's own choice if left out."),
+    ] = None,
     streams: Annotated[
         list[str] | None, typer.Option(help="Videos at once: 1 if left out; again for more.")
     ] = None,
@@ -43,7 +46,7 @@ def bench(
     every = tuple(name for name in runtime.BACKENDS if name != "auto")
     backends = _chosen("--backend", backend, every, runtime.BACKENDS)
     modes = _chosen("--mode", mode, ("smart",), (*tracking.MODES, tracking.WHOLE))
-    precisions = _chosen("--precision", precision, ("fp32",), runtime.PRECISIONS)
+    precisions = _chosen("--precision", precision, ("auto",), ("auto", *runtime.PRECISIONS))
     counts = [_whole("--streams", value) for value in _parts(streams, ("1",))]
     cores = [_whole("--threads", value) for value in _parts(threads, (str(os.cpu_count() or 1),))]
     setups = [Setup(*values) for values in product(backends, modes, precisions, counts, cores)]

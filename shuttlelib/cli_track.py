@@ -48,7 +48,11 @@ Streams = Annotated[
     ),
 ]
 Precision = Annotated[
-    str, typer.Option(help="fp32, fp16, bf16 or int8; what is not shipped, `shuttle export` writes.")
+    str,
+    typer.Option(
+        help="fp32, fp16, bf16 or int8 (what is not shipped, `shuttle export` writes); auto is bf16 where "
+        "OpenVINO is installed and the CPU has bfloat16, else fp32."
+    ),
 ]
 Name = Annotated[str, typer.Option(help="Stem of the outputs, instead of the file's or of source and time.")]
 Overlay = Annotated[bool, typer.Option("--overlay", help="Also write the video with the track on it.")]
@@ -94,7 +98,7 @@ def track(
     name: Name = "",
     at_once: Streams = 1,
     decoder: Decoder = "cpu",
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
 ) -> None:
     """Find the shuttle in every frame: one CSV row a frame.
 

@@ -19,12 +19,12 @@ from torch import Tensor
 from shuttlelib.cut import Cut
 from shuttlelib.frames import Frame
 from shuttlelib.geometry import SizeHW
+from shuttlelib.looks import Look
 from shuttlelib.pictures import note_once
 from shuttlelib.runtime import Backend, Candidates
 from shuttlelib.runtime.graphs import Captured, Function, Sized, run_once
 from shuttlelib.runtime.memory import is_out_of_memory
 from shuttlelib.together import joined_history, take_grouped, take_on_host
-from shuttlelib.tracker import Look
 
 
 class Planes:
@@ -142,7 +142,7 @@ class DeviceEyes:
 
     def take(self, looks: Sequence[Look]) -> list[Candidates]:
         """The answer to each look."""
-        return take_grouped(looks, lambda look: (look.stage, look.frames[-1].size_hw), self._run)
+        return take_grouped(looks, lambda look: (look.stage, look.frames[0][-1].size_hw), self._run)
 
     def _of(self, frame: Frame) -> Planes:
         with self._lock:  # each stream's reader asks
@@ -168,12 +168,15 @@ class DeviceEyes:
         return Candidates(*(np.concatenate(pair) for pair in zip(*halves)))
 
     def _run_all(self, kind: tuple[int, SizeHW], looks: Sequence[Look]) -> Candidates:
-        planes, rows = self._of(looks[0].frames[-1]), []
+        planes, rows = self._of(looks[0].frames[0][-1]), []
         for look in looks:
-            places = [planes.place(frame) for frame in look.frames]
-            for frame in dict.fromkeys(look.frames):  # where memory ran out an older one may have come last
+            seen = dict.fromkeys(frame for frames in look.frames for frame in frames)
+            places = {frame: planes.place(frame) for frame in seen}
+            for frame in seen:  # where memory ran out an older one may have come last
                 planes.ready(frame)
-            rows += [(window.x0, window.y0, window.w, window.h, *places) for window in look.windows]
+            for window, frames in zip(look.windows, look.frames):
+                box = window.x0, window.y0, window.w, window.h
+                rows.append((*box, *(places[frame] for frame in frames)))
         arrays = [np.array(rows, np.float32), joined_history(looks)]
         return Candidates(*self._sight(kind, looks[0], planes)(*(a for a in arrays if a is not None)))
 

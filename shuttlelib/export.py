@@ -18,6 +18,7 @@ from torch.export import Dim
 
 from shuttlelib import networks, runtime
 from shuttlelib.files import atomic_write
+from shuttlelib.folding import folded
 
 OPSET = 20
 MAX_BATCH = 64
@@ -30,7 +31,7 @@ def export_onnx(model_dir: Path) -> Path:
     float32 (batch, 30, 3). Outputs: "xy" (batch, k, 2) px, "score" (batch, k), "visible" (batch,).
     """
     model_dir = Path(model_dir)
-    deployed = networks.load(model_dir)
+    deployed = folded(networks.load(model_dir))
     spec = deployed.net.spec
     args = example_inputs(spec.input_hw, networks.uses_history(spec), batch=2, frames=spec.frames)
     names = ["frames", "history"][: len(args)]

@@ -13,6 +13,7 @@ from torch.export import Dim
 
 from shuttlelib import export, networks
 from shuttlelib.cut import Cut
+from shuttlelib.folding import folded
 from shuttlelib.geometry import FULLHD_HW, SizeHW, Window, crop_window, full_window
 
 NAME = "model.planes.onnx"
@@ -49,7 +50,7 @@ def export_planes(model_dir: Path, size_hw: SizeHW = FULLHD_HW) -> Path:
         size_hw: the largest frames that it will see; smaller ones of any size may go in too.
     """
     model_dir = Path(model_dir)
-    deployed = networks.load(model_dir)
+    deployed = folded(networks.load(model_dir))
     spec = deployed.net.spec
     window = sample_window(spec.stage, spec.input_hw, size_hw)
     module = FromPlanes(deployed, Cut([window], whole=spec.stage == 1)).eval()

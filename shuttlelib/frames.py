@@ -105,23 +105,31 @@ class Frame:
         return cv2.cvtColor(_pack(*small), cv2.COLOR_YUV2RGB_I420)
 
 
-def windows_of(frames: Sequence[Frame], window: Window) -> np.ndarray:
+def windows_of(frames: Sequence[Frame], window: Window, out: np.ndarray | None = None) -> np.ndarray:
     """The same window of frames of one size, uint8 (T, out_h, out_w, 3); see `Frame.window`.
 
-    What has to be done to all of them is done once, to their pixels on top of each other.
+    What has to be done to all of them is done once, to their pixels on top of each other. `out` is memory of
+    that shape, contiguous, to write to: new memory costs as much as the pixels.
     """
+    out = np.empty((len(frames), window.out_h, window.out_w, 3), np.uint8) if out is None else out
     size_hw = frames[0].size_hw
     x0, y0, x1, y1 = _covered(window, size_hw)
     if x0 >= x1 or y0 >= y1:
-        return np.zeros((len(frames), window.out_h, window.out_w, 3), np.uint8)
+        out[:] = 0
+        return out
     if (x0, y0, x1, y1) == (0, 0, *size_hw[::-1]):
-        return np.stack([frame.window(window) for frame in frames])
-    pixels = _regions_rgb(frames, x0, y0, x1, y1)
-    small_h, small_w = _shrunk_hw((y1 - y0, x1 - x0), window)
-    if pixels.shape[:2] != (len(frames) * small_h, small_w):
-        pixels = cv2.resize(pixels, (small_w, len(frames) * small_h), interpolation=cv2.INTER_AREA)
-    parts = pixels.reshape(len(frames), small_h, small_w, 3)
-    return np.stack([_place(part, (x0, y0, x1 - x0, y1 - y0), window) for part in parts])
+        for frame, pixels in zip(frames, out):
+            pixels[:] = frame.window(window)
+        return out
+    planes, (high, wide) = _regions(frames, x0, y0, x1, y1), _shrunk_hw((y1 - y0, x1 - x0), window)
+    as_asked = (x0, y0, x1 - x0, y1 - y0) == (window.x0, window.y0, window.w, window.h)
+    if as_asked and (high, wide) == (window.out_h, window.out_w):
+        _to_rgb(planes, len(frames) * high, wide, out.reshape(-1, wide, 3))
+        return out
+    parts = _to_rgb(planes, len(frames) * high, wide).reshape(len(frames), high, wide, 3)
+    for part, pixels in zip(parts, out):
+        pixels[:] = _place(part, (x0, y0, x1 - x0, y1 - y0), window)
+    return out
 
 
 def _covered(window: Window, size_hw: SizeHW) -> tuple[int, int, int, int]:
@@ -131,8 +139,8 @@ def _covered(window: Window, size_hw: SizeHW) -> tuple[int, int, int, int]:
     return x0, y0, x1, y1
 
 
-def _regions_rgb(frames: Sequence[Frame], x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
-    """RGB of an even-aligned rectangle of each frame, one below the other, converting nothing else."""
+def _regions(frames: Sequence[Frame], x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    """The I420 planes of an even-aligned rectangle of each frame, one below the other."""
     count, height, width = len(frames), y1 - y0, x1 - x0
     packed = np.empty((count * height * 3 // 2, width), np.uint8)
     luma = packed[: count * height].reshape(count, height, width)
@@ -141,7 +149,15 @@ def _regions_rgb(frames: Sequence[Frame], x0: int, y0: int, x1: int, y1: int) ->
     for n, frame in enumerate(frames):
         y, u, v = frame._yuv
         luma[n], chroma[0, n], chroma[1, n] = y[y0:y1, x0:x1], u[half], v[half]
-    return cv2.cvtColor(packed, cv2.COLOR_YUV2RGB_I420)
+    return packed
+
+
+def _to_rgb(planes: np.ndarray, height: int, width: int, out: np.ndarray | None = None) -> np.ndarray:
+    """I420 planes as RGB (height, width, 3), averaged down to that."""
+    if (planes.shape[0] // 3 * 2, planes.shape[1]) == (height, width):
+        return cv2.cvtColor(planes, cv2.COLOR_YUV2RGB_I420, dst=out)
+    rgb = cv2.cvtColor(planes, cv2.COLOR_YUV2RGB_I420)
+    return cv2.resize(rgb, (width, height), dst=out, interpolation=cv2.INTER_AREA)
 
 
 def turned(picture: "av.VideoFrame", turn: Turn) -> np.ndarray:

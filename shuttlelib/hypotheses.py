@@ -122,13 +122,16 @@ class Hypotheses:
         self._columns.clear()
         self.add(_NOTHING)
 
-    def expected(self) -> np.ndarray | None:
-        """(2,) native px where the next frame should show it; None without a track."""
+    def expected(self, later: int = 0) -> np.ndarray | None:
+        """(2,) native px where the next frame should show it, or one `later`; None without a track."""
         last = self._columns[-1]
         if len(last.weight) < 2:
             return None
         best = 1 + int(last.weight[1:].argmax())
-        return self._flown[0][best]
+        place, velocity = (flown[best] for flown in self._flown)
+        for _ in range(later):
+            place, velocity = self._flight.on(place, velocity)
+        return place
 
     def ahead(self, sightings: Sequence[Sighting], afresh: bool = False) -> Column:
         """The hypotheses of the next frame, if this is what was seen; nothing changes yet.
@@ -232,15 +235,16 @@ def verdict(column: Column, later: np.ndarray | None = None) -> Verdict:
 
 def sightings_in(
     result: Candidates, windows: Sequence[Window], size_hw: SizeHW, params: TrackParams
-) -> list[Sighting]:
-    """What stage 2 may have seen in its crops.
+) -> list[list[Sighting]]:
+    """What stage 2 may have seen in each of its crops.
 
     The peaks of a crop share its probability of being visible by their scores; the best is always told.
     """
-    found: list[Sighting] = []
+    found: list[list[Sighting]] = []
     answers = zip(result.xy, result.score.tolist(), result.visible.tolist(), windows, strict=True)
     for xy, scores, visible, window in answers:
         total = sum(scores) + 1e-9
+        found.append([])
         places = window_to_frame(xy[: params.peaks].astype(np.float64), window).tolist()
         for (x, y), score in zip(places, scores):
             share = visible * score / total
@@ -248,5 +252,5 @@ def sightings_in(
                 break
             share = min(max(share, _SURE), 1 - _SURE)
             inside = min(max(x, 0.0), float(size_hw[1])), min(max(y, 0.0), float(size_hw[0]))
-            found.append(Sighting(*inside, math.log(share / (1 - share))))
+            found[-1].append(Sighting(*inside, math.log(share / (1 - share))))
     return found

@@ -40,6 +40,9 @@ class PyramidNet(ShuttleNet):
         super().__init__(spec)
         early = spec.fusion == "early"
         self.backbone, channels = _taps(spec, 2 + spec.frames if early else 3, pretrained)
+        self.fuse: nn.Module | None = None
+        if early:
+            self.fuse = blocks.EarlyFusion(spec.normalization, spec.current)
         c, maps = spec.neck_channels, spec.head_maps
         if spec.neck == "bifpn":
             level = spec.taps.index(spec.heatmap_stride)
@@ -75,11 +78,10 @@ class PyramidNet(ShuttleNet):
         return Prediction(logits, offset, visible_logit)
 
     def _features(self, frames: Tensor) -> Tensor:
-        normalization = self.spec.normalization
-        if self.spec.fusion == "early":
-            pixels = blocks.fuse_early(frames, normalization, self.spec.current)
+        if self.fuse is not None:
+            pixels = self.fuse(frames)
         else:
-            pixels = blocks.normalize(frames, normalization).flatten(0, 1)
+            pixels = blocks.normalize(frames, self.spec.normalization).flatten(0, 1)
         maps = self.neck(self.backbone(pixels))[: self.spec.head_maps]
         size = maps[0].shape[-2:]
         coarser = [F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in maps[1:]]
@@ -111,10 +113,14 @@ class Deployed(nn.Module):
 
     def forward(self, frames: Tensor, history: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """uint8 RGB (B, T, H, W, 3), oldest first, to xy (B, k, 2) px, score (B, k), visible (B,)."""
-        # TensorRT takes uint8 only into a cast, so the cast comes before the permutation
-        prediction = self.net(frames.float().permute(0, 1, 4, 2, 3), history)
+        prediction = self.net(self.pixels(frames), history)
         xy, score = self.net.decode(prediction, self.candidates)
         return xy.float(), score.float(), torch.sigmoid(prediction.visible_logit.float())
+
+    def pixels(self, frames: Tensor) -> Tensor:
+        """What the network reads of uint8 (B, T, H, W, 3)."""
+        # TensorRT takes uint8 only into a cast, so the cast comes before the permutation
+        return frames.float().permute(0, 1, 4, 2, 3)
 
 
 def uses_history(spec: Spec) -> bool:

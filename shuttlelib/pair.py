@@ -9,10 +9,11 @@ from shuttlelib import runtime
 from shuttlelib.ahead import read_ahead
 from shuttlelib.errors import UsageError
 from shuttlelib.frames import Frame
+from shuttlelib.looks import Look
 from shuttlelib.runtime import Candidates
 from shuttlelib.runtime.vote import Vote
 from shuttlelib.together import take_on_host
-from shuttlelib.tracker import WHOLE, Look
+from shuttlelib.tracker import WHOLE
 
 if TYPE_CHECKING:
     from shuttlelib.device import DeviceEyes
@@ -30,6 +31,7 @@ class Networks:
     stage2: runtime.Backend | None
     calibration: dict[str, Any] | None = None
     why: str = "given"
+    precision: str = "fp32"
     eyes: "DeviceEyes | None" = None
 
     @property
@@ -90,7 +92,7 @@ def load_networks(
     else:
         dirs = [root / version for version in versions] or list(runtime.default_pair(root))
         dirs = dirs[:1] if mode == WHOLE else dirs
-    name, where, why = runtime.choose(dirs[-1], backend, device, precision)
+    name, where, precision, why = runtime.choose(dirs[-1], backend, device, precision)
     loaded = [runtime.load(folder, name, where, threads, precision) for folder in dirs]
     calibration = runtime.read_card(dirs[-1]).get("calibration")
     if vote:
@@ -101,7 +103,7 @@ def load_networks(
         from shuttlelib.device import DeviceEyes  # it imports torch, which nothing else here needs
 
         eyes = DeviceEyes(stage1, stage2, "cuda")
-    return Networks(stage1, stage2, calibration, why, eyes)
+    return Networks(stage1, stage2, calibration, why, precision, eyes)
 
 
 def _vote(

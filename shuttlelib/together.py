@@ -1,8 +1,9 @@
 """Several trackers at once: what they want to see in a step goes through each network as one batch.
 
-Between tracker and tracking. Each tracker is a generator of looks (`tracker.Look`) that ends with its result.
+Between tracker and tracking. Each tracker is a generator of looks (`looks.Look`) that ends with its result.
 """
 
+import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
@@ -11,12 +12,14 @@ import numpy as np
 
 from shuttlelib.errors import ShuttleError
 from shuttlelib.geometry import SizeHW
+from shuttlelib.looks import Look
 from shuttlelib.runtime import Backend, Candidates
-from shuttlelib.tracker import Look
 
 Result = TypeVar("Result")
 Kind = TypeVar("Kind", int, tuple[int, SizeHW])
 MOST = 16  # inputs of one run
+
+_LOCAL = threading.local()  # pixels of looks, by their shape
 
 Take = Callable[[Sequence[Look]], list[Candidates]]
 
@@ -59,10 +62,23 @@ def take_on_host(network_of: Mapping[int, Backend | None], looks: Sequence[Look]
     def run(stage: int, some: Sequence[Look]) -> Candidates:
         network = network_of[stage]
         assert network is not None  # no tracker asks for a network that it was not given
-        pixels = [look.pixels() for look in some]
-        return network.run(pixels[0] if len(some) == 1 else np.concatenate(pixels), joined_history(some))
+        return network.run(pixels_of(some), joined_history(some))
 
     return take_grouped(looks, lambda look: look.stage, run)
+
+
+def pixels_of(looks: Sequence[Look]) -> np.ndarray:
+    """The pixels of looks of one stage, as one batch, in memory that this thread's next call uses again."""
+    shape = (sum(len(look.windows) for look in looks), *looks[0].shape[1:])
+    key = str(shape[1:])
+    kept = _LOCAL.__dict__.get(key)
+    if kept is None or len(kept) < shape[0]:
+        kept = _LOCAL.__dict__[key] = np.empty(shape, np.uint8)
+    batch, first = kept[: shape[0]], 0
+    for look in looks:
+        look.pixels(batch[first : first + len(look.windows)])
+        first += len(look.windows)
+    return batch
 
 
 def take_grouped(

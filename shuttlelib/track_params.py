@@ -39,6 +39,9 @@ class TrackParams:
         noise_window_s: when within this time …
         noise_calibrations: … this many calibrations (of 30 frames a second) came from a seen track (lost,
             jump, turn), the rows of that time are withdrawn: told as not visible. 0 never withdraws.
+        foresee_heights: the next frame is looked at together with this one, where the track should be by
+            then; what was seen there counts if the track is then expected within this distance. 0 looks at
+            each frame alone: slower, but rows come a frame earlier.
         lag_s: time after which a row is settled: what comes within it may still change the row.
         peaks: places of one crop that may be the shuttle; they share its probability of being visible …
         peak_min: … if they get at least this much of it.
@@ -85,6 +88,7 @@ class TrackParams:
     alone_min_score: float = 0.02
     noise_window_s: float = 0.2
     noise_calibrations: int = 5
+    foresee_heights: float = 0.03
     lag_s: float = 0.2
     peaks: int = 4
     peak_min: float = 0.02

@@ -9,80 +9,27 @@ predictions, never ground truth.
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from itertools import chain
 
 import numpy as np
 
 from shuttlelib.errors import UsageError
-from shuttlelib.frames import BASE_FPS, Frame, history_stride, windows_of
+from shuttlelib.frames import BASE_FPS, Frame, history_stride
 from shuttlelib.geometry import SizeHW, Window, crop_window, frame_to_window, full_window, window_to_frame
 from shuttlelib.hypotheses import Column, Hypotheses, Sighting, Verdict, sightings_in, verdict
+from shuttlelib.looks import Look, answer_all, with_coming
 from shuttlelib.offline import Memory
 from shuttlelib.rows import SURE, Row
 from shuttlelib.runtime import Backend, Candidates
 from shuttlelib.track_params import TrackParams
 from shuttlelib.triggers import NOISE, Triggers
 
-Result = TypeVar("Result")
 OFFLINE = "offline"  # smart, and once more over the video when all of it is known
 MODES = ("smart", "fast", "calibration", OFFLINE)  # of a pair
 WHOLE = "whole"  # the mode of a stage-1 version alone
 PAST = 30  # rows of history a network may ask for
 FIRED_KEPT = 10_000  # a camera may run for days
-
-
-class Look(NamedTuple):
-    """One batch that the tracker wants a network to see: a frame and its neighbours through windows.
-
-    Attributes:
-        stage: which network, 1 or 2.
-        windows: of the frames, one an input.
-        frames: those that the network sees, oldest first.
-        history: see `Backend.run`; None where the network has no use for it.
-    """
-
-    stage: int
-    windows: list[Window]
-    frames: list[Frame]
-    history: np.ndarray | None
-
-    def pixels(self) -> np.ndarray:
-        """uint8 (B, T, h, w, 3): the frames through each window."""
-        return np.stack([windows_of(self.frames, window) for window in self.windows])
-
-
-def answer_all(asking: Generator[Look, Candidates, Result], see: Callable[[Look], Candidates]) -> Result:
-    """What a generator returns once each of its looks is taken; it is closed if one fails."""
-    try:
-        look = next(asking)
-        while True:
-            look = asking.send(see(look))
-    except StopIteration as done:
-        return done.value
-    finally:
-        asking.close()
-
-
-def with_coming(frames: Iterable[Frame], ahead: int) -> Iterator[tuple[Frame, Sequence[Frame]]]:
-    """Each frame with up to `ahead` frames after it: fewer only at the end.
-
-    When `frames` raises, those read so far come out first.
-    """
-    known: deque[Frame] = deque()
-    try:
-        for frame in frames:
-            known.append(frame)
-            if len(known) > ahead:
-                yield known.popleft(), known
-    except Exception:
-        yield from _rest(known)
-        raise
-    yield from _rest(known)
-
-
-def _rest(known: deque[Frame]) -> Iterator[tuple[Frame, Sequence[Frame]]]:
-    while known:
-        yield known.popleft(), known
+Foreseen = list[tuple[np.ndarray, list[Sighting]]]  # of the next frame: where it was looked at, what was seen
 
 
 class Tracker:
@@ -137,7 +84,14 @@ class Tracker:
         self._whole = full_window(size_hw, stage1.input_hw)
         networks = [network for network in (stage1, stage2) if network is not None]
         past = max(network.frames - 1 - network.ahead for network in networks)
-        self.ahead = max(network.ahead for network in networks) * self._stride
+        self._foresees = (
+            stage2 is not None
+            and not stage2.uses_history
+            and self.params.foresee_heights > 0
+            and mode in ("smart", "fast", OFFLINE)
+            and memory is None
+        )
+        self.ahead = max(network.ahead for network in networks) * self._stride + self._foresees
         self._frames: deque[Frame] = deque(maxlen=past * self._stride + 1)
         self._coming: Sequence[Frame] = ()
         self._triggers = Triggers(self.params, size_hw[0], fps)
@@ -151,6 +105,7 @@ class Tracker:
         self._track = Hypotheses(self.params, size_hw[0], fps, self._lag)
         self._last_seen: np.ndarray | None = None  # native px
         self._regions = np.empty((0, 2))  # where the last calibration's stage 1 saw one, native px
+        self._foreseen: Foreseen = []
         self._hint: np.ndarray | None = None  # best place of the last calibration, visible or not
         self._since_calibration = 0
 
@@ -210,9 +165,10 @@ class Tracker:
             return self._keep(frame, (yield from self._look_at_all())[0])
         if self._memory is not None:
             return self._judge(frame, self._track.ahead((yield from self._look_again(frame, self._memory))))
+        foreseen, self._foreseen = self._foreseen, []  # of this frame, or of none
         trigger, sightings = self._due(), list[Sighting]()
         if not trigger:
-            sightings = yield from self._look(self._places())
+            sightings = yield from self._follow(foreseen)
             column = self._track.ahead(sightings)
             trigger = self._doubt(verdict(column))
         self._since_calibration += 1
@@ -231,6 +187,28 @@ class Tracker:
         if 0 < self._noisy <= sum(self._doubts):
             self._withdraw()
         return row
+
+    def _follow(self, foreseen: Foreseen) -> Generator[Look, Candidates, list[Sighting]]:
+        """What stage 2 sees where the track is expected.
+
+        The crops of the next frame, where the track should be by then, come in the same batch: two take
+        little longer than one. If the track is then expected elsewhere, that frame is looked at again.
+        """
+        reach = self.params.foresee_heights * self.size_hw[0]
+        found, places = list[Sighting](), list[np.ndarray]()
+        for place in self._places():
+            near = min(foreseen, key=lambda seen: math.dist(seen[0], place), default=None)
+            if near is not None and math.dist(near[0], place) <= reach:
+                found += near[1]
+            else:
+                places.append(place)
+        if not places:
+            self.counts["foreseen"] += 1
+            return found
+        coming = self._places(1) if self._foresees and self._coming else []
+        seen = yield from self._look_each(places, coming)
+        self._foreseen = list(zip(coming, seen[len(places) :]))
+        return found + list(chain(*seen[: len(places)]))
 
     def _due(self) -> str:
         """The trigger that fires without a look, if any."""
@@ -284,13 +262,19 @@ class Tracker:
         inside = np.clip(places[0], 0, (self.size_hw[1], self.size_hw[0]))
         return Verdict(inside, float(result.visible[0]), 0.0), places, result.score[0]
 
-    def _look(self, centers: list[np.ndarray]) -> Generator[Look, Candidates, list[Sighting]]:
-        """What stage 2 sees on a crop at each centre, in one batch."""
+    def _look(self, centers: Sequence[np.ndarray]) -> Generator[Look, Candidates, list[Sighting]]:
+        """What stage 2 sees on crops of this frame, in one batch."""
+        return list(chain(*(yield from self._look_each(centers))))
+
+    def _look_each(
+        self, centers: Sequence[np.ndarray], coming: Sequence[np.ndarray] = ()
+    ) -> Generator[Look, Candidates, list[list[Sighting]]]:
+        """What stage 2 sees on a crop at each centre of this frame, then of the next one, in one batch."""
         assert self.stage2 is not None  # the modes that come here need one
-        side = self.stage2.input_hw[0]
+        side, all_centers = self.stage2.input_hw[0], (*centers, *coming)
         limit = np.array([self.size_hw[1], self.size_hw[0]], dtype=np.float64)
-        windows = [crop_window(np.clip(center, 0, limit), self.size_hw, side) for center in centers]
-        result = yield self._asked(2, windows, self.stage2)
+        windows = [crop_window(np.clip(center, 0, limit), self.size_hw, side) for center in all_centers]
+        result = yield self._asked(2, windows, self.stage2, len(coming))
         self.counts["stage2_inputs"] += len(windows)
         return sightings_in(result, windows, self.size_hw, self.params)
 
@@ -300,10 +284,12 @@ class Tracker:
         assert network is not None  # the modes that look at crops need a stage 2
         return network.run(look.pixels(), look.history)
 
-    def _asked(self, stage: int, windows: list[Window], network: Backend) -> Look:
-        looks = range(1 + network.ahead - network.frames, 1 + network.ahead)
-        seen = [self._frame_at(self._stride * look) for look in looks]
-        return Look(stage, windows, seen, self._history(windows, network))
+    def _asked(self, stage: int, windows: list[Window], network: Backend, coming: int = 0) -> Look:
+        """A look at this frame, through the last `coming` windows at the next one."""
+        times = range(1 + network.ahead - network.frames, 1 + network.ahead)
+        seen = [[self._frame_at(self._stride * time + later) for time in times] for later in (0, 1)]
+        frames = [seen[n >= len(windows) - coming] for n in range(len(windows))]
+        return Look(stage, windows, frames, self._history(windows, network))
 
     def _frame_at(self, later: int) -> Frame:
         """The frame so many after the current one; at either end of the video the last one there."""
@@ -324,12 +310,12 @@ class Tracker:
                     past[-back] = *(xy / (window.out_w, window.out_h)), 1
         return history
 
-    def _places(self) -> list[np.ndarray]:
-        """Where to follow, native px: where the track is expected.
+    def _places(self, later: int = 0) -> list[np.ndarray]:
+        """Where to follow, native px: where the track is expected, or will be so many frames later.
 
         While the shuttle is unseen the last calibration's best place is watched too, if it is elsewhere.
         """
-        expected = self._track.expected()
+        expected = self._track.expected(later)
         expected = self._last_seen if expected is None else expected
         places = [] if expected is None else [expected]
         reach = self.params.triangle_radius_heights * self.size_hw[0]

@@ -18,6 +18,7 @@ from shuttlelib import __version__
 from shuttlelib.errors import UsageError
 from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame
+from shuttlelib.looks import Look, answer_all
 from shuttlelib.offline import Memory, places_between
 from shuttlelib.outputs import COLUMNS, Emit, check_outputs, check_stems, growing_csv, overlay_video
 from shuttlelib.pair import Networks, load_networks
@@ -27,7 +28,7 @@ from shuttlelib.runtime import Candidates
 from shuttlelib.sources import Footage, Source, video_file, without_gaps
 from shuttlelib.stopping import stop_when_asked
 from shuttlelib.track_params import TrackParams
-from shuttlelib.tracker import FIRED_KEPT, MODES, OFFLINE, WHOLE, Look, Tracker, answer_all
+from shuttlelib.tracker import FIRED_KEPT, MODES, OFFLINE, WHOLE, Tracker
 from shuttlelib.video import EndedEarlyError, VideoInfo, probe
 
 __all__ = [

@@ -1,13 +1,28 @@
+import os
+import sys
 import threading
 from itertools import count
 
 import pytest
 
-from shuttlelib.ahead import read_ahead
+from shuttlelib.ahead import NICE, read_ahead
 
 
 def test_items_keep_their_order():
     assert list(read_ahead(lambda: (n for n in range(50)), depth=3)) == list(range(50))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a thread has a priority of its own")
+def test_what_reads_ahead_steps_back_for_what_looks():
+    def priority():
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def source():
+        yield priority()
+
+    before = priority()
+    assert list(read_ahead(source)) == [min(before + NICE, 19)]
+    assert priority() == before
 
 
 def test_an_error_comes_after_the_items_before_it():

@@ -62,7 +62,7 @@ def test_the_command_compares_and_lists_what_does_not_run(tiny_video, models, tm
     assert onnx["peak_rss_mb"] is None or onnx["peak_rss_mb"] > 10
     assert "model.safetensors is missing" in torch["reason"]  # the fakes are graphs only
     assert re.search(r"^ *onnx +smart +fp32 +1 +1 ", said, re.MULTILINE)
-    assert re.search(r"^torch smart fp32: .*is missing", said, re.MULTILINE)
+    assert re.search(r"^torch smart auto: .*is missing", said, re.MULTILINE)
     assert {path.name for path in out.iterdir()} == {"bench.json", "bench.txt", "bench.png", "bench.svg"}
 
 

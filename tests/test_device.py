@@ -11,9 +11,10 @@ from shuttlelib.cut import Cut
 from shuttlelib.device import DeviceEyes, Planes
 from shuttlelib.export_planes import example, sample_window
 from shuttlelib.frames import Frame
+from shuttlelib.looks import Look, answer_all
 from shuttlelib.together import answer_together
 from shuttlelib.track_params import TrackParams
-from shuttlelib.tracker import Look, Tracker, answer_all
+from shuttlelib.tracker import Tracker
 from shuttlelib.video import read_frames
 
 SIZE_HW = (180, 320)
@@ -163,7 +164,7 @@ def test_every_frame_of_a_look_is_waited_for(monkeypatch):
     monkeypatch.setattr(Planes, "ready", lambda planes, frame: waited.append(frame.index))
     eyes = DeviceEyes(*pair(), "cpu")
     window = sample_window(2, (96, 96), SIZE_HW)
-    eyes.take([Look(2, [window], [frames[0], *frames[:3]], None), Look(2, [window], frames, None)])
+    eyes.take([Look(2, [window], [[frames[0], *frames[:3]]], None), Look(2, [window], [frames], None)])
     assert waited == [0, 1, 2, 0, 1, 2, 3]
 
 

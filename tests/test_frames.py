@@ -81,6 +81,9 @@ def test_frames_cut_together_are_those_cut_alone(size_hw):
     for window in (geometry.full_window(size_hw, (288, 512)), *crops):
         alone = [frame.window(window) for frame in frames]
         assert np.array_equal(windows_of(frames, window), alone), window
+        out = np.full((4, window.out_h, window.out_w, 3), 77, np.uint8)
+        assert windows_of(frames, window, out) is out
+        assert np.array_equal(out, alone), window
 
 
 def test_a_shrunk_frame_averages_areas(frame):

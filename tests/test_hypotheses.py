@@ -88,13 +88,13 @@ def test_starting_afresh_forgets_the_track_and_keeps_what_was_said():
 def test_the_peaks_of_a_crop_share_its_visibility():
     xy = np.array([[[80, 80], [20, 20], [150, 9]]], np.float32)
     result = Candidates(xy, np.array([[0.6, 0.3, 0.001]], np.float32), np.array([0.9], np.float32))
-    first, second = sightings_in(result, [Window(100, 50, 160, 160, 160, 160)], (720, 1280), PARAMS)
+    ((first, second),) = sightings_in(result, [Window(100, 50, 160, 160, 160, 160)], (720, 1280), PARAMS)
     assert first[:2] == (180, 130)
     assert second[:2] == (120, 70)
     shares = [1 / (1 + math.exp(-one.logit)) for one in (first, second)]
     assert shares == pytest.approx([0.9 * 0.6 / 0.901, 0.9 * 0.3 / 0.901], abs=1e-4)
     nothing = result._replace(visible=np.zeros(1, np.float32))
-    assert len(sightings_in(nothing, [Window(100, 50, 160, 160, 160, 160)], (720, 1280), PARAMS)) == 1
+    assert len(sightings_in(nothing, [Window(100, 50, 160, 160, 160, 160)], (720, 1280), PARAMS)[0]) == 1
 
 
 @pytest.mark.parametrize("fps", [30.0, 120.0])

@@ -78,7 +78,7 @@ def test_auto_takes_what_works_here_and_says_why(models, monkeypatch):
     assert runtime.choose(model, precision="int8")[:2] == ("onnx", "cpu")
     monkeypatch.setattr(choice.platform, "machine", lambda: "x86_64")
     why = "no GPU asked for or found; OpenVINO is the fastest here on a CPU"
-    assert runtime.choose(model, precision="int8") == ("openvino", "cpu", why)
+    assert runtime.choose(model, precision="int8") == ("openvino", "cpu", "int8", why)
     assert runtime.choose(model)[:2] == ("onnx", "cpu")
     monkeypatch.setattr(choice, "_gpu_present", lambda: True)
     assert runtime.choose(model, device="cpu")[:2] == ("onnx", "cpu")
@@ -92,12 +92,48 @@ def test_auto_takes_what_works_here_and_says_why(models, monkeypatch):
     assert runtime.choose(model) == (
         "torch",
         "cuda",
+        "fp32",
         "a GPU, and neither TensorRT nor ONNX Runtime's CUDA provider here",
     )
     assert runtime.choose(model, "onnx")[:2] == ("onnx", "cpu")
     assert runtime.choose(model, "torch")[:2] == ("torch", "cuda")
     (model / "model.onnx").unlink()
-    assert runtime.choose(model, device="cpu") == ("torch", "cpu", "no model.onnx in the model folder")
+    assert runtime.choose(model, device="cpu")[2:] == ("fp32", "no model.onnx in the model folder")
+
+
+def test_an_automatic_precision_is_bfloat16_where_openvino_has_it_and_no_gpu_is_better(models, monkeypatch):
+    model = models / "bright1"
+    monkeypatch.setattr(choice, "_gpu_present", lambda: False)
+    monkeypatch.setattr(choice, "_bf16_here", lambda: True)
+    why = "no GPU asked for or found; OpenVINO is the fastest here on a CPU, in bfloat16"
+    assert runtime.choose(model, precision="auto") == ("openvino", "cpu", "bf16", why)
+    assert runtime.choose(model, "openvino", precision="auto")[:3] == ("openvino", "cpu", "bf16")
+    assert runtime.choose(model, "onnx", precision="auto")[:3] == ("onnx", "cpu", "fp32")
+    assert runtime.choose(model)[:3] == ("onnx", "cpu", "fp32")
+    monkeypatch.setattr(choice, "_gpu_present", lambda: True)
+    monkeypatch.setattr(choice, "_works", lambda *_: True)
+    assert runtime.choose(model, precision="auto")[:3] == ("tensorrt", "cuda", "fp32")
+    monkeypatch.setattr(choice, "_works", lambda *_: False)
+    monkeypatch.setattr(choice, "_torch_cuda", lambda: False)
+    assert runtime.choose(model, precision="auto").precision == "bf16"
+    monkeypatch.setattr(choice, "_bf16_here", lambda: False)
+    assert runtime.choose(model, precision="auto")[:3] == ("onnx", "cpu", "fp32")
+    (model / "model.onnx").unlink()
+    monkeypatch.setattr(choice, "_bf16_here", lambda: True)
+    assert runtime.choose(model, device="cpu", precision="auto")[:3] == ("torch", "cpu", "fp32")
+
+
+def test_bfloat16_is_asked_of_openvino_only_where_it_may_be(monkeypatch):
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    from shuttlelib.runtime import openvino
+
+    monkeypatch.setattr(openvino, "has_bf16", lambda: True)
+    monkeypatch.setattr(choice.Path, "is_file", lambda _: True)
+    for flags, there in (("flags: avx2", False), ("flags: avx512_bf16", True)):
+        monkeypatch.setattr(choice.Path, "read_text", lambda _, flags=flags: flags)
+        assert choice._bf16_here() == there
+    monkeypatch.setattr(choice, "_installed", lambda _: False)
+    assert not choice._bf16_here()
 
 
 def test_a_driver_without_a_usable_gpu_falls_back_to_the_cpu(models, monkeypatch):
@@ -107,8 +143,8 @@ def test_a_driver_without_a_usable_gpu_falls_back_to_the_cpu(models, monkeypatch
     monkeypatch.setattr(choice, "_torch_cuda", lambda: False)
     monkeypatch.setattr(choice, "_installed", lambda _: False)
     why = "a GPU, but nothing here can use it; ONNX Runtime is the fastest here on a CPU"
-    assert runtime.choose(model) == ("onnx", "cpu", why)
-    assert runtime.choose(model, "torch") == ("torch", "cpu", "asked for")
+    assert runtime.choose(model) == ("onnx", "cpu", "fp32", why)
+    assert runtime.choose(model, "torch") == ("torch", "cpu", "fp32", "asked for")
     assert runtime.choose(model, device="cuda")[1] == "cuda"  # asked for: an error when it is loaded
     assert runtime.choose(model, "torch", "cuda")[1] == "cuda"
     (model / "model.onnx").unlink()
@@ -136,7 +172,7 @@ def test_wrong_choices_are_wrong_usage(models):
         runtime.load(models / "bright1", "tensorrt", "cpu")
     with pytest.raises(UsageError, match="runs on the CPU only; use --device cpu"):
         runtime.load(models / "bright1", "openvino", "cuda")
-    with pytest.raises(UsageError, match="--precision fp8: choose one of fp32, fp16, bf16, int8"):
+    with pytest.raises(UsageError, match="--precision fp8: choose one of auto, fp32, fp16, bf16, int8"):
         runtime.load(models / "bright1", "onnx", "cpu", precision="fp8")
     with pytest.raises(UsageError, match="does not run --precision bf16; use openvino"):
         runtime.load(models / "bright1", "onnx", "cpu", precision="bf16")

@@ -25,36 +25,46 @@ def spots(batch):
     return frames
 
 
-def load(models, precision="fp32"):
-    return runtime.load(models / "bright2", "openvino", "cpu", threads=1, precision=precision)
+def load(models, precision="fp32", threads=1):
+    return runtime.load(models / "bright2", "openvino", "cpu", threads=threads, precision=precision)
 
 
-def test_it_says_the_same_at_any_batch_with_and_without_a_network_of_its_own(models, monkeypatch):
-    monkeypatch.setattr(backends, "_OFTEN", 2)
-    backend = load(models)
-    assert (backend.name, backend.device, backend.version) == ("openvino", "cpu (1 threads)", "bright2")
-    backend.warm_up((2,))
-    for batch in (1, 3, 2, 3, 3, 1):
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_it_says_the_same_at_any_batch_on_any_number_of_threads(models, threads):
+    backend = load(models, threads=threads)
+    assert (backend.name, backend.version) == ("openvino", "bright2")
+    assert backend.device == f"cpu ({threads} threads)"
+    for batch in (1, 3, 2, 5, 3, 1):
         ours, theirs = backend.run(spots(batch)), BrightBackend((32, 32)).run(spots(batch))
         assert ours.xy.shape == (batch, 1, 2)
         assert np.array_equal(ours.xy, theirs.xy)
         assert ours.visible == pytest.approx(theirs.visible, abs=1e-5)
-    assert sorted(backend._own) == [1, 2, 3]
+
+
+def test_of_several_inputs_each_thread_takes_its_own(models):
+    backend, compiled = load(models, threads=2), []
+    request = backend._request
+    backend._request = lambda threads: compiled.append(threads) or request(threads)
+    backend.run(spots(1))
+    assert compiled == []  # one input is shared by all threads
+    backend.run(spots(2))
+    backend.run(spots(5))
+    assert compiled == [1, 1]
 
 
 def test_answers_outlive_the_next_run(models):
-    backend = load(models)
-    first = backend.run(spots(1))
-    before = first.xy.copy()
-    backend.run(spots(2)[1:])
-    assert np.array_equal(first.xy, before)
+    backend = load(models, threads=2)
+    for batch in (1, 2, 3):
+        first = backend.run(spots(batch))
+        before = first.xy.copy()
+        backend.run(spots(batch + 1)[1:])
+        assert np.array_equal(first.xy, before)
 
 
 def test_a_graph_with_history_is_fed_it(tmp_path):
     models = write_models(tmp_path / "models", history=True)
     backend = load(models)
     assert backend.uses_history
-    backend.warm_up((1,))
     assert backend.run(spots(2), np.zeros((2, 30, 3), np.float32)).xy.shape == (2, 1, 2)
 
 
@@ -69,8 +79,8 @@ def test_signals_keep_their_stack(models):
         return now.start, now.size
 
     before = stack()
-    backend = load(models)
-    backend.warm_up((1, 2))
+    backend = load(models, threads=2)
+    backend.run(spots(1))
     backend.run(spots(3))
     assert stack() == before
 

@@ -6,17 +6,17 @@ from shuttlelib import tracking
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.frames import Frame
 from shuttlelib.geometry import Window
+from shuttlelib.looks import Look
 from shuttlelib.runtime import Candidates
 from shuttlelib.sources import video_file
-from shuttlelib.together import answer_together, take_grouped, take_on_host
-from shuttlelib.tracker import Look
+from shuttlelib.together import answer_together, pixels_of, take_grouped, take_on_host
 
 WINDOW = Window(0, 0, 32, 32, 32, 32)
 
 
 def look(stage=2, inputs=1, light=16):
     frame = Frame.from_planes(0, 0.0, np.full((96, 64), light, np.uint8))
-    return Look(stage, [WINDOW] * inputs, [frame] * 4, None)
+    return Look(stage, [WINDOW] * inputs, [[frame] * 4] * inputs, None)
 
 
 def numbered(result):
@@ -47,6 +47,15 @@ def test_looks_of_a_kind_share_a_run_and_get_their_own_part_back():
     answers = take_grouped([look(2, 5), look(1), look(2, 3), look(1)], lambda one: one.stage, run)
     assert runs == [(2, [5, 3]), (1, [1, 1])]
     assert [list(answer.visible) for answer in answers] == [[0, 1, 2, 3, 4], [0], [5, 6, 7], [1]]
+
+
+def test_pixels_of_looks_are_one_batch_in_memory_that_is_used_again():
+    bright, dark = look(inputs=2, light=200), look(light=50)
+    batch = pixels_of([bright, dark])
+    assert np.array_equal(batch, np.concatenate([bright.pixels(), dark.pixels()]))
+    assert np.shares_memory(pixels_of([dark]), batch)
+    assert np.array_equal(pixels_of([dark]), dark.pixels())
+    assert np.array_equal(pixels_of([look(inputs=5)]), look(inputs=5).pixels())
 
 
 def test_a_run_has_at_most_sixteen_inputs_or_one_look():

@@ -5,10 +5,11 @@ import pytest
 from fakes import BrightBackend
 
 from shuttlelib.errors import UsageError
-from shuttlelib.frames import Frame
+from shuttlelib.frames import Frame, history_stride
+from shuttlelib.looks import answer_all, with_coming
 from shuttlelib.runtime import Candidates
 from shuttlelib.track_params import TrackParams
-from shuttlelib.tracker import Tracker, answer_all, history_stride, with_coming
+from shuttlelib.tracker import Tracker
 
 SIZE_HW = (360, 640)  # half of 1280x720: a crop of 160 input px shows 80 native px
 NEVER_NOISE = TrackParams(noise_calibrations=0)
@@ -225,6 +226,60 @@ def test_networks_see_frames_to_come_and_at_the_end_the_last_one():
         assert levels[current] == pytest.approx([ladder[index] for index in shown], abs=2)
     few = [batch[0, :, 90, 160, 0].astype(int) for batch in ahead[0].batches]
     assert few[5] == pytest.approx([ladder[5], ladder[7]], abs=2)
+
+
+def both_ways(path, mode="smart", fps=30.0, **params):
+    """A path tracked with foresight and without: each tracker and its rows."""
+    reaches = [TrackParams(noise_calibrations=0, foresee_heights=reach, **params) for reach in (0.03, 0.0)]
+    trackers = [make(mode, fps, reach) for reach in reaches]
+    frames = [dot(index, xy, fps=fps) for index, xy in enumerate(path)]
+    return [(tracker, [row for _, row in tracker.track(frames)]) for tracker in trackers]
+
+
+@pytest.mark.parametrize("mode", ["smart", "fast", "offline"])
+def test_the_next_frame_is_looked_at_together_with_this_one(mode):
+    (foresees, ours), (waits, theirs) = both_ways(STRAIGHT, mode)
+    assert (foresees.ahead, waits.ahead) == (1, 0)
+    assert foresees.counts["foreseen"] >= 13
+    assert waits.counts["foreseen"] == 0
+    assert len(foresees.stage2.batches) < 0.6 * len(waits.stage2.batches)
+    assert [row.visible for row in ours] == [row.visible for row in theirs] == [True] * 30
+    assert [row.x_px for row in ours] == pytest.approx([row.x_px for row in theirs], abs=0.6)
+
+
+def test_what_was_foreseen_elsewhere_is_looked_at_again():
+    swift = [(60 + 16 * i, 200) for i in range(8)]
+    turned = [*swift, *((swift[7][0] - 16 * i, 200) for i in range(1, 8))]
+    (foresees, ours), (_, theirs) = both_ways(turned, turn_deg=181, jump_heights=1)
+    assert [row.visible for row in ours] == [row.visible for row in theirs] == [True] * 15
+    assert [row.x_px for row in ours] == pytest.approx([x for x, _ in turned], abs=2)
+    looked = foresees.counts["stage2_inputs"] - 3  # without those of the start
+    assert looked + foresees.counts["foreseen"] > 2 * 7 + 7  # some frames were looked at twice
+
+
+def test_a_foreseen_frame_is_seen_among_its_own_neighbours():
+    networks = [BrightBackend((180, 320), 60), BrightBackend((160, 160), 1, frames=5, ahead=2)]
+    tracker = Tracker(*networks, SIZE_HW, 60.0, "smart", TrackParams(noise_calibrations=0, still_s=0))
+    assert tracker.ahead == 5
+    grey = [np.full((540, 640), 128, np.uint8) for _ in range(12)]
+    for index, planes in enumerate(grey):
+        planes[:360] = 16 + 15 * index
+    frames = [Frame.from_planes(index, index / 60, planes) for index, planes in enumerate(grey)]
+    assert [row.frame for _, row in tracker.track(frames)] == list(range(12))
+    ladder = [15 * index * 255 / 219 for index in range(12)]
+    pairs = [batch[:, :, 150, 150, 0].astype(int) for batch in networks[1].batches if len(batch) == 2]
+    shown = {round((pair[n, 2] * 219 / 255) / 15): pair[n] for pair in pairs for n in (0, 1)}
+    for current, seen in ((5, (1, 3, 5, 7, 9)), (6, (2, 4, 6, 8, 10)), (10, (6, 8, 10, 11, 11))):
+        assert shown[current] == pytest.approx([ladder[index] for index in seen], abs=2)
+    assert len(networks[1].batches[-1]) == 1  # the last frame has none after it
+
+
+def test_a_network_that_looks_at_the_track_cannot_foresee():
+    networks = [BrightBackend((180, 320), 60), BrightBackend((160, 160), uses_history=True)]
+    tracker = Tracker(*networks, SIZE_HW, 30.0, "smart", NEVER_NOISE)
+    assert tracker.ahead == 0
+    list(tracker.track(dot(index, xy) for index, xy in enumerate(STRAIGHT)))
+    assert tracker.counts["foreseen"] == 0
 
 
 def test_a_frame_comes_with_those_after_it_and_none_is_lost_where_reading_fails():

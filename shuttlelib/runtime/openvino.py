@@ -1,16 +1,15 @@
 """OpenVINO on the CPU: the same ONNX graphs, compiled for this processor; imports neither torch nor pandas.
 
-A network compiled for one batch size runs faster than one compiled for any (at stage 2 by a fifth), but each
-takes as long to compile as some hundred runs save. So any size is served at once, and one that comes often,
-or is asked for in `warm_up`, gets a network of its own. Compiled networks are kept in the user's cache.
+One input is shared among all threads. Of several each thread takes its own, which leaves them nothing to wait
+for: two crops on two threads take little longer than one on one. The caller's is one of these threads: a
+scheduler that wakes two finds both a place on the processor that the caller does not seem to use. Compiled
+networks are kept in the user's cache.
 
-Source: https://docs.openvino.ai, "CPU device" and "Model caching"
+Source: https://docs.openvino.ai, "CPU device", "Model caching" and "Optimizing for throughput"
 """
 
 import os
 import sys
-from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -21,10 +20,9 @@ import numpy as np
 
 from shuttlelib import paths
 from shuttlelib.errors import ShuttleError
-from shuttlelib.runtime.base import Candidates, check_inputs, graph_path, run_blank
+from shuttlelib.runtime.base import Candidates, check_inputs, graph_path
 
-_OFTEN = 30  # runs of a batch size after which it gets a network of its own …
-_MOST = 8  # … as long as there are fewer than this
+_OUTPUTS = ("xy", "score", "visible")
 
 
 class OpenVINOBackend:
@@ -46,60 +44,68 @@ class OpenVINOBackend:
         self._core = _import_openvino().Core()
         if precision == "bf16" and not has_bf16(self._core):
             raise ShuttleError("--precision bf16: this processor has no bfloat16 instructions; use fp32")
+        self._path, self._threads = path, threads
         self._settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # it would pin all networks of one thread to one processor
             # Left to itself OpenVINO takes bfloat16 where there is any
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             **_cache_setting(),
         }
         try:
-            self._path, self._any = path, self._request(self._core.read_model(path))
+            self._shared = self._request(threads)
         except RuntimeError as error:  # all of OpenVINO's own errors are that
             reason = str(error).strip().splitlines()[-1]
             raise ShuttleError(f"{path}: cannot be loaded ({reason}); export the version again") from error
-        names = [value.any_name for value in self._any.model_inputs]
+        self._alone = [self._shared] if threads == 1 else []  # a request for each thread
+        names = [value.any_name for value in self._shared.model_inputs]
         check_inputs(names, path)
-        self._own: dict[int, Any] = {}  # requests by batch size
-        self._runs: Counter[int] = Counter()
         self.device = f"cpu ({threads} threads{', ' + precision if precision != 'fp32' else ''})"
         self.version, self.input_hw = card["name"], card["input_hw"]
         self.frames, self.ahead = card["frames"], card["ahead"]
         self.uses_history = "history" in names
 
-    def warm_up(self, batches: Sequence[int] = (1,)) -> None:
-        """See `runtime.warm_up`."""
-        for batch in batches:
-            self._own_request(batch)
-        run_blank(self, batches)
-
     def run(self, frames: np.ndarray, history: np.ndarray | None = None) -> Candidates:
         """See `runtime.Backend.run`."""
-        feed = {"frames": frames, "history": history} if self.uses_history else {"frames": frames}
-        batch = len(frames)
-        self._runs[batch] += 1
-        if self._runs[batch] == _OFTEN and len(self._own) < _MOST:
-            self._own_request(batch)
-        results = self._own.get(batch, self._any).infer(feed, share_inputs=True)
-        return Candidates(*(results[name] for name in ("xy", "score", "visible")))
+        feed = {"frames": frames}
+        if history is not None and self.uses_history:
+            feed["history"] = history
+        if len(frames) == 1:
+            results = self._shared.infer(feed, share_inputs=True)
+            return Candidates(*(results[name] for name in _OUTPUTS))
+        while len(self._alone) < min(len(frames), self._threads):
+            self._alone.append(self._request(threads=1))
+        answers = []
+        for start in range(0, len(frames), len(self._alone)):
+            answers += self._run_at_once({name: array[start:] for name, array in feed.items()})
+        return Candidates(*map(np.concatenate, zip(*answers)))
 
-    def _own_request(self, batch: int) -> None:
-        if batch not in self._own:
-            model = self._core.read_model(self._path)
-            shapes = {value.any_name: [batch, *list(value.partial_shape)[1:]] for value in model.inputs}
-            model.reshape(shapes)
-            self._own[batch] = self._request(model)
+    def _run_at_once(self, feed: dict[str, np.ndarray]) -> list[tuple[np.ndarray, ...]]:
+        """The answers to as many of the first inputs as there are requests."""
+        mine, *others = zip(self._alone, range(len(feed["frames"])))
+        for request, n in others:
+            request.start_async({name: array[n : n + 1] for name, array in feed.items()}, share_inputs=True)
+        mine[0].infer({name: array[:1] for name, array in feed.items()}, share_inputs=True)
+        for request, _ in others:
+            request.wait()
+        return [
+            tuple(request.get_tensor(name).data.copy() for name in _OUTPUTS) for request, _ in (mine, *others)
+        ]
 
-    def _request(self, model: Any) -> Any:
+    def _request(self, threads: int) -> Any:
+        model = self._core.read_model(self._path)
+        model.reshape({value.any_name: [1, *list(value.partial_shape)[1:]] for value in model.inputs})
+        settings = {**self._settings, "INFERENCE_NUM_THREADS": threads}
         # OpenVINO gives the thread that compiles a stack for its signals, and frees it in whichever thread
         # collects the network: the next signal would end the process. A thread that is over gets no signal.
         with ThreadPoolExecutor(1) as thread:
-            compiled = thread.submit(self._core.compile_model, model, "CPU", self._settings).result()
+            compiled = thread.submit(self._core.compile_model, model, "CPU", settings).result()
         return compiled.create_infer_request()
 
 
-def has_bf16(core: Any) -> bool:
+def has_bf16(core: Any = None) -> bool:
     """Whether this processor computes in bfloat16."""
+    core = core or _import_openvino().Core()
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 

@@ -35,6 +35,7 @@ class TorchBackend:
             import torch
 
             from shuttlelib import networks
+            from shuttlelib.folding import folded
             from shuttlelib.runtime.graphs import Captured, Sized, run_once
         except ImportError as error:
             raise ShuttleError(
@@ -53,7 +54,7 @@ class TorchBackend:
         self.version, self.input_hw = card["name"], card["input_hw"]
         self.frames, self.ahead = card["frames"], card["ahead"]
         self.uses_history = bool(card.get("history", False))
-        self._net: Any = networks.load(model_dir, device)
+        self._net: Any = folded(networks.load(model_dir, device))
         self._run: Any = partial(run_once, self.run_device, device)
         if name == "torch-graph":
             self._run = Sized(self.run_device, Captured)

@@ -104,7 +104,9 @@ class Job:
         options = self.options
         try:
             networks = load_networks(
-                options.backend, options.device, options.threads, options.models, mode=self.mode
+                *(options.backend, options.device, options.threads, options.models),
+                mode=self.mode,
+                precision="auto",
             )
             if self.stopping:  # loading can outlast the wait of whoever cancels, and the folder be gone
                 return

@@ -76,9 +76,9 @@ def serve(options: Options) -> None:
     """
     for stop in (signal.SIGINT, signal.SIGTERM):  # a shell starts what it puts aside without the first
         signal.signal(stop, signal.default_int_handler)
-    load_networks(
-        options.backend, options.device, options.threads, options.models
-    )  # what is missing is said now
+    load_networks(  # what is missing is said now
+        options.backend, options.device, options.threads, options.models, precision="auto"
+    )
     try:
         with running(options) as page:
             print(f"open {page.local_url}  (Ctrl-C stops the page and deletes what was uploaded)", flush=True)
