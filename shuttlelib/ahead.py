@@ -4,12 +4,12 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from queue import SimpleQueue
 from typing import TypeVar
 
 Item = TypeVar("Item")
-NICE = 10  # how much such a thread steps back, on Linux, for those that look at what it made
+NICE = 3  # how much such a thread steps back for those that look at what it made, and for other programs
 DEPTH = 8  # frames that wait: enough to hide a calibration, 25 MB at 1920x1080
 
 
@@ -31,9 +31,8 @@ def read_ahead(
     room, stop = threading.Semaphore(depth), threading.Event()
 
     def make() -> None:
-        if sys.platform == "linux":  # where threads have a priority, and pass it on to those that they start
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         try:
+            _step_back()
             with closing(source()) as items:
                 while room.acquire() and not stop.is_set():
                     made.put((next(items), None))
@@ -55,3 +54,11 @@ def read_ahead(
         stop.set()
         room.release()
         thread.join()
+
+
+def _step_back() -> None:
+    """Lower this thread's priority on Linux, where each has one and passes it on to those that it starts."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            mine = os.getpriority(os.PRIO_PROCESS, os.getpid())
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), mine + NICE)

@@ -29,7 +29,7 @@ MODES = ("smart", "fast", "calibration", OFFLINE)  # of a pair
 WHOLE = "whole"  # the mode of a stage-1 version alone
 PAST = 30  # rows of history a network may ask for
 FIRED_KEPT = 10_000  # a camera may run for days
-Foreseen = list[tuple[np.ndarray, list[Sighting]]]  # of the next frame: where it was looked at, what was seen
+Foreseen = list[tuple[np.ndarray, list[Sighting]]]  # where a frame was looked at, and what was seen there
 
 
 class Tracker:
@@ -105,7 +105,7 @@ class Tracker:
         self._track = Hypotheses(self.params, size_hw[0], fps, self._lag)
         self._last_seen: np.ndarray | None = None  # native px
         self._regions = np.empty((0, 2))  # where the last calibration's stage 1 saw one, native px
-        self._foreseen: Foreseen = []
+        self._foreseen: dict[int, Foreseen] = {}  # of the next frame, by its number
         self._hint: np.ndarray | None = None  # best place of the last calibration, visible or not
         self._since_calibration = 0
 
@@ -165,7 +165,7 @@ class Tracker:
             return self._keep(frame, (yield from self._look_at_all())[0])
         if self._memory is not None:
             return self._judge(frame, self._track.ahead((yield from self._look_again(frame, self._memory))))
-        foreseen, self._foreseen = self._foreseen, []  # of this frame, or of none
+        foreseen, self._foreseen = self._foreseen.get(frame.index, []), {}
         trigger, sightings = self._due(), list[Sighting]()
         if not trigger:
             sightings = yield from self._follow(foreseen)
@@ -207,7 +207,8 @@ class Tracker:
             return found
         coming = self._places(1) if self._foresees and self._coming else []
         seen = yield from self._look_each(places, coming)
-        self._foreseen = list(zip(coming, seen[len(places) :]))
+        if coming:
+            self._foreseen = {self._coming[0].index: list(zip(coming, seen[len(places) :]))}
         return found + list(chain(*seen[: len(places)]))
 
     def _due(self) -> str:

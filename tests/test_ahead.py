@@ -20,9 +20,20 @@ def test_what_reads_ahead_steps_back_for_what_looks():
     def source():
         yield priority()
 
+    def outer():
+        yield from read_ahead(source)
+
     before = priority()
-    assert list(read_ahead(source)) == [min(before + NICE, 19)]
+    assert list(read_ahead(source)) == list(read_ahead(outer)) == [min(before + NICE, 19)]
     assert priority() == before
+
+
+def test_where_a_priority_may_not_be_lowered_it_stays(monkeypatch):
+    def refuse(*_):
+        raise PermissionError("no")
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    assert list(read_ahead(lambda: (n for n in range(3)))) == [0, 1, 2]
 
 
 def test_an_error_comes_after_the_items_before_it():

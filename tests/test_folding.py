@@ -13,7 +13,7 @@ def deployed(name="stage2_v9", **changes):
     torch.manual_seed(0)
     net = networks.build(spec).eval()
     for module in net.modules():  # as if trained: no two channels alike
-        if isinstance(module, torch.nn.BatchNorm2d):
+        if isinstance(module, torch.nn.BatchNorm2d) and module.running_mean is not None:
             module.running_mean.uniform_(-0.5, 0.5)
             module.running_var.uniform_(0.5, 2)
     return networks.Deployed(net).eval()
@@ -59,6 +59,7 @@ def test_the_network_that_was_given_stays_as_it_was():
     [
         ("stage2_v5", {}),
         ("stage2_v9", {"backbone": "tf_efficientnetv2_b0"}),  # pads as TensorFlow does
+        ("stage2_v9", {"backbone": "repvgg_a0"}),  # three convolutions read the input
         ("unet_3in3", {"backbone": "unet"}),
     ],
 )

@@ -52,6 +52,26 @@ def test_of_several_inputs_each_thread_takes_its_own(models):
     assert compiled == [1, 1]
 
 
+def test_a_run_that_fails_waits_for_those_beside_it(models, monkeypatch):
+    backend = load(models, threads=2)
+    backend.run(spots(2))
+    with pytest.raises(RuntimeError):
+        backend.run(np.zeros((2, 4, 32, 31, 3), np.uint8))
+    assert backend.run(spots(2)).xy.shape == (2, 1, 2)
+
+
+def test_a_probability_near_1_keeps_its_digits(tmp_path, monkeypatch):
+    """In bfloat16 there is nothing between 255/256 and 1: the network tells log-odds."""
+    monkeypatch.setattr(paths, "CACHE", tmp_path)
+    shipped = runtime.default_pair()[1]
+    ours, theirs = (runtime.load(shipped, name, "cpu", threads=2) for name in ("openvino", "onnx"))
+    frames = np.random.default_rng(0).integers(0, 256, (2, ours.frames, *ours.input_hw, 3), np.uint8)
+    visible = ours.run(frames).visible
+    assert visible == pytest.approx(theirs.run(frames).visible, abs=1e-4)
+    told = [request.get_tensor("visible").data[0] for request in ours._alone]
+    assert visible == pytest.approx([1 / (1 + np.exp(-one)) for one in told], abs=1e-6)
+
+
 def test_answers_outlive_the_next_run(models):
     backend = load(models, threads=2)
     for batch in (1, 2, 3):
@@ -69,7 +89,11 @@ def test_a_graph_with_history_is_fed_it(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's C library")
-def test_signals_keep_their_stack(models):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_signals_keep_their_stack(models, precision):
+    if precision == "bf16" and not backends.has_bf16():
+        pytest.skip("this processor has no bfloat16")
+
     class Stack(ctypes.Structure):
         _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
 
@@ -79,7 +103,7 @@ def test_signals_keep_their_stack(models):
         return now.start, now.size
 
     before = stack()
-    backend = load(models, threads=2)
+    backend = load(models, precision, threads=2)
     backend.run(spots(1))
     backend.run(spots(3))
     assert stack() == before

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -272,6 +273,18 @@ def test_a_foreseen_frame_is_seen_among_its_own_neighbours():
     for current, seen in ((5, (1, 3, 5, 7, 9)), (6, (2, 4, 6, 8, 10)), (10, (6, 8, 10, 11, 11))):
         assert shown[current] == pytest.approx([ladder[index] for index in seen], abs=2)
     assert len(networks[1].batches[-1]) == 1  # the last frame has none after it
+
+
+def test_what_was_foreseen_of_a_frame_that_never_came_is_forgotten():
+    tracker, frames = make(), [dot(index, xy) for index, xy in enumerate(STRAIGHT)]
+    for frame, after in pairwise(frames[:5]):
+        tracker.step(frame, [after])
+    assert tracker._foreseen or tracker.counts["foreseen"]
+    before = tracker.counts["foreseen"]
+    for index in (6, 8, 10):  # as where frames are dropped
+        row = tracker.step(frames[index], [frames[index + 1]])
+        assert row.x_px == pytest.approx(STRAIGHT[index][0], abs=2)
+    assert tracker.counts["foreseen"] == before
 
 
 def test_a_network_that_looks_at_the_track_cannot_foresee():

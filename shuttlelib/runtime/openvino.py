@@ -10,6 +10,7 @@ Source: https://docs.openvino.ai, "CPU device", "Model caching" and "Optimizing 
 
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -52,11 +53,7 @@ class OpenVINOBackend:
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             **_cache_setting(),
         }
-        try:
-            self._shared = self._request(threads)
-        except RuntimeError as error:  # all of OpenVINO's own errors are that
-            reason = str(error).strip().splitlines()[-1]
-            raise ShuttleError(f"{path}: cannot be loaded ({reason}); export the version again") from error
+        self._shared = self._request(threads)
         self._alone = [self._shared] if threads == 1 else []  # a request for each thread
         names = [value.any_name for value in self._shared.model_inputs]
         check_inputs(names, path)
@@ -71,8 +68,8 @@ class OpenVINOBackend:
         if history is not None and self.uses_history:
             feed["history"] = history
         if len(frames) == 1:
-            results = self._shared.infer(feed, share_inputs=True)
-            return Candidates(*(results[name] for name in _OUTPUTS))
+            self._shared.infer(feed, share_inputs=True)
+            return Candidates(*self._answer(self._shared))
         while len(self._alone) < min(len(frames), self._threads):
             self._alone.append(self._request(threads=1))
         answers = []
@@ -80,33 +77,64 @@ class OpenVINOBackend:
             answers += self._run_at_once({name: array[start:] for name, array in feed.items()})
         return Candidates(*map(np.concatenate, zip(*answers)))
 
-    def _run_at_once(self, feed: dict[str, np.ndarray]) -> list[tuple[np.ndarray, ...]]:
+    def _run_at_once(self, feed: dict[str, np.ndarray]) -> list[list[np.ndarray]]:
         """The answers to as many of the first inputs as there are requests."""
-        mine, *others = zip(self._alone, range(len(feed["frames"])))
-        for request, n in others:
-            request.start_async({name: array[n : n + 1] for name, array in feed.items()}, share_inputs=True)
-        mine[0].infer({name: array[:1] for name, array in feed.items()}, share_inputs=True)
-        for request, _ in others:
-            request.wait()
-        return [
-            tuple(request.get_tensor(name).data.copy() for name in _OUTPUTS) for request, _ in (mine, *others)
-        ]
+        count = min(len(feed["frames"]), len(self._alone))
+        inputs = [{name: array[n : n + 1] for name, array in feed.items()} for n in range(count)]
+        mine, *others = requests = self._alone[:count]
+        try:
+            for request, one in zip(others, inputs[1:]):
+                request.start_async(one, share_inputs=True)
+            mine.infer(inputs[0], share_inputs=True)
+        finally:  # they read memory that is not theirs
+            for request in others:
+                request.wait()
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Any) -> list[np.ndarray]:
+        """What a request found, in memory of its own."""
+        xy, score, visible = (request.get_tensor(name).data.copy() for name in _OUTPUTS)
+        return [xy, score, 1 / (1 + np.exp(-visible)) if self._log_odds else visible]
 
     def _request(self, threads: int) -> Any:
-        model = self._core.read_model(self._path)
-        model.reshape({value.any_name: [1, *list(value.partial_shape)[1:]] for value in model.inputs})
+        """A request to run one input, by a network compiled for so many threads."""
         settings = {**self._settings, "INFERENCE_NUM_THREADS": threads}
-        # OpenVINO gives the thread that compiles a stack for its signals, and frees it in whichever thread
-        # collects the network: the next signal would end the process. A thread that is over gets no signal.
-        with ThreadPoolExecutor(1) as thread:
-            compiled = thread.submit(self._core.compile_model, model, "CPU", settings).result()
-        return compiled.create_infer_request()
+        try:
+            model = self._core.read_model(self._path)
+            model.reshape({value.any_name: [1, *list(value.partial_shape)[1:]] for value in model.inputs})
+            self._log_odds = _tell_log_odds(model)
+            return _apart(self._core.compile_model, model, "CPU", settings).create_infer_request()
+        except RuntimeError as error:  # all of OpenVINO's own errors are that
+            reason = str(error).strip().splitlines()[-1]
+            raise ShuttleError(
+                f"{self._path}: cannot be loaded ({reason}); export the version again"
+            ) from error
+
+
+def _tell_log_odds(model: Any) -> bool:
+    """Have a network tell the log-odds of "visible", if it can: near 1 bfloat16 knows only 255/256 and 1."""
+    told = model.output("visible").get_node().input(0)
+    maker = told.get_source_output().get_node()
+    if maker.get_type_name() != "Sigmoid":
+        return False
+    told.replace_source_output(maker.input_value(0))
+    return True
 
 
 def has_bf16(core: Any = None) -> bool:
     """Whether this processor computes in bfloat16."""
     core = core or _import_openvino().Core()
-    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in _apart(core.get_property, "CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns, called in a thread of its own.
+
+    OpenVINO gives the thread that first uses its CPU device a stack for signals, and frees it in whichever
+    thread collects the device: the next signal would end the process. A thread that is over gets none.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(function, *arguments).result()
 
 
 def _import_openvino() -> ModuleType:
