@@ -1,8 +1,9 @@
 """Graphs in half precision, made of the fp32 graph; between export and deployment.
 
 Bytes go in and float32 comes out all the same: only what lies between the first and the last convolution
-changes. Scaling pixels and reading places from a heatmap (softmax, sums over thousands of cells,
-coordinates) stay fp32, which costs next to nothing and keeps a hundredth of a pixel.
+changes. Half precision holds a pixel's level to a thirtieth, and the same one in every frame, so what does
+not move cancels still. Reading places from a heatmap (softmax, sums over thousands of cells, coordinates)
+stays fp32, which costs next to nothing and keeps a hundredth of a pixel.
 """
 
 from collections.abc import Callable, Iterable
