@@ -50,6 +50,13 @@ class Networks:
         """Stage 1 without stage 2, whose calibration does not hold for it."""
         return self if self.stage2 is None else replace(self, stage2=None, calibration=None)
 
+    def warm_up(self) -> None:
+        """Have made what the first frames need, before they come and cannot wait."""
+        if self.eyes is None:
+            runtime.warm_up(self.stage1)
+            if self.stage2 is not None:
+                runtime.warm_up(self.stage2, (1, 2, 3))
+
     def ahead(self, frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
         """Frames on their way to the tracker; where a device cuts windows, a thread sends them there."""
         eyes = self.eyes

@@ -8,7 +8,7 @@ import json
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import repeat
 from pathlib import Path
@@ -143,8 +143,7 @@ def tracking_source(
     check_outputs(source, out_dir, overlay)
     _check_rereadable(source, mode)
     csv, mp4, report = (out_dir / f"{source.stem}.{suffix}" for suffix in ("csv", "mp4", "json"))
-    holding = nullcontext(lambda: False) if source.rereadable else stop_when_asked()
-    with holding as asked, ExitStack() as outputs:
+    with _ready(source, networks) as asked, ExitStack() as outputs:
         footage = source.open(asked)
         outputs.callback(footage.frames.close)
         run = _Run(source, footage, networks.alone() if mode == WHOLE else networks, mode, params)
@@ -167,6 +166,14 @@ def tracking_source(
     if left is not None:
         raise left
     return TrackResult(csv, mp4 if overlay else None, report, summary, summary["warning"])
+
+
+def _ready(source: Source, networks: Networks) -> AbstractContextManager[Callable[[], bool]]:
+    """Whether somebody asked to stop; where frames cannot wait the networks are warm first."""
+    if source.rereadable:
+        return nullcontext(lambda: False)
+    networks.warm_up()
+    return stop_when_asked()
 
 
 def _check_rereadable(source: Source, mode: str) -> None:

@@ -54,7 +54,8 @@ def test_track_writes_its_files_and_a_last_line(shuttle, clip, models, tmp_path)
     )
     assert (status, errors) == (0, [])
     assert files_in(out) == ["rally.csv", "rally.json", "rally.mp4"]
-    pattern = r"frames 8, seconds [\d.]+, fps [\d.]+, visible share 1.000, backend \w+, device cpu \(1 threads(, bf16)?\)"
+    pattern = r"frames 8, seconds [\d.]+, fps [\d.]+, visible share 1.000, backend \w+, device "
+    pattern += r"cpu \(1 threads(, bf16)?\)"
     assert re.fullmatch(pattern, text.splitlines()[-1])
 
 

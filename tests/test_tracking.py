@@ -61,6 +61,18 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.parametrize(("rereadable", "warm"), [(True, []), (False, [1, 2, 3])])
+def test_networks_are_warm_before_frames_come_that_cannot_wait(clip, tmp_path, rereadable, warm):
+    video, pair, batches = video_file(clip), networks(), []
+
+    def open_(asked):
+        batches.extend(len(batch) for batch in pair.stage2.batches)
+        return video.open(asked)
+
+    track_source(replace(video, open=open_, rereadable=rereadable), tmp_path, pair)
+    assert batches == warm
+
+
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 @pytest.mark.parametrize("mode", ["smart", "offline"])
 @pytest.mark.parametrize("frames", [1, 3, 20])
