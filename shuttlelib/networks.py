@@ -142,15 +142,30 @@ def build(spec: Spec, pretrained: bool = False) -> ShuttleNet:
 
 
 def save(net: ShuttleNet, model_dir: Path, facts: dict | None = None) -> None:
-    """Write model.safetensors (fp16) and version.json, each whole or not at all."""
-    model_dir.mkdir(parents=True, exist_ok=True)
+    """Write model.safetensors (fp16; fp32 what that cannot hold) and version.json, each whole or not at all.
+
+    Raises:
+        ShuttleError: a weight is not finite; nothing is written.
+    """
     state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
-    half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    if wrong := [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]:
+        raise ShuttleError(
+            f"{model_dir}: {wrong[0]} is not finite ({len(wrong)} of {len(state)} tensors); nothing was "
+            "written; train again from weights that are, at a lower learning rate"
+        )
+    model_dir.mkdir(parents=True, exist_ok=True)
+    half = {k: _halved(v) if v.is_floating_point() else v for k, v in state.items()}
     with atomic_write(model_dir / "model.safetensors") as temp:
         save_file(half, temp)
     meta = {**net.spec.as_dict(), "candidates": CANDIDATES, "history": uses_history(net.spec)}
     with atomic_write(model_dir / "version.json") as temp:
         temp.write_text(json.dumps({**meta, **(facts or {})}, indent=2) + "\n")
+
+
+def _halved(value: Tensor) -> Tensor:
+    """In half precision, if all of it fits: variances of wide activations may not."""
+    half = value.half()
+    return half if half.isfinite().all() else value
 
 
 def start_from(net: ShuttleNet, model_dir: Path) -> None:

@@ -1,9 +1,11 @@
 import json
+import math
 from dataclasses import replace
 
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file
 
 from shuttlelib import blocks, losses, networks, versions
 from shuttlelib.errors import ShuttleError, UsageError
@@ -125,6 +127,26 @@ def test_early_fusion_takes_the_current_frame_from_between_the_others():
     assert fused[0, :3, 0, 0].tolist() == pytest.approx([50 / 255] * 3)
     changes = fused[0, 3:, 0, 0] * 255 / blocks.DIFFERENCE_GAIN
     assert changes.tolist() == pytest.approx([40, 30, -20, -60], abs=1e-3)
+
+
+def test_what_half_precision_cannot_hold_is_kept_in_full(tmp_path):
+    net = small_net("stage2_v9")
+    variance = net.neck.smooth[-1][1].running_var
+    variance[:2] = torch.tensor([70_000.0, 3e6])
+    networks.save(net, tmp_path)
+    again = networks.load(tmp_path).net.neck.smooth[-1][1].running_var
+    assert again[:2].tolist() == [70_000.0, 3e6]
+    stored = load_file(tmp_path / "model.safetensors")
+    assert {value.dtype for value in stored.values()} == {torch.float16, torch.float32, torch.int64}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_not_written(tmp_path, value):
+    net = small_net("stage2_v9")
+    net.neck.smooth[-1][1].running_var[0] = value
+    with pytest.raises(ShuttleError, match=r"neck\.smooth\.3\.1\.running_var is not finite \(1 of"):
+        networks.save(net, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_weights_of_a_network_that_sees_other_frames_are_a_start(tmp_path):
