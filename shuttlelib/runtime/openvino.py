@@ -10,9 +10,10 @@ Source: https://docs.openvino.ai, "CPU device", "Model caching" and "Optimizing 
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -53,9 +54,8 @@ class OpenVINOBackend:
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             **_cache_setting(),
         }
-        self._shared = self._request(threads)
-        self._alone = [self._shared] if threads == 1 else []  # a request for each thread
-        names = [value.any_name for value in self._shared.model_inputs]
+        self._alone: list[Any] = []  # a request for each thread, made when it is first needed
+        names = [value.any_name for value in self._read().inputs]
         check_inputs(names, path)
         self.device = f"cpu ({threads} threads{', ' + precision if precision != 'fp32' else ''})"
         self.version, self.input_hw = card["name"], card["input_hw"]
@@ -71,7 +71,7 @@ class OpenVINOBackend:
             self._shared.infer(feed, share_inputs=True)
             return Candidates(*self._answer(self._shared))
         while len(self._alone) < min(len(frames), self._threads):
-            self._alone.append(self._request(threads=1))
+            self._alone.append(self._request(threads=1) if self._threads > 1 else self._shared)
         answers = []
         for start in range(0, len(frames), len(self._alone)):
             answers += self._run_at_once({name: array[start:] for name, array in feed.items()})
@@ -96,19 +96,33 @@ class OpenVINOBackend:
         xy, score, visible = (request.get_tensor(name).data.copy() for name in _OUTPUTS)
         return [xy, score, 1 / (1 + np.exp(-visible)) if self._log_odds else visible]
 
+    @cached_property
+    def _shared(self) -> Any:
+        """The request of a single input, made when it is first needed."""
+        return self._request(self._threads)
+
     def _request(self, threads: int) -> Any:
         """A request to run one input, by a network compiled for so many threads."""
         settings = {**self._settings, "INFERENCE_NUM_THREADS": threads}
-        try:
+        with self._told():
+            return _apart(self._core.compile_model, self._read(), "CPU", settings).create_infer_request()
+
+    def _read(self) -> Any:
+        with self._told():
             model = self._core.read_model(self._path)
             model.reshape({value.any_name: [1, *list(value.partial_shape)[1:]] for value in model.inputs})
             self._log_odds = _tell_log_odds(model)
-            return _apart(self._core.compile_model, model, "CPU", settings).create_infer_request()
-        except RuntimeError as error:  # all of OpenVINO's own errors are that
+            return model
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Say of OpenVINO's errors which graph is meant, and what to do."""
+        try:
+            yield
+        except RuntimeError as error:  # all of its own errors are that
             reason = str(error).strip().splitlines()[-1]
-            raise ShuttleError(
-                f"{self._path}: cannot be loaded ({reason}); export the version again"
-            ) from error
+            fix = "export the version again"
+            raise ShuttleError(f"{self._path}: cannot be loaded ({reason}); {fix}") from error
 
 
 def _tell_log_odds(model: Any) -> bool:
