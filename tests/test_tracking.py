@@ -362,7 +362,7 @@ def hidden_for_a_moment(index):
 
 
 def test_offline_fills_what_is_hidden_within_a_flight_and_keeps_no_frames(tiny_video, tmp_path, monkeypatch):
-    clip = tiny_video("rally.mp4", frames=20, size_hw=SIZE_HW, fps=29.97, draw=hidden_for_a_moment)
+    clip = tiny_video("rally.mp4", frames=60, size_hw=SIZE_HW, fps=29.97, draw=hidden_for_a_moment)
     alive, most = weakref.WeakSet(), []
 
     def counted(*arguments):
@@ -374,10 +374,10 @@ def test_offline_fills_what_is_hidden_within_a_flight_and_keeps_no_frames(tiny_v
     monkeypatch.setattr("shuttlelib.sources.read_frames", counted)
     loose = TrackParams(rectify_rms_heights=0.06)  # the brightest pixel of the dot is anywhere in it
     result = track_video(clip, tmp_path / "off", "offline", networks=networks(), overlay=True, params=loose)
-    assert len(most) == 40
-    assert max(most) < 20
+    assert len(most) == 120
+    assert max(most) < 40  # 8 that wait, those whose rows may change yet, and what threads have in hand
     rows = rows_of(result.csv)
-    sources = ["detected"] * 8 + ["rectified"] * 2 + ["detected"] * 5 + ["none"] * 5
+    sources = ["detected"] * 8 + ["rectified"] * 2 + ["detected"] * 5 + ["none"] * 45
     assert [row["source"] for row in rows] == sources
     for index in (8, 9):
         place = float(rows[index]["x_px"]), float(rows[index]["y_px"])
