@@ -27,6 +27,10 @@ Rows = Annotated[str, typer.Option(help="With --lineage: versions, separated by 
 Backbone = Annotated[
     str, typer.Option(help="With --lineage: a timm model in place of each row's own backbone.")
 ]
+Scale = Annotated[
+    float,
+    typer.Option(min=0.25, max=2.0, help="With --lineage: times the sides of every row's input."),
+]
 Parts = Annotated[
     int, typer.Option(min=1, help="Cut a batch into so many parts, one after the other, to save memory.")
 ]
@@ -90,6 +94,7 @@ def train(
         int, typer.Option(min=0, help="With --lineage: val clips tracked free-running for each row.")
     ] = 3,
     backbone: Backbone = "",
+    scale: Scale = 1.0,
     batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
     changes: Annotated[
         list[str] | None,
@@ -111,7 +116,8 @@ def train(
     if lineage:
         _refuse("--version", {"--init": init, "--set": changes, "--measure-data": measure_data})
     else:
-        _refuse("--lineage", {"--minutes": minutes, "--rows": rows, "--backbone": backbone})
+        alone = {"--minutes": minutes, "--rows": rows, "--backbone": backbone, "--scale": scale != 1}
+        _refuse("--lineage", alone)
     options: dict[str, Any] = {"workers": workers, "precision": precision, "data_path": data_path}
     wanted = {"steps": steps, "batch": batch, "accumulate": accumulate}
     options |= {key: value for key, value in wanted.items() if value is not None}
@@ -119,7 +125,8 @@ def train(
         if measure_data:
             _measure(version, data, cache or out / "cache", out, seed, options)
         elif lineage:
-            _lineage(data, out, cache, seed, stage1, pretrained, minutes, rows, val_clips, backbone, options)
+            every = {"minutes": minutes, "backbone": backbone, "scale": scale}
+            _lineage(data, out, cache, seed, stage1, pretrained, every, rows, val_clips, options)
         else:
             _version(version, data, out, cache, seed, init, stage1, pretrained, changes or [], options)
 
@@ -154,10 +161,9 @@ def _lineage(
     seed: int,
     stage1: Path | None,
     pretrained: bool,
-    minutes: float | None,
+    every: dict[str, Any],
     rows: str,
     val_clips: int,
-    backbone: str,
     options: dict[str, Any],
 ) -> None:
     from shuttlelib import lineage_report, recipes, versions
@@ -166,9 +172,9 @@ def _lineage(
 
     names = [name.strip() for name in rows.split(",") if name.strip()] or versions.names()
     steps = options.pop("steps", None)
-    if steps is None and minutes is None:
+    if steps is None and every["minutes"] is None:
         raise UsageError("--lineage: give every row the same --steps or the same --minutes")
-    budget = Budget(options.pop("batch", 16), steps, minutes, backbone=backbone)
+    budget = Budget(options.pop("batch", 16), steps, **every)
     report = lineage_report.compare(
         names,
         recipes.load_data(data),

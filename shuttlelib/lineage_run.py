@@ -40,6 +40,8 @@ class Budget:
         rendered_share: of the training samples, where the data has rendered rallies.
         backbone: timm model in place of each row's own, so that designs compare at the cost of one small
             backbone; "" leaves every row its own. U-Nets have none.
+        scale: times the sides of every row's input, to the nearest 16 px, where full size would take days.
+            Whole frames are seen smaller; crops show less around a shuttle that stays as large.
     """
 
     batch: int = 16
@@ -49,6 +51,7 @@ class Budget:
     val_samples: int = 600
     rendered_share: float = 0.3
     backbone: str = ""
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
@@ -59,6 +62,7 @@ class Budget:
 
     def __str__(self) -> str:
         common = f", all with the backbone {self.backbone}" if self.backbone else ""
+        common += f", inputs {self.scale:g} times as wide and high" if self.scale != 1 else ""
         if self.steps:
             return f"{self.steps:,} steps of {self.batch} samples for every row{common}"
         return f"{self.minutes:g} minutes of training for every row, {self.batch} samples a step{common}"
@@ -205,14 +209,16 @@ def _attempt(
 
 
 def _specs(names: Sequence[str], budget: Budget, overrides: Mapping[str, Any]) -> dict[str, Spec]:
-    """The rows by name, with the budget's backbone where they have one."""
+    """The rows by name at the budget's scale, with its backbone where they have one."""
     if budget.backbone and not timm.is_model(budget.backbone):
         raise UsageError(f"backbone {budget.backbone}: timm has no such model; timm.list_models() names them")
-    specs = {name: resolve(name, **overrides) for name in names}
-    return {
-        name: replace(spec, backbone=budget.backbone) if budget.backbone and spec.network != "unet" else spec
-        for name, spec in specs.items()
-    }
+    specs = {}
+    for name in names:
+        spec = resolve(name, **overrides)
+        own = spec.backbone if spec.network == "unet" else budget.backbone or spec.backbone
+        h, w = (max(16, 16 * round(side * budget.scale / 16)) for side in spec.input_hw)
+        specs[name] = replace(spec, backbone=own, input_hw=(h, w) if budget.scale != 1 else spec.input_hw)
+    return specs
 
 
 def _lean(spec: Spec, start: str, budget: Budget) -> Spec:

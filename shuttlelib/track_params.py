@@ -34,7 +34,7 @@ class TrackParams:
         check_s: smart mode: calibrate at least this often while the shuttle is seen (trigger check): a track
             that follows something else looks healthy. 0 never does.
         alone_logit: what a followed place loses, in a calibration, where stage 1 sees no shuttle …
-        alone_heights: … within this distance …
+        alone_heights: … within this distance (and stage 2 looks no closer where its best one is) …
         alone_min_score: … that scores at least this.
         noise_window_s: when within this time …
         noise_calibrations: … this many calibrations (of 30 frames a second) came from a seen track (lost,
@@ -82,8 +82,8 @@ class TrackParams:
     turn_min_step_heights: float = 0.012
     still_s: float = 0.5
     still_heights: float = 0.01
-    check_s: float = 0.0
-    alone_logit: float = 0.0
+    check_s: float = 0.5
+    alone_logit: float = 8.0
     alone_heights: float = 0.03
     alone_min_score: float = 0.02
     noise_window_s: float = 0.2

@@ -22,7 +22,7 @@ from shuttlelib.offline import Memory
 from shuttlelib.rows import SURE, Row
 from shuttlelib.runtime import Backend, Candidates
 from shuttlelib.track_params import TrackParams
-from shuttlelib.triggers import NOISE, Triggers
+from shuttlelib.triggers import NOISE, SEEN, Triggers
 
 OFFLINE = "offline"  # smart, and once more over the video when all of it is known
 MODES = ("smart", "fast", "calibration", OFFLINE)  # of a pair
@@ -176,9 +176,9 @@ class Tracker:
             self.counts[trigger] += 1
             self.fired.setdefault(trigger, deque(maxlen=FIRED_KEPT)).append(frame.index)
             self._since_calibration = 0
-            found = yield from self._calibrate()
-            self._hint = np.array(max(found, key=lambda sighting: sighting.logit)[:2])
+            found = yield from self._calibrate(sightings if trigger in SEEN else [])
             sightings = self._doubted(sightings) + found
+            self._hint = np.array(max(found or sightings, key=lambda sighting: sighting.logit)[:2])
             column = self._track.ahead(sightings, afresh=trigger == "still")
         if self.mode == OFFLINE:
             self.sightings[frame.index] = sightings
@@ -230,8 +230,11 @@ class Tracker:
     def _frames_in(self, seconds: float) -> int:
         return max(1, round(seconds * self.fps))
 
-    def _calibrate(self) -> Generator[Look, Candidates, list[Sighting]]:
-        """Stage 1 on the whole frame, then what stage 2 sees on crops around its places."""
+    def _calibrate(self, followed: list[Sighting]) -> Generator[Look, Candidates, list[Sighting]]:
+        """Stage 1 on the whole frame, then what stage 2 sees on crops around its places.
+
+        Where stage 1's best place is one that is followed, stage 2 has seen it already.
+        """
         _, places, scores = yield from self._look_at_all()
         self._regions = places[scores >= self.params.alone_min_score]
         radius = self.params.triangle_radius_heights * self.size_hw[0]
@@ -241,8 +244,10 @@ class Tracker:
         for place in places[1:][scores[1:] >= self.params.candidate_min_score]:
             if len(shown) < self.params.stage1_candidates + 3 and not _near(place, shown, radius):
                 shown.append(place)
-        centers += shown[4:]
-        return (yield from self._look(centers))
+        reach = self.params.alone_heights * self.size_hw[0]
+        known = any(math.dist(places[0], sighting[:2]) <= reach for sighting in followed)
+        centers = shown[4:] if known else shown[1:]
+        return (yield from self._look(centers)) if centers else []
 
     def _doubted(self, sightings: list[Sighting]) -> list[Sighting]:
         """What was seen on the crops that follow the track: of less evidence where stage 1 sees nothing."""

@@ -25,8 +25,9 @@ TRIGGERS = {
     "jump": "smart: it moved farther than jump_heights",
     "turn": "smart: its path turned by more than turn_deg",
     "still": "smart: it has rested for still_s",
-    "check": "smart: nothing has asked for check_s",
+    "check": "smart: seen, and nothing has asked for check_s",
 }
+SEEN = ("jump", "turn", "still", "check")  # of a shuttle that is plainly seen
 NOISE = ("lost", "jump", "turn")  # of a track that was seen until now: many of them mean noise
 
 

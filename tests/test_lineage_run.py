@@ -70,6 +70,19 @@ def test_one_backbone_goes_to_every_row_but_the_u_nets(monkeypatch, data, tmp_pa
         lineage_run.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1, backbone="resnet_9999"))
 
 
+def test_a_scale_shrinks_every_rows_input(monkeypatch, data, tmp_path):
+    seen = {}
+    monkeypatch.setattr(
+        lineage_run, "_attempt", lambda spec, *rest: seen.update({spec.name: spec}) or {"error": ""}
+    )
+    names = ["stage1_v1", "stage1_v5", "stage2_v4", "stage2_v8", "unet_8in8"]
+    lineage_run.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1, scale=0.5), say=str)
+    sizes = [(144, 144), (144, 256), (112, 112), (80, 80), (144, 256)]
+    assert [spec.input_hw for spec in seen.values()] == sizes
+    with pytest.raises(ShuttleError, match="holds a lineage of another budget"):
+        lineage_run.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1), say=str)
+
+
 def test_rows_that_cannot_reach_the_hub_say_so_and_start_from_scratch(monkeypatch):
     def refuse(spec, pretrained):
         raise ShuttleError("could not be fetched")
@@ -105,4 +118,5 @@ def test_a_budget_reads_as_a_sentence():
     assert str(Budget(16, steps=6000)) == "6,000 steps of 16 samples for every row"
     assert str(Budget(8, minutes=2.5)) == "2.5 minutes of training for every row, 8 samples a step"
     assert str(Budget(16, steps=9, backbone="lcnet_050")).endswith("row, all with the backbone lcnet_050")
+    assert str(Budget(16, steps=9, scale=0.5)).endswith("row, inputs 0.5 times as wide and high")
     assert json.dumps(lineage_run.asdict(Budget(steps=1)))

@@ -62,7 +62,14 @@ def test_modes_calibrate_as_often_as_they_say():
     assert always.counts["always"] == always.counts["stage1_inputs"] == 30
     assert sometimes.counts["interval"] == 1  # frame 15, half a second after the start
     assert sometimes.counts["stage1_inputs"] == 2
-    assert once.counts == {"start": 1, "stage1_inputs": 1, "stage2_inputs": 3 + 29}
+    assert once.counts == {"start": 1, "check": 1, "stage1_inputs": 2, "stage2_inputs": 3 + 29}
+
+
+def test_stage_2_does_not_look_again_where_both_stages_agree():
+    apart = make(params=TrackParams(noise_calibrations=0, alone_heights=0.0))
+    assert all(row.visible for row in follow(apart, STRAIGHT))
+    assert apart.counts["check"] == 1
+    assert apart.counts["stage2_inputs"] == 3 + 29 + 3
 
 
 def test_fast_mode_counts_time_not_frames():
@@ -435,7 +442,7 @@ def test_a_followed_place_that_stage_1_does_not_see_is_given_up_when_told_to(che
 @pytest.mark.parametrize("fps", [30.0, 120.0])
 @pytest.mark.parametrize("still_s", [0.0, 0.5])
 def test_a_track_that_rests_is_asked_about(fps, still_s):
-    tracker = make(fps=fps, params=TrackParams(still_s=still_s, noise_calibrations=0))
+    tracker = make(fps=fps, params=TrackParams(still_s=still_s, check_s=0.0, noise_calibrations=0))
     lamp, count = (100, 300), round(1.2 * fps)
     rows = [tracker.step(dots(0, {lamp: 160}, fps=fps))]
     rows += [tracker.step(dots(n, {lamp: 160, (200 + n / 2, 60): 235}, fps=fps)) for n in range(1, count)]

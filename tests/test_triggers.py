@@ -5,7 +5,7 @@ import pytest
 
 from shuttlelib.rows import Row
 from shuttlelib.track_params import TrackParams
-from shuttlelib.triggers import NOISE, TRIGGERS, Triggers
+from shuttlelib.triggers import NOISE, SEEN, TRIGGERS, Triggers
 
 HEIGHT_PX = 720
 
@@ -18,9 +18,9 @@ def rows(places):
     ]
 
 
-def fired(places, now, visible=True, logit=3.0, since=99, **params):
+def fired(places, now, visible=True, logit=3.0, since=99, check_s=0.0, **params):
     """What fires after rows at `places`."""
-    triggers = Triggers(TrackParams(**params), HEIGHT_PX, 30.0)
+    triggers = Triggers(TrackParams(check_s=check_s, **params), HEIGHT_PX, 30.0)
     past = rows(places)
     for row in past:
         triggers.told(row.visible)
@@ -60,6 +60,7 @@ def test_each_trigger_fires_by_its_threshold(wanted, arguments):
 
 def test_every_trigger_says_when_it_fires_and_by_which_threshold():
     assert set(NOISE) < set(TRIGGERS)
+    assert set(SEEN) < set(TRIGGERS)
     names = " ".join(TRIGGERS.values())
     for threshold in ("fast_interval_s", "ask_again_s", "jump_heights", "turn_deg", "still_s", "check_s"):
         assert threshold in names
