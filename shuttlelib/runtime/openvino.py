@@ -2,8 +2,8 @@
 
 One input is shared among all threads. Of several each thread takes its own, which leaves them nothing to wait
 for: two crops on two threads take little longer than one on one. The caller's is one of these threads: a
-scheduler that wakes two finds both a place on the processor that the caller does not seem to use. Compiled
-networks are kept in the user's cache.
+scheduler that wakes two finds both a place on the processor that the caller does not seem to use. Networks
+are compiled while other things are opened, and kept in the user's cache.
 
 Source: https://docs.openvino.ai, "CPU device", "Model caching" and "Optimizing for throughput"
 """
@@ -11,7 +11,7 @@ Source: https://docs.openvino.ai, "CPU device", "Model caching" and "Optimizing 
 import os
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -54,9 +54,14 @@ class OpenVINOBackend:
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             **_cache_setting(),
         }
-        self._alone: list[Any] = []  # a request for each thread, made when it is first needed
-        names = [value.any_name for value in self._read().inputs]
+        self._model = self._read()
+        names = [value.any_name for value in self._model.inputs]
         check_inputs(names, path)
+        self._alone: list[Future[Any]] = []  # a request for each thread
+        if card["stage"] == 1 or threads == 1:  # whole frames come one at a time, crops mostly do not
+            self._shared  # noqa: B018 begins to be made
+        else:
+            self._alone = [self._request(threads=1) for _ in range(threads)]
         self.device = f"cpu ({threads} threads{', ' + precision if precision != 'fp32' else ''})"
         self.version, self.input_hw = card["name"], card["input_hw"]
         self.frames, self.ahead = card["frames"], card["ahead"]
@@ -68,8 +73,9 @@ class OpenVINOBackend:
         if history is not None and self.uses_history:
             feed["history"] = history
         if len(frames) == 1:
-            self._shared.infer(feed, share_inputs=True)
-            return Candidates(*self._answer(self._shared))
+            shared = self._shared.result()
+            shared.infer(feed, share_inputs=True)
+            return Candidates(*self._answer(shared))
         while len(self._alone) < min(len(frames), self._threads):
             self._alone.append(self._request(threads=1) if self._threads > 1 else self._shared)
         answers = []
@@ -81,7 +87,7 @@ class OpenVINOBackend:
         """The answers to as many of the first inputs as there are requests."""
         count = min(len(feed["frames"]), len(self._alone))
         inputs = [{name: array[n : n + 1] for name, array in feed.items()} for n in range(count)]
-        mine, *others = requests = self._alone[:count]
+        mine, *others = requests = [request.result() for request in self._alone[:count]]
         try:
             for request, one in zip(others, inputs[1:]):
                 request.start_async(one, share_inputs=True)
@@ -97,15 +103,19 @@ class OpenVINOBackend:
         return [xy, score, 1 / (1 + np.exp(-visible)) if self._log_odds else visible]
 
     @cached_property
-    def _shared(self) -> Any:
-        """The request of a single input, made when it is first needed."""
+    def _shared(self) -> Future[Any]:
+        """The request of a single input, which begins to be made when it is first asked for."""
         return self._request(self._threads)
 
-    def _request(self, threads: int) -> Any:
+    def _request(self, threads: int) -> Future[Any]:
         """A request to run one input, by a network compiled for so many threads."""
         settings = {**self._settings, "INFERENCE_NUM_THREADS": threads}
-        with self._told():
-            return _apart(self._core.compile_model, self._read(), "CPU", settings).create_infer_request()
+
+        def make() -> Any:
+            with self._told():
+                return self._core.compile_model(self._model, "CPU", settings).create_infer_request()
+
+        return _apart(make)
 
     def _read(self) -> Any:
         with self._told():
@@ -138,17 +148,19 @@ def _tell_log_odds(model: Any) -> bool:
 def has_bf16(core: Any = None) -> bool:
     """Whether this processor computes in bfloat16."""
     core = core or _import_openvino().Core()
-    return "BF16" in _apart(core.get_property, "CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in _apart(lambda: core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")).result()
 
 
-def _apart(function: Callable[..., Any], *arguments: Any) -> Any:
+def _apart(function: Callable[[], Any]) -> Future[Any]:
     """What a function returns, called in a thread of its own.
 
     OpenVINO gives the thread that first uses its CPU device a stack for signals, and frees it in whichever
     thread collects the device: the next signal would end the process. A thread that is over gets none.
     """
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(function, *arguments).result()
+    thread = ThreadPoolExecutor(1)
+    called = thread.submit(function)
+    thread.shutdown(wait=False)
+    return called
 
 
 def _import_openvino() -> ModuleType:
