@@ -50,8 +50,7 @@ class Column(NamedTuple):
         unseen: (N,) frames since the last sighting, 0 for a sighting.
         steps: (N,) steps of its flight that were seen; without one its velocity is not known.
         logit: (K,) of the sightings, alone.
-        move: (M, N) likelihood of getting here from each hypothesis of the frame before; None where the
-            track started.
+        move: (M, N) likelihood of getting here from each hypothesis of the frame before.
         evidence: (N,) likelihood ratio of what the networks said.
         weight: (N,) probability given all frames up to this one.
     """
@@ -61,7 +60,7 @@ class Column(NamedTuple):
     unseen: np.ndarray
     steps: np.ndarray
     logit: np.ndarray
-    move: np.ndarray | None
+    move: np.ndarray
     evidence: np.ndarray
     weight: np.ndarray
 
@@ -81,9 +80,15 @@ class Verdict(NamedTuple):
 
 
 _NOTHING = Column(
-    *(np.zeros((1, 2)), np.zeros((1, 2)), np.zeros(1), np.zeros(1), np.zeros(0), None, np.ones(1), np.ones(1))
+    xy_px=np.zeros((1, 2)),
+    velocity_px=np.zeros((1, 2)),
+    unseen=np.zeros(1),
+    steps=np.zeros(1),
+    logit=np.zeros(0),
+    move=np.zeros((0, 1)),
+    evidence=np.ones(1),
+    weight=np.ones(1),
 )
-_STILL = _NOTHING.xy_px, _NOTHING.velocity_px
 
 
 class Hypotheses:
@@ -133,12 +138,9 @@ class Hypotheses:
             place, velocity = self._flight.on(place, velocity)
         return place
 
-    def ahead(self, sightings: Sequence[Sighting], afresh: bool = False) -> Column:
-        """The hypotheses of the next frame, if this is what was seen; nothing changes yet.
-
-        `afresh` forgets the track so far.
-        """
-        last, (moved, velocity) = (self._columns[-1], self._flown) if not afresh else (_NOTHING, _STILL)
+    def ahead(self, sightings: Sequence[Sighting]) -> Column:
+        """The hypotheses of the next frame, if this is what was seen; nothing changes yet."""
+        last, (moved, velocity) = self._columns[-1], self._flown
         seen = self._distinct(sightings)
         places, logit = np.array([s[:2] for s in seen]).reshape(-1, 2), np.array([s.logit for s in seen])
         order = [i for i in (-last.weight).argsort().tolist() if i and last.unseen[i] < self._longest]
@@ -163,7 +165,7 @@ class Hypotheses:
             np.concatenate([np.zeros(1 + len(seen)), last.unseen[hidden] + 1]),
             np.concatenate([np.zeros(1), (last.steps[start] + 1) * (start > 0), last.steps[hidden]]),
             logit,
-            None if afresh else move,
+            move,
             evidence,
             weight / weight.sum(),
         )
@@ -178,11 +180,8 @@ class Hypotheses:
         later = np.ones(len(self._columns[-1].weight))
         for place in range(len(self._columns) - 1, len(self._columns) - 1 - back, -1):
             column = self._columns[place]
-            if column.move is None:  # the track started here: this says nothing of what was before
-                later = np.ones(len(self._columns[place - 1].weight))
-            else:
-                later = column.move @ (column.evidence * later)
-                later /= later[0]  # never 0: from nowhere the way to nowhere is open
+            later = column.move @ (column.evidence * later)
+            later /= later[0]  # never 0: from nowhere the way to nowhere is open
         return verdict(self._columns[-1 - back], later)
 
     def _distinct(self, sightings: Sequence[Sighting]) -> list[Sighting]:

@@ -28,9 +28,6 @@ class TrackParams:
         jump_heights: smart mode: calibrate when the position moves farther than this (trigger jump).
         turn_deg: smart mode: calibrate when the path turns by more than this (trigger turn) …
         turn_min_step_heights: … and both steps are at least this long (shorter ones are noise).
-        still_s: smart mode: calibrate when a seen track has rested for this long (trigger still, once per
-            such time) without regard to what the track expects: a shuttle rests seldom, a shoe often …
-        still_heights: … within this distance of where it was that long ago.
         check_s: smart mode: calibrate at least this often while the shuttle is seen (trigger check): a track
             that follows something else looks healthy. 0 never does.
         alone_logit: what a followed place loses, in a calibration, where stage 1 sees no shuttle …
@@ -80,8 +77,6 @@ class TrackParams:
     jump_heights: float = 0.1
     turn_deg: float = 90.0
     turn_min_step_heights: float = 0.012
-    still_s: float = 0.5
-    still_heights: float = 0.01
     check_s: float = 0.5
     alone_logit: float = 8.0
     alone_heights: float = 0.03

@@ -20,14 +20,13 @@ from shuttlelib.hypotheses import Column, Hypotheses, Sighting, Verdict, sightin
 from shuttlelib.looks import Look, answer_all, with_coming
 from shuttlelib.offline import Memory
 from shuttlelib.rows import SURE, Row
-from shuttlelib.runtime import Backend, Candidates
+from shuttlelib.runtime import PAST, Backend, Candidates
 from shuttlelib.track_params import TrackParams
 from shuttlelib.triggers import NOISE, SEEN, Triggers
 
 OFFLINE = "offline"  # smart, and once more over the video when all of it is known
 MODES = ("smart", "fast", "calibration", OFFLINE)  # of a pair
 WHOLE = "whole"  # the mode of a stage-1 version alone
-PAST = 30  # rows of history a network may ask for
 FIRED_KEPT = 10_000  # a camera may run for days
 Foreseen = list[tuple[np.ndarray, list[Sighting]]]  # where a frame was looked at, and what was seen there
 
@@ -100,7 +99,7 @@ class Tracker:
         least = self.params.noise_calibrations
         self._noisy = round(max(least * fps / BASE_FPS, min(least, 1)))
         self.settles = max(self._lag, self._doubts.maxlen or 0)
-        kept = max(PAST * self._stride, self._triggers.rests, self.settles + 1)
+        kept = max(PAST * self._stride, self.settles + 1)
         self._rows: deque[Row] = deque(maxlen=kept)
         self._track = Hypotheses(self.params, size_hw[0], fps, self._lag)
         self._last_seen: np.ndarray | None = None  # native px
@@ -179,7 +178,7 @@ class Tracker:
             found = yield from self._calibrate(sightings if trigger in SEEN else [])
             sightings = self._doubted(sightings) + found
             self._hint = np.array(max(found or sightings, key=lambda sighting: sighting.logit)[:2])
-            column = self._track.ahead(sightings, afresh=trigger == "still")
+            column = self._track.ahead(sightings)
         if self.mode == OFFLINE:
             self.sightings[frame.index] = sightings
         row = self._judge(frame, column)

@@ -24,10 +24,9 @@ TRIGGERS = {
     "weak": "smart: believed for its past, with little evidence of its own; again after each ask_again_s",
     "jump": "smart: it moved farther than jump_heights",
     "turn": "smart: its path turned by more than turn_deg",
-    "still": "smart: it has rested for still_s",
     "check": "smart: seen, and nothing has asked for check_s",
 }
-SEEN = ("jump", "turn", "still", "check")  # of a shuttle that is plainly seen
+SEEN = ("jump", "turn", "check")  # of a shuttle that is plainly seen
 NOISE = ("lost", "jump", "turn")  # of a track that was seen until now: many of them mean noise
 
 
@@ -45,7 +44,6 @@ class Triggers:
         self._stride = history_stride(fps)
         self._per_base = fps / BASE_FPS / self._stride  # steps of one stride to thirtieths of a second
         self._again = max(1, round(params.ask_again_s * fps))
-        self.rests = max(1, round(params.still_s * fps))
         self._unseen = self._weak = 0  # frames in a row
 
     def fired(self, xy_px: np.ndarray, visible: bool, logit: float, rows: Sequence[Row], since: int) -> str:
@@ -66,8 +64,7 @@ class Triggers:
         if self._weak:
             return "weak" if self._weak % self._again == 1 % self._again else ""
         due = self._p.check_s > 0 and since + 1 >= round(self._p.check_s * self._fps)
-        still = "still" if self._rests(xy_px, rows, since) else ""
-        return self._moved(xy_px, rows) or still or ("check" if due else "")
+        return self._moved(xy_px, rows) or ("check" if due else "")
 
     def told(self, visible: bool) -> None:
         """Take note of a row, as it was told."""
@@ -85,17 +82,6 @@ class Triggers:
             return "jump"
         least = self._p.turn_min_step_heights
         return "turn" if len(steps) == 2 and _turn_deg(steps[1], steps[0], least) > self._p.turn_deg else ""
-
-    def _rests(self, xy_px: np.ndarray, rows: Sequence[Row], since: int) -> bool:
-        """Whether the track is where it was `still_s` ago, and was not asked about it since."""
-        if self._p.still_s <= 0 or len(rows) < self.rests or since < self.rests:
-            return False
-        reach, (x, y) = self._p.still_heights * self._height_px, xy_px
-        # the oldest first: a moving track is told by one look at it
-        return all(
-            row.visible and math.hypot(row.x_px - x, row.y_px - y) < reach
-            for row in (rows[-back] for back in range(self.rests, 0, -1))
-        )
 
 
 def _turn_deg(before: np.ndarray, after: np.ndarray, least: float) -> float:

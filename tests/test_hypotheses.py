@@ -75,14 +75,14 @@ def test_a_hidden_flight_is_waited_for_on_its_path_and_not_for_ever():
     assert fed([*([(*xy, 3.0)] for xy in places[:6]), *[[]] * 8]).expected() is None
 
 
-def test_starting_afresh_forgets_the_track_and_keeps_what_was_said():
+def test_a_track_that_is_forgotten_is_expected_nowhere():
     track = fed([[(200, 300, 3.0)], [(210, 300, 3.0)]])
-    said = track.settled(0)
-    track.add(track.ahead([Sighting(900, 100, 1.0)], afresh=True))
-    assert verdict(track._columns[-1]).xy_px.tolist() == [900, 100]
-    assert track.settled(1).probability == said.probability
+    assert track.expected() is not None
     track.forget()
     assert len(track) == 0
+    assert track.expected() is None
+    track.add(track.ahead([Sighting(900, 100, 1.0)]))
+    assert track.settled(0).xy_px.tolist() == [900, 100]
 
 
 def test_the_peaks_of_a_crop_share_its_visibility():

@@ -267,7 +267,7 @@ def test_what_was_foreseen_elsewhere_is_looked_at_again():
 
 def test_a_foreseen_frame_is_seen_among_its_own_neighbours():
     networks = [BrightBackend((180, 320), 60), BrightBackend((160, 160), 1, frames=5, ahead=2)]
-    tracker = Tracker(*networks, SIZE_HW, 60.0, "smart", TrackParams(noise_calibrations=0, still_s=0))
+    tracker = Tracker(*networks, SIZE_HW, 60.0, "smart", NEVER_NOISE)
     assert tracker.ahead == 5
     grey = [np.full((540, 640), 128, np.uint8) for _ in range(12)]
     for index, planes in enumerate(grey):
@@ -429,7 +429,7 @@ def test_a_weak_track_is_asked_about_at_once_and_then_once_a_while():
 
 @pytest.mark.parametrize(("check_s", "alone_logit"), [(0.0, 8.0), (0.2, 0.0), (0.2, 8.0)])
 def test_a_followed_place_that_stage_1_does_not_see_is_given_up_when_told_to(check_s, alone_logit):
-    params = TrackParams(still_s=0.0, noise_calibrations=0, check_s=check_s, alone_logit=alone_logit)
+    params = TrackParams(noise_calibrations=0, check_s=check_s, alone_logit=alone_logit)
     tracker, lamp = make(params=params), (100, 300)
     rows = [tracker.step(dots(0, {lamp: 160}))]  # of equal lights stage 1 tells the upper one
     rows += [tracker.step(dots(n, {lamp: 160, (200 + n / 2, 60): 160})) for n in range(1, 30)]
@@ -437,19 +437,6 @@ def test_a_followed_place_that_stage_1_does_not_see_is_given_up_when_told_to(che
     assert all(row.visible for row in rows)
     given_up = bool(check_s and alone_logit)
     assert [row.y_px < 100 for row in rows] == [False] * 6 + [given_up] * 24
-
-
-@pytest.mark.parametrize("fps", [30.0, 120.0])
-@pytest.mark.parametrize("still_s", [0.0, 0.5])
-def test_a_track_that_rests_is_asked_about(fps, still_s):
-    tracker = make(fps=fps, params=TrackParams(still_s=still_s, check_s=0.0, noise_calibrations=0))
-    lamp, count = (100, 300), round(1.2 * fps)
-    rows = [tracker.step(dots(0, {lamp: 160}, fps=fps))]
-    rows += [tracker.step(dots(n, {lamp: 160, (200 + n / 2, 60): 235}, fps=fps)) for n in range(1, count)]
-    late = rows[round(0.6 * fps) :]
-    assert all(row.visible for row in rows)
-    assert all((row.y_px < 100) == (still_s > 0) for row in late)
-    assert tracker.counts["still"] == (still_s > 0)
 
 
 def test_further_candidates_of_stage_1_are_verified():

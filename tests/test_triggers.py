@@ -45,13 +45,8 @@ STEADY = [(100 + 10 * n, 300) for n in range(5)]
         ("turn", {"places": STEADY, "now": (125, 300)}),
         ("", {"places": STEADY, "now": (125, 300), "turn_deg": 180.0}),
         ("", {"places": STEADY, "now": (125, 300), "turn_min_step_heights": 0.03}),
-        ("still", {"places": [(100, 300)] * 15, "now": (101, 300)}),
-        ("", {"places": [(100, 300)] * 15, "now": (101, 300), "since": 14}),
         ("check", {"places": STEADY, "now": (150, 300), "since": 14, "check_s": 0.5}),
         ("", {"places": STEADY, "now": (150, 300), "since": 13, "check_s": 0.5}),
-        ("still", {"places": [(100, 300)] * 15, "now": (101, 300), "check_s": 0.5}),
-        ("", {"places": [(100, 300)] * 15, "now": (101, 300), "still_s": 0.0}),
-        ("", {"places": [(100, 300)] * 15, "now": (101, 300), "still_heights": 0.001}),
     ],
 )
 def test_each_trigger_fires_by_its_threshold(wanted, arguments):
@@ -62,5 +57,5 @@ def test_every_trigger_says_when_it_fires_and_by_which_threshold():
     assert set(NOISE) < set(TRIGGERS)
     assert set(SEEN) < set(TRIGGERS)
     names = " ".join(TRIGGERS.values())
-    for threshold in ("fast_interval_s", "ask_again_s", "jump_heights", "turn_deg", "still_s", "check_s"):
+    for threshold in ("fast_interval_s", "ask_again_s", "jump_heights", "turn_deg", "check_s"):
         assert threshold in names
