@@ -2,16 +2,17 @@
 
 One input is shared among all threads. Of several each thread takes its own, which leaves them nothing to wait
 for: two crops on two threads take little longer than one on one. The caller's is one of these threads: a
-scheduler that wakes two finds both a place on the processor that the caller does not seem to use. Networks
-are compiled while other things are opened, and kept in the user's cache.
+scheduler that wakes two finds both a place on the processor that the caller does not seem to use. Compiled
+networks are kept in the user's cache.
 
 Source: https://docs.openvino.ai, "CPU device", "Model caching" and "Optimizing for throughput"
 """
 
+import locale
 import os
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -55,13 +56,9 @@ class OpenVINOBackend:
             **_cache_setting(),
         }
         self._model = self._read()
+        self._alone: list[Any] = []  # a request for each thread, made when it is first needed
         names = [value.any_name for value in self._model.inputs]
         check_inputs(names, path)
-        self._alone: list[Future[Any]] = []  # a request for each thread
-        if card["stage"] == 1 or threads == 1:  # whole frames come one at a time, crops mostly do not
-            self._shared  # noqa: B018 begins to be made
-        else:
-            self._alone = [self._request(threads=1) for _ in range(threads)]
         self.device = f"cpu ({threads} threads{', ' + precision if precision != 'fp32' else ''})"
         self.version, self.input_hw = card["name"], card["input_hw"]
         self.frames, self.ahead = card["frames"], card["ahead"]
@@ -73,11 +70,11 @@ class OpenVINOBackend:
         if history is not None and self.uses_history:
             feed["history"] = history
         if len(frames) == 1:
-            shared = self._shared.result()
-            shared.infer(feed, share_inputs=True)
-            return Candidates(*self._answer(shared))
-        while len(self._alone) < min(len(frames), self._threads):
-            self._alone.append(self._request(threads=1) if self._threads > 1 else self._shared)
+            self._shared.infer(feed, share_inputs=True)
+            return Candidates(*self._answer(self._shared))
+        missing = min(len(frames), self._threads) - len(self._alone)
+        if missing > 0:
+            self._alone += self._requests([1] * missing) if self._threads > 1 else [self._shared]
         answers = []
         for start in range(0, len(frames), len(self._alone)):
             answers += self._run_at_once({name: array[start:] for name, array in feed.items()})
@@ -87,7 +84,7 @@ class OpenVINOBackend:
         """The answers to as many of the first inputs as there are requests."""
         count = min(len(feed["frames"]), len(self._alone))
         inputs = [{name: array[n : n + 1] for name, array in feed.items()} for n in range(count)]
-        mine, *others = requests = [request.result() for request in self._alone[:count]]
+        mine, *others = requests = self._alone[:count]
         try:
             for request, one in zip(others, inputs[1:]):
                 request.start_async(one, share_inputs=True)
@@ -103,19 +100,19 @@ class OpenVINOBackend:
         return [xy, score, 1 / (1 + np.exp(-visible)) if self._log_odds else visible]
 
     @cached_property
-    def _shared(self) -> Future[Any]:
-        """The request of a single input, which begins to be made when it is first asked for."""
-        return self._request(self._threads)
+    def _shared(self) -> Any:
+        """The request of a single input, made when it is first needed."""
+        return self._requests([self._threads])[0]
 
-    def _request(self, threads: int) -> Future[Any]:
-        """A request to run one input, by a network compiled for so many threads."""
-        settings = {**self._settings, "INFERENCE_NUM_THREADS": threads}
+    def _requests(self, threads: Sequence[int]) -> list[Any]:
+        """Requests to run one input each, by networks compiled for so many threads."""
 
-        def make() -> Any:
-            with self._told():
-                return self._core.compile_model(self._model, "CPU", settings).create_infer_request()
+        def made(threads: int) -> Any:
+            settings = {**self._settings, "INFERENCE_NUM_THREADS": threads}
+            return self._core.compile_model(self._model, "CPU", settings).create_infer_request()
 
-        return _apart(make)
+        with self._told():
+            return _apart(made, threads)
 
     def _read(self) -> Any:
         with self._told():
@@ -148,19 +145,24 @@ def _tell_log_odds(model: Any) -> bool:
 def has_bf16(core: Any = None) -> bool:
     """Whether this processor computes in bfloat16."""
     core = core or _import_openvino().Core()
-    return "BF16" in _apart(lambda: core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")).result()
+    (capabilities,) = _apart(lambda name: core.get_property("CPU", name), ["OPTIMIZATION_CAPABILITIES"])
+    return "BF16" in capabilities
 
 
-def _apart(function: Callable[[], Any]) -> Future[Any]:
-    """What a function returns, called in a thread of its own.
+def _apart(function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
+    """What a function returns for each argument, called at the same time in threads that then end.
 
     OpenVINO gives the thread that first uses its CPU device a stack for signals, and frees it in whichever
     thread collects the device: the next signal would end the process. A thread that is over gets none.
+    While it reads or writes compiled networks the process has the locale "C"; two that take turns in
+    putting theirs back may leave it so, and text files were read as ASCII from then on.
     """
-    thread = ThreadPoolExecutor(1)
-    called = thread.submit(function)
-    thread.shutdown(wait=False)
-    return called
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        with ThreadPoolExecutor(len(arguments)) as threads:
+            return list(threads.map(function, arguments))
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
 
 
 def _import_openvino() -> ModuleType:
