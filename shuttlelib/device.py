@@ -169,16 +169,17 @@ class DeviceEyes:
 
     def _run_all(self, kind: tuple[int, SizeHW], looks: Sequence[Look]) -> Candidates:
         planes, rows = self._of(looks[0].frames[0][-1]), []
+        seen = dict.fromkeys(frame for look in looks for frames in look.frames for frame in frames)
+        places = {frame: planes.place(frame) for frame in seen}
         for look in looks:
-            seen = dict.fromkeys(frame for frames in look.frames for frame in frames)
-            places = {frame: planes.place(frame) for frame in seen}
-            for frame in seen:  # where memory ran out an older one may have come last
-                planes.ready(frame)
             for window, frames in zip(look.windows, look.frames):
                 box = window.x0, window.y0, window.w, window.h
                 rows.append((*box, *(places[frame] for frame in frames)))
         arrays = [np.array(rows, np.float32), joined_history(looks)]
-        return Candidates(*self._sight(kind, looks[0], planes)(*(a for a in arrays if a is not None)))
+        sight = self._sight(kind, looks[0], planes)  # of the planes as they are now
+        for frame in seen:  # where memory ran out an older one may have come last
+            planes.ready(frame)
+        return Candidates(*sight(*(a for a in arrays if a is not None)))
 
     def _sight(self, kind: tuple[int, SizeHW], look: Look, planes: Planes) -> Any:
         """What answers a stage's looks at frames of one size, made when it is first wanted."""

@@ -91,7 +91,7 @@ def load_networks(
 
     Raises:
         ShuttleError: see `runtime.load` and `runtime.vote`.
-        UsageError: a voter that is not of stage 2, or in mode "whole".
+        UsageError: a version of the wrong stage; a voter that is not of stage 2, or in mode "whole".
     """
     root = Path(models_dir or runtime.paths.MODELS)
     if mode == WHOLE and (root / "version.json").is_file():
@@ -99,6 +99,10 @@ def load_networks(
     else:
         dirs = [root / version for version in versions] or list(runtime.default_pair(root))
         dirs = dirs[:1] if mode == WHOLE else dirs
+    for folder, stage in zip(dirs, (1, 2)):
+        told = runtime.read_card(folder)["stage"]
+        if told != stage:
+            raise UsageError(f"{folder}: is of stage {told}; give a version of stage {stage} here")
     name, where, precision, why = runtime.choose(dirs[-1], backend, device, precision)
     loaded = [runtime.load(folder, name, where, threads, precision) for folder in dirs]
     calibration = runtime.read_card(dirs[-1]).get("calibration")

@@ -254,6 +254,16 @@ def test_a_job_gives_a_track(track):
     assert track.visible[24:].all()
 
 
+def test_progress_tells_of_the_first_look_too(clip, tmp_path, options):
+    job = Job(clip, tmp_path / "out", "offline", options)
+    assert "loading the networks" in views.progress(job)
+    for _ in job.watch(10):
+        pass
+    assert (job.looked, job.frames, job.expected) == (30, 30, 30)
+    job.frames, job.looked = 0, 12
+    assert "first look at frame 12 of 30" in views.progress(job)
+
+
 def test_a_cancelled_job_leaves_nothing(tiny_video, tmp_path, options):
     job = Job(tiny_video("long.mp4", 200, SIZE_HW, draw=court), tmp_path / "out", "calibration", options)
     for _ in job.watch(0.001):
@@ -264,14 +274,15 @@ def test_a_cancelled_job_leaves_nothing(tiny_video, tmp_path, options):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_the_time_limit_keeps_what_was_found(clip, tmp_path, options):
+@pytest.mark.parametrize("mode", ["smart", "offline"])
+def test_the_time_limit_keeps_what_was_found(clip, tmp_path, options, mode):
     ticks = itertools.count()
     limited = dataclasses.replace(options, time_limit_s=12)
-    job = Job(clip, tmp_path / "out", "smart", limited, clock=lambda: next(ticks))  # a second a look
+    job = Job(clip, tmp_path / "out", mode, limited, clock=lambda: next(ticks))  # a second a look
     for _ in job.watch(10):
         pass
     rows = len(Track.read(clip, job.result).rows)
-    assert 1 <= rows <= 12
+    assert 10 <= rows <= 12
     assert f"The time limit of 12 s was reached after {rows} of 30 frames" in job.result.warning
     assert job.result.overlay.is_file()
 

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -65,7 +68,20 @@ def test_a_gpu_without_any_room_is_left_for_the_cpu():
     backend = memory.Sparing(lambda: FullGpu(0, ERRORS[0]), cpu)
     assert np.array_equal(backend.run(spots(3)).xy, cpu().run(spots(3)).xy)
     assert backend.note == "the GPU's memory is full: went on with fake on the CPU"
-    assert backend.device == "cpu"
+    assert (backend.name, backend.device) == ("fake", "cpu")
+
+
+def test_a_gpu_that_is_left_keeps_no_memory():
+    class Plain(BrightBackend):
+        def run(self, frames, history=None):
+            raise RuntimeError("CUDA error: out of memory")
+
+    gpus = [Plain((32, 32))]
+    left = weakref.ref(gpus[0])
+    backend = memory.Sparing(gpus.pop, cpu)
+    backend.run(spots(1))
+    gc.collect()
+    assert left() is None
 
 
 def test_a_gpu_that_is_full_at_the_start():

@@ -29,6 +29,15 @@ def test_places_are_the_first_ones_and_history_goes_to_those_who_read_it():
     assert vote.version == "bright+bright"
 
 
+def test_a_vote_tells_where_it_runs_now_and_what_its_voters_have_to_say():
+    voters = [BrightBackend((32, 32)) for _ in range(3)]
+    vote = Vote(voters)
+    assert vote.note == ""
+    voters[0].device, voters[0].note, voters[2].note = "cpu (left the GPU)", "a full GPU", "a full GPU"
+    vote.run(FRAMES)
+    assert (vote.device, vote.note) == ("cpu (left the GPU)", "a full GPU")
+
+
 def test_a_vote_looks_ahead_as_its_voters_do():
     vote = Vote([BrightBackend((32, 32), frames=5, ahead=2), BrightBackend((32, 32), frames=5, ahead=2)])
     assert (vote.frames, vote.ahead) == (5, 2)

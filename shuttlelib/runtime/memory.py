@@ -73,6 +73,8 @@ class Sparing:
         """
         if self._cpu is not None or not is_out_of_memory(error):
             raise error
+        if size == 1:
+            self._gpu = None
         if "torch" in sys.modules:  # its unused blocks may be what others lack
             sys.modules["torch"].cuda.empty_cache()
         if size > 1:
@@ -80,5 +82,5 @@ class Sparing:
             self.note = f"the GPU's memory is full: at most {self._most} inputs at a time"
             return
         self._cpu = self._open_cpu()
-        self.device = self._cpu.device
+        self.name, self.device = self._cpu.name, self._cpu.device
         self.note = f"the GPU's memory is full: went on with {self._cpu.name} on the CPU"

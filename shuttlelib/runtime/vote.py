@@ -28,7 +28,8 @@ class Vote:
                     "vote with a version of the same input"
                 )
         self._backends = list(backends)
-        self.name, self.device, self.input_hw = first.name, first.device, first.input_hw
+        self._tell()
+        self.input_hw = first.input_hw
         self.frames, self.ahead = first.frames, first.ahead
         self.version = "+".join(backend.version for backend in backends)
         self.uses_history = any(backend.uses_history for backend in backends)
@@ -38,9 +39,16 @@ class Vote:
         answers = [
             backend.run(frames, history if backend.uses_history else None) for backend in self._backends
         ]
+        self._tell()
         p = np.clip(np.stack([answer.visible for answer in answers]).astype(np.float64), _CLIP, 1 - _CLIP)
         logit = np.log(p / (1 - p)).mean(0)
         return answers[0]._replace(visible=(1 / (1 + np.exp(-logit))).astype(np.float32))
+
+    def _tell(self) -> None:
+        """Where the first one runs now, and what a person should know of how any of them does."""
+        self.name, self.device = self._backends[0].name, self._backends[0].device
+        notes = (getattr(backend, "note", "") for backend in self._backends)
+        self.note = "; ".join(dict.fromkeys(filter(None, notes)))
 
 
 def _sees(backend: Backend) -> str:

@@ -43,6 +43,7 @@ class Job:
         clock: seconds, for the limit and the speed.
 
     Attributes:
+        looked: frames that the tracker has taken; in mode offline all of them before the first is done.
         frames: done so far.
         ahead: videos to be tracked before it.
         expected: frames that the video promises, 0 if unknown.
@@ -54,7 +55,7 @@ class Job:
         self, video: Path, out: Path, mode: str, options: Options, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.video, self.out, self.mode, self.options = video, out, mode, options
-        self.ahead = self.frames = self.expected = 0
+        self.ahead = self.looked = self.frames = self.expected = 0
         self.result: TrackResult | None = None
         self.error = ""
         self._clock, self._began_s = clock, 0.0
@@ -128,16 +129,23 @@ class Job:
             self.error = "Something went wrong while tracking; the server's log has the details."
 
     def _limited(self, source: Source) -> Source:
-        """The source, ending when the visitor or the clock says so."""
+        """The source, ending when the visitor or the clock says so; read again it ends in the same place."""
+        cut: int | None = None
+
+        def over(frame: Frame) -> bool:
+            late = self._clock() - self._began_s > self.options.time_limit_s
+            return frame.index > 0 and (late if cut is None else frame.index >= cut)  # no frame is no track
 
         def frames(footage: Footage) -> Generator[Frame, None, None]:
+            nonlocal cut
             with closing(footage.frames):
                 for frame in footage.frames:
                     if self.stopping:
                         raise _Cancelled
-                    late = self._clock() - self._began_s > self.options.time_limit_s
-                    if late and frame.index:  # a track of no frame at all is none
-                        raise _OutOfTime(footage.info, frame.index, self.options.time_limit_s)
+                    if over(frame):
+                        cut = frame.index
+                        raise _OutOfTime(footage.info, cut, self.options.time_limit_s)
+                    self.looked, self.expected = frame.index + 1, footage.info.frame_count
                     yield frame
 
         def open_(asked: Callable[[], bool]) -> Footage:
@@ -146,8 +154,8 @@ class Job:
 
         return replace(source, open=open_)
 
-    def _on_frame(self, frames: int, info: VideoInfo) -> None:
-        self.frames, self.expected = frames, info.frame_count
+    def _on_frame(self, frames: int, _: VideoInfo) -> None:
+        self.frames = frames
 
 
 def in_plain_words(error: Exception | str, video: Path) -> str:

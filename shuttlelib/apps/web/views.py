@@ -43,7 +43,9 @@ def progress(job: Job) -> str:
         one = job.ahead == 1
         return f'<p class="said">{"One video is" if one else f"{job.ahead} videos are"} before yours …</p>'
     of = f" of {job.expected:,}" if job.expected else ""
-    said = [f"{job.frames:,}{of} frames", f"{job.fps:.0f} fps"] if job.frames else ["loading the networks"]
+    said = [f"first look at frame {job.looked:,}{of}"] if job.looked else ["loading the networks"]
+    if job.frames:
+        said = [f"{job.frames:,}{of} frames", f"{job.fps:.0f} fps"]
     if job.seconds_left is not None:
         said.append(f"{clock(job.seconds_left)} left")
     share = min(1.0, job.frames / job.expected) if job.expected else 0.0
