@@ -48,12 +48,12 @@ def export(
             half.write_fp16(graph, model / "model.fp16.onnx")
         if "int8" in precisions:
             quantize.write_int8_graphs(model, clips.split(dataset, "train"))
+        built = []  # before what takes longer: a GPU that is not known ends it
+        if engine != "none":
+            built = [deployment.build_engines(model, precisions, engine.split(","))]
         inputs = quantize.real_inputs(runtime.read_card(model), judged, PARITY)
         ran = [kind for kind in runtime.PRECISIONS if kind in precisions or kind == "bf16"]
-        table = deployment.measure(model, ran, inputs, threads)
-        if engine != "none":
-            built = deployment.build_engines(model, precisions, engine.split(","))
-            table = pd.concat([table, built], ignore_index=True)
+        table = pd.concat([deployment.measure(model, ran, inputs, threads), *built], ignore_index=True)
         with atomic_write(model / "export.csv") as temp:
             table.round(4).to_csv(temp, index=False)
         skipped = table["skipped"].fillna("") != ""

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from shuttlelib import cli_export, deployment, export_planes, runtime
 from shuttlelib.cli import app
-from shuttlelib.errors import UsageError
+from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.paths import REPO
 
 
@@ -35,6 +35,16 @@ def test_export_writes_graphs_and_a_table(model, monkeypatch):
     assert str(model) in done.output
     assert "latency_ms" in done.output
     assert "skipped tensorrt fp32: --backend tensorrt" in done.output
+
+
+def test_engines_that_cannot_be_built_are_told_before_anything_is_measured(model, monkeypatch):
+    def refuse(*_):
+        raise ShuttleError("no TensorRT here")
+
+    monkeypatch.setattr(deployment, "build_engines", refuse)
+    monkeypatch.setattr(deployment, "measure", lambda *_: pytest.fail("measured first"))
+    with pytest.raises(ShuttleError, match="no TensorRT here"):
+        CliRunner().invoke(app, ["export", str(model), "--engine", "8.6"], catch_exceptions=False)
 
 
 def test_wrong_wishes_are_wrong_usage(model):
