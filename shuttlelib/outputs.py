@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TextIO
 
+import av
+
 from shuttlelib.errors import UsageError
 from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame
@@ -19,6 +21,7 @@ from shuttlelib.sources import Source
 from shuttlelib.video import VideoWriter
 
 COLUMNS = ("frame", "time_s", "visible", "x_px", "y_px", "confidence", "source")
+_NOTE = "shuttle overlay"  # a video that says so of itself may be overwritten
 
 Emit = Callable[[Frame, Row], None]
 
@@ -29,9 +32,8 @@ def csv_rows(file: TextIO) -> Emit:
 
     def emit(_: Frame, row: Row) -> None:
         place = f"{row.x_px:.3f},{row.y_px:.3f}" if row.visible else ","
-        file.write(
-            f"{row.frame},{row.time_s:.6f},{int(row.visible)},{place},{row.confidence:.4f},{row.source}\n"
-        )
+        seen = f"{int(row.visible)},{place},{row.confidence:.4f},{row.source}"
+        file.write(f"{row.frame},{row.time_s:.6f},{seen}\n")
 
     return emit
 
@@ -42,9 +44,8 @@ def json_rows(file: TextIO, video: str) -> Emit:
     def emit(_: Frame, row: Row) -> None:
         x_px, y_px = (round(row.x_px, 3), round(row.y_px, 3)) if row.visible else (None, None)
         values = (row.frame, round(row.time_s, 6), int(row.visible), x_px, y_px, round(row.confidence, 4))
-        print(
-            json.dumps({"video": video, **dict(zip(COLUMNS, (*values, row.source)))}), file=file, flush=True
-        )
+        line = {"video": video, **dict(zip(COLUMNS, (*values, row.source)))}
+        print(json.dumps(line), file=file, flush=True)
 
     return emit
 
@@ -53,7 +54,7 @@ def overlay_video(path: Path, size_hw: SizeHW, fps: float, outputs: ExitStack) -
     """Draw each row on its frame; the video is whole when `outputs` close."""
     from shuttlelib.overlay import Overlay
 
-    writer = outputs.enter_context(VideoWriter(path, size_hw, fps))
+    writer = outputs.enter_context(VideoWriter(path, size_hw, fps, note=_NOTE))
     drawing = Overlay(size_hw[0], fps)
     return lambda frame, row: writer.write(drawing.draw(frame.rgb, row), frame.time_s)
 
@@ -88,21 +89,24 @@ def check_outputs(source: Source, out_dir: Path, overlay: bool = False) -> None:
         UsageError: the overlay would replace the video itself, or a file in the way is not a track's.
     """
     csv, report, video = (out_dir / f"{source.stem}.{suffix}" for suffix in ("csv", "json", "mp4"))
-    fix = "move it away or choose another --out"
     original = Path(source.name)
     if overlay and video.exists() and original.exists() and video.samefile(original):
         raise UsageError(f"--out {out_dir}: the overlay would replace {original}; choose another folder")
-    if csv.is_file() and not csv.read_bytes().startswith(",".join(COLUMNS).encode()):
-        raise UsageError(f"{csv}: is no track and would be overwritten; {fix}")
-    ours = _is_summary(report)
-    if report.is_file() and not ours:
-        raise UsageError(f"{report}: is no track's summary and would be overwritten; {fix}")
-    if overlay and video.is_file() and not ours:
-        raise UsageError(f"{video}: is no track's overlay (no {report.name}) and would be overwritten; {fix}")
+    kinds = {csv: "track", report: "track's summary"} | ({video: "track's overlay"} if overlay else {})
+    for path, kind in kinds.items():
+        if path.is_file() and not _is_ours(path):
+            why = f"is no {kind} and would be overwritten"
+            raise UsageError(f"{path}: {why}; move it away or choose another --out")
 
 
-def _is_summary(path: Path) -> bool:
+def _is_ours(path: Path) -> bool:
+    """Whether tracking wrote a file, by a CSV's header, a summary's versions or a video's note."""
     try:
-        return "versions" in json.loads(path.read_bytes())
-    except (OSError, ValueError, TypeError):
+        if path.suffix == ".csv":
+            return path.read_bytes().startswith(",".join(COLUMNS).encode())
+        if path.suffix == ".json":
+            return "versions" in json.loads(path.read_bytes())
+        with av.open(str(path)) as container:
+            return container.metadata.get("comment") == _NOTE
+    except (OSError, ValueError, TypeError, av.FFmpegError):
         return False

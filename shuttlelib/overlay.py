@@ -38,10 +38,8 @@ class Overlay:
             if old.visible and new.visible:
                 self._segment(image, old, new, (age + 1) / len(rows))
         if row.visible:
-            radius = round(7 * self._unit * 16)
-            cv2.circle(
-                image, _fixed(row), radius, _color(row), max(1, round(self._unit)), cv2.LINE_AA, shift=4
-            )
+            radius, width = round(7 * self._unit * 16), max(1, round(self._unit))
+            cv2.circle(image, _fixed(row), radius, _color(row), width, cv2.LINE_AA, shift=4)
         seen = f"{row.source} {row.confidence:.2f}"
         self._text(image, f"{row.frame}  {row.time_s:.2f} s  {seen}")
         return image

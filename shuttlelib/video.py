@@ -203,17 +203,18 @@ class VideoWriter:
         size_hw: size of every frame, px; both even (4:2:0 chroma).
         fps: frames per second, may be fractional.
         crf: x264's quality, lower is better and larger.
+        note: what the file says of itself, its metadata's comment.
 
     Raises:
         VideoError: an odd size, a frame of another size or type, or no frame at all.
         WriteError: the folder cannot be written or the disk is full.
     """
 
-    def __init__(self, path: str | Path, size_hw: SizeHW, fps: float, crf: int = 23) -> None:
+    def __init__(self, path: str | Path, size_hw: SizeHW, fps: float, crf: int = 23, note: str = "") -> None:
         self.path = Path(path)
         if size_hw[0] % 2 or size_hw[1] % 2:
             raise VideoError(f"{path}: frame size {size_hw[1]}x{size_hw[0]} is odd; crop it to even numbers")
-        self.size_hw, self.fps, self.crf = size_hw, fps, crf
+        self.size_hw, self.fps, self.crf, self.note = size_hw, fps, crf, note
         self._next = 0  # number of the next frame at a constant rate
 
     def __enter__(self) -> "VideoWriter":
@@ -222,6 +223,7 @@ class VideoWriter:
             self._container = stack.enter_context(
                 av.open(str(temp), "w", format="mp4", options={"movflags": "faststart"})
             )
+            self._container.metadata["comment"] = self.note
             self._stream = self._add_stream()
             self._exits = stack.pop_all()
         return self

@@ -5,11 +5,14 @@ import os
 from contextlib import ExitStack
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from shuttlelib.errors import UsageError
 from shuttlelib.files import WriteError
-from shuttlelib.outputs import COLUMNS, growing_csv, json_rows
+from shuttlelib.outputs import COLUMNS, check_outputs, growing_csv, json_rows, overlay_video
 from shuttlelib.rows import Row
+from shuttlelib.sources import video_file
 
 SEEN = Row(3, 0.1, True, 100.12345, 50.5, 0.87654, "detected")
 UNSEEN = Row(4, 4 / 30, False, math.nan, math.nan, 0.5, "none")
@@ -59,3 +62,15 @@ def test_after_an_error_only_what_cannot_be_made_again_stays(tmp_path, keep):
     with pytest.raises(WriteError, match="disk is full"):
         grow_and_fail(tmp_path / "v.csv", keep)
     assert [path.name for path in tmp_path.iterdir()] == [f"v.partial-{os.getpid()}.csv"] * keep
+
+
+def test_a_video_is_overwritten_only_if_it_is_an_overlay(tiny_video, tmp_path):
+    source, video = video_file(tiny_video("rally.mov")), tiny_video("rally.mp4")
+    (tmp_path / "rally.json").write_text('{"versions": {}}')
+    check_outputs(source, tmp_path)
+    with pytest.raises(UsageError, match=r"rally\.mp4: is no track's overlay .*move it away"):
+        check_outputs(source, tmp_path, overlay=True)
+    with ExitStack() as outputs:
+        emit = overlay_video(video, (64, 96), 30.0, outputs)
+        emit(SimpleNamespace(rgb=np.zeros((64, 96, 3), np.uint8), time_s=0.0), UNSEEN)
+    check_outputs(source, tmp_path, overlay=True)
