@@ -79,21 +79,23 @@ def measure(
 
 
 class _Door:
-    """A source with a clock where its frames come in.
-
-    Attributes:
-        asked: when each frame was asked for, s.
-    """
+    """A source with a clock where its frames come in."""
 
     def __init__(self, video: str | Path) -> None:
-        self.asked: list[float] = []
+        self._openings: list[list[float]] = []
         inner = video_file(video)
 
         def open_(asked_to_stop: Any) -> Footage:
-            footage = inner.open(asked_to_stop)
-            return replace(footage, frames=_clocked_frames(footage.frames, self.asked, []))
+            footage, asked = inner.open(asked_to_stop), list[float]()
+            self._openings.append(asked)
+            return replace(footage, frames=_clocked_frames(footage.frames, asked, []))
 
         self.source: Source = replace(inner, open=open_)
+
+    @property
+    def asked(self) -> list[float]:
+        """When each frame that gave a row was asked for, s; one that is looked at twice gives one row."""
+        return self._openings[0]  # what the mode offline reads first, it opens second
 
 
 @dataclass(frozen=True)

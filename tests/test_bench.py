@@ -42,6 +42,12 @@ def test_several_streams_are_tracked_at_once(tiny_video, models):
     assert row["stages"] == {}
 
 
+@pytest.mark.parametrize("streams", [1, 2])
+def test_a_frame_that_is_read_twice_counts_once(tiny_video, models, streams):
+    row = measure(Setup("onnx", "offline", "fp32", streams, 1), tiny_video(frames=12), 1, models)
+    assert row["end_to_end"]["frames"] == 12 * streams
+
+
 def test_percentiles():
     assert percentiles(np.arange(101.0)) == {"p50": 50.0, "p95": 95.0, "p99": 99.0}
 
