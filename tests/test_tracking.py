@@ -406,6 +406,13 @@ def test_more_models_of_stage_2_vote(clip, tmp_path):
         load_networks("onnx", "cpu", 1, models, mode="whole", vote=[models / "bright2"])
 
 
+@pytest.mark.parametrize(("versions", "mode"), [(["bright2", "bright1"], "smart"), (["bright2"], "whole")])
+def test_each_version_takes_the_place_of_its_stage(tmp_path, versions, mode):
+    models = write_models(tmp_path / "models", (90, 160), (160, 160))
+    with pytest.raises(UsageError, match=r"bright2: is of stage 2; give a version of stage 1 here"):
+        load_networks("onnx", "cpu", 1, models, versions, mode)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/statm").exists(), reason="the system does not say what memory is held"
