@@ -21,7 +21,8 @@ Accuracy is the share of samples that are right at 4 px of the 512x288 grid: pla
 said to be visible, or not visible and not said to be. Samples are whole frames for stage 1 and for
 the baselines, crops centred near the label for stage 2, so stages are not compared with each other
 there; px are of the 512x288 grid for both (1 px is 2.5 px at 1280x720). "Placed" leaves visibility
-aside: of the samples with a shuttle, those whose best place is within 4 px. Rows without a
+aside: of the samples with a shuttle, those whose best place is within 4 px. Weights are those at the
+end of the budget, whatever they scored before. Rows without a
 visibility head say "visible" always; their accuracy pays for it. Loss is each row's own, on
 training samples as training saw them (augmented) and on val samples; the ratio compares the two
 within a row. Free-running accuracy is the whole tracker's: a stage-1 row with the pair's stage 2, a

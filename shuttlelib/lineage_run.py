@@ -170,7 +170,8 @@ def _attempt(
 ) -> dict[str, Any]:
     """Train one row; `start` is known where the Hub is not wanted, or has kept an earlier row waiting."""
     folder.mkdir(parents=True, exist_ok=True)
-    fixed = {"seed": seed, "batch": budget.batch, **config}
+    # early in a training the most accurate weights are often those that call every shuttle hidden
+    fixed = {"seed": seed, "batch": budget.batch, "keep": "last", **config}
 
     def plan() -> dict[str, Any]:
         found = start or starting_weights(spec, True)

@@ -3,8 +3,8 @@
 Everything that decides a run is in the spec, the config and the data: draws are functions of the seed
 and the step, the learning rate is a function of the step, so a run that is stopped and resumed ends
 where an undisturbed one does. Several processes (`torchrun`) share the draws of each step. A run folder
-holds `best/` (a model folder: the averaged weights that validated best), `checkpoints/`, TensorBoard
-events and `history.csv`.
+holds `best/` (a model folder: the averaged weights that validated best, or the last ones), `checkpoints/`,
+TensorBoard events and `history.csv`.
 """
 
 import hashlib
@@ -68,6 +68,7 @@ class TrainConfig:
         accumulate: parts a process cuts its share of the batch into, one after the other, to save memory.
             BatchNorm sees a part at a time.
         data_path: where samples are cut and augmented: "cpu", "device" or "auto" (see `batches.Source`).
+        keep: which validated weights stay: "best", of the highest accuracy, or "last".
     """
 
     steps: int
@@ -84,6 +85,7 @@ class TrainConfig:
     seed: int = 0
     accumulate: int = 1
     data_path: str = "auto"
+    keep: str = "best"
 
     @staticmethod
     def of(spec: Spec, **overrides: Any) -> "TrainConfig":
@@ -118,8 +120,8 @@ def fit(
         init: model folder to start from (fine-tuning).
 
     Returns:
-        The best validation metrics and their `step`, with `steps`, `seconds` and `samples_per_s` of the
-        whole training. One that is finished already is not repeated.
+        The validation metrics of the weights that stay and their `step`, with `steps`, `seconds` and
+        `samples_per_s` of the whole training. One that is finished already is not repeated.
 
     Raises:
         TrainError: the loss is not finite (the batch is saved), the memory does not suffice, the batch
@@ -297,10 +299,11 @@ class _Run:
 
     def finish(self) -> dict[str, Any]:
         """The result, and the end of the log."""
-        p = self.progress
-        best = max(reversed(p.history), key=lambda row: row["accuracy"])  # of equals the last, as in `best/`
+        p, last = self.progress, self.config.keep == "last"
+        # of equals the last, as in `best/`
+        kept = p.history[-1] if last else max(reversed(p.history), key=lambda row: row["accuracy"])
         rate = p.step * self.config.batch / max(1e-9, p.seconds)
-        result = {**best, "steps": p.step, "seconds": p.seconds, "samples_per_s": rate}
+        result = {**kept, "steps": p.step, "seconds": p.seconds, "samples_per_s": rate}
         self.log.result(self._facts(), result)
         self.accelerator.end_training()
         return result
@@ -322,7 +325,7 @@ class _Run:
         if self.main:
             with atomic_write(self.dir / "history.csv") as temp:
                 pd.DataFrame(p.history).to_csv(temp, index=False)
-            if better:
+            if better or c.keep == "last":
                 networks.save(net, self.dir / "best", {"step": p.step})
 
     def _facts(self) -> dict[str, Any]:

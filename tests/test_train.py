@@ -19,6 +19,7 @@ from shuttlelib import (
     mixing,
     networks,
     recipes,
+    runtime,
     samples,
     synth,
     train,
@@ -69,6 +70,19 @@ def test_training_repeats_and_leaves_a_model_and_curves(data, tmp_path):
     assert strip.shape == (64, 4 * 64, 3)
     assert written.Scalars("best/accuracy")[0].value == pytest.approx(first["accuracy"])  # beside hparams
     assert len(list((tmp_path / "a" / "checkpoints").iterdir())) == checkpoints.KEPT_CHECKPOINTS
+
+
+@pytest.mark.parametrize(("keep", "step"), [("best", 3), ("last", 6)])
+def test_weights_that_stay_are_the_best_or_the_last(data, tmp_path, monkeypatch, keep, step):
+    judge, falling = train.judge, iter([0.9, 0.1])
+
+    def judged(*args):
+        scores, table = judge(*args)
+        return {**scores, "accuracy": next(falling)}, table
+
+    monkeypatch.setattr(train, "judge", judged)
+    assert fit(data, tmp_path, replace(QUICK, keep=keep))["step"] == step
+    assert runtime.read_card(tmp_path / "best")["step"] == step
 
 
 def test_a_killed_training_resumes_to_the_same_result(data, tmp_path, monkeypatch):
