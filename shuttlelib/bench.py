@@ -30,6 +30,7 @@ from typing import Any
 from shuttlelib import runs
 from shuttlelib.bench_run import Setup
 from shuttlelib.bench_startup import startup_s
+from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write
 from shuttlelib.video import probe
 
@@ -87,7 +88,10 @@ def _row(
     if "reason" in row:
         return row
     alone = setup.streams == 1
-    started = startup_s(setup, video, models_dir) if alone else {"warm": None, "cold": None}
+    try:
+        started = startup_s(setup, video, models_dir) if alone else {"warm": None, "cold": None}
+    except ShuttleError as error:
+        return {"reason": str(error)}
     return {"reason": "", **row, "startup_s": started}
 
 

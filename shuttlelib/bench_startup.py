@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 
 from shuttlelib import paths
 from shuttlelib.bench_run import Setup
@@ -36,7 +36,7 @@ def startup_s(setup: Setup, video: Path, models_dir: Path | None, repeat: int = 
         taken out of it, None where the system cannot. What other programs have mapped stays in it.
 
     Raises:
-        ShuttleError: `shuttle track` fails.
+        ShuttleError: `shuttle track` gives no row.
     """
     _, files = _start(setup, video, models_dir)
     warm = sorted(_start(setup, video, models_dir)[0] for _ in range(repeat))[repeat // 2]
@@ -47,19 +47,23 @@ def startup_s(setup: Setup, video: Path, models_dir: Path | None, repeat: int = 
 
 def _start(setup: Setup, video: Path, models_dir: Path | None) -> tuple[float, list[str]]:
     """Seconds to the first row, and the files that were read."""
-    with TemporaryDirectory() as folder:
+    # A file for errors: a pipe that nobody reads yet would fill up
+    with TemporaryDirectory() as folder, TemporaryFile("w+") as errors:
         options = [f"--{name}={getattr(setup, name)}" for name in ("backend", "mode", "precision", "threads")]
         options += [] if models_dir is None else [f"--models={models_dir}"]
         command = [sys.executable, "-c", _COMMAND, "track", str(video), "--out", folder, "--jsonl", *options]
         began = time.perf_counter()
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
             assert process.stdout is not None  # it is a pipe
             first = process.stdout.readline()
             seconds = time.perf_counter() - began
-            _, errors = process.communicate()
-    if process.returncode or not first.startswith("{"):
-        raise ShuttleError(f"shuttle track {video}: {errors.strip() or 'gave no row'}")
-    return seconds, errors.splitlines()
+            process.communicate()
+        errors.seek(0)
+        said = errors.read().splitlines()
+    if not first.startswith("{"):  # its status tells of warnings too, and only the first row counts here
+        why = next((line for line in said if line.startswith("error:")), "gave no row")
+        raise ShuttleError(f"shuttle track {video}: {why}")
+    return seconds, said
 
 
 def _forget(files: list[str]) -> bool:

@@ -5,11 +5,13 @@ import sys
 
 import numpy as np
 import pytest
-from fakes import write_models
+from fakes import cut_short, write_models
 
 from shuttlelib import bench, cli
 from shuttlelib.bench_run import Setup, measure, percentiles
+from shuttlelib.bench_startup import startup_s
 from shuttlelib.charts_bench import bench_chart
+from shuttlelib.errors import ShuttleError
 
 ONE = Setup("onnx", "smart", "fp32", 1, 1)
 
@@ -75,6 +77,27 @@ def test_the_command_compares_and_lists_what_does_not_run(tiny_video, models, tm
 def test_a_precision_without_its_graph_says_why(tiny_video, models):
     report = bench.bench(tiny_video(), [Setup("onnx", "smart", "int8", 1, 1)], 1, models)
     assert "model.int8.onnx: missing" in report["rows"][0]["reason"]
+
+
+def test_a_start_without_a_row_is_the_reason_of_its_configuration_alone(tiny_video, models, monkeypatch):
+    video, int8 = tiny_video(frames=4), Setup("onnx", "smart", "int8", 1, 1)
+    with pytest.raises(ShuttleError, match=r"clip\.mp4: error: .*model\.int8\.onnx: missing") as caught:
+        startup_s(int8, video, models)
+    assert "\n" not in str(caught.value)
+
+    def refuse(*_):
+        raise caught.value
+
+    monkeypatch.setattr(bench, "startup_s", refuse)
+    several = Setup("onnx", "smart", "fp32", 2, 1)
+    report = bench.bench(video, [several, ONE], 1, models)
+    assert [row["reason"] for row in report["rows"]] == ["", str(caught.value)]
+
+
+@pytest.mark.slow
+def test_the_start_on_a_damaged_video_is_measured_too(tiny_video, models):
+    cut = cut_short(tiny_video(frames=30, size_hw=(90, 160)), 0.5)
+    assert 0 < startup_s(ONE, cut, models, repeat=1)["warm"] < 60
 
 
 @pytest.mark.parametrize("option", [("--backend", "abacus"), ("--streams", "0"), ("--threads", "two")])
