@@ -2,16 +2,18 @@
 
 import sys
 import time
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from shuttlelib.cli_data import Folder
-from shuttlelib.errors import ShuttleError, UsageError
+from shuttlelib.errors import ShuttleError, StoppedError, UsageError
+from shuttlelib.stopping import Asked, stop_when_asked
 
 if TYPE_CHECKING:
     from shuttlelib.sources import Source
@@ -118,21 +120,15 @@ def track(
     networks = tracking.load_networks(
         backend, device, threads, models, mode=mode, precision=precision, vote=vote or ()
     )
-    done: list[dict[str, Any]] = []
-    failed, began = False, time.perf_counter()
-    with closing(_track_all(found, out, networks, mode, params, overlay, jsonl, at_once)) as outcomes:
-        for source, outcome in outcomes:
-            if isinstance(outcome, UsageError):
-                raise outcome
-            if isinstance(outcome, ShuttleError):
-                failed = True
-                complain(f"error: {outcome}")
-                continue
-            done.append(outcome)
-            _say(source, outcome)
-            if outcome["interrupted"]:
-                failed = failed or not source.endless  # stopping is how an endless one ends
-                break
+    began = time.perf_counter()
+    with (
+        _held(found) as asked,
+        closing(_track_all(found, out, networks, mode, params, overlay, jsonl, at_once, asked)) as outcomes,
+    ):
+        done, failed = _told(outcomes)
+    if asked() and (failed or not found[0].endless):  # stopping is how an endless one ends
+        failed = True
+        complain("interrupted")
     if done:
         seconds = time.perf_counter() - began if at_once > 1 else sum(summary["seconds"] for summary in done)
         print(_last_line(done, seconds), file=sys.stderr if jsonl else sys.stdout)
@@ -170,33 +166,58 @@ def _track_all(
     overlay: bool,
     jsonl: bool,
     at_once: int,
-) -> "Generator[tuple[Source, dict[str, Any] | ShuttleError], None, None]":
-    """Track all, each with a bar of its own; the summary or error of each, in the order of their ends."""
+    asked: Asked,
+) -> "Generator[dict[str, Any] | ShuttleError, None, None]":
+    """Track all, each with a bar of its own; the summary or error of each, in the order of their ends.
+
+    Once somebody asked to stop, none begins: a stream ends there, and nothing is left of a file.
+    """
     from shuttlelib import tracking
     from shuttlelib.outputs import json_rows
     from shuttlelib.together import answer_together
 
     def asking(source: "Source") -> Any:
         also = [json_rows(sys.stdout, source.shown)] if jsonl else []
+
+        def on_frame(frames: int, info: Any) -> None:
+            bar.update(frames, info)
+            if source.rereadable and asked():
+                raise StoppedError(f"{source.name}: interrupted")
+
         with _Bar(source.shown) as bar:
             return (
                 yield from tracking.tracking_source(
-                    source, out, networks, mode, overlay, params, bar.update, also
+                    source, out, networks, mode, overlay, params, on_frame, also, asked
                 )
             )
 
-    with closing(answer_together(map(asking, found), networks.take, at_once)) as ends:
-        for number, result in ends:
-            yield found[number], result if isinstance(result, ShuttleError) else result.summary
+    askings = map(asking, takewhile(lambda _: not asked(), found))
+    with closing(answer_together(askings, networks.take, at_once)) as ends:
+        for _, result in ends:
+            yield result if isinstance(result, ShuttleError) else result.summary
 
 
-def _say(source: "Source", summary: dict[str, Any]) -> None:
-    """Tell what the person should know of one that was tracked."""
-    for kind in ("note", "warning"):
-        if summary[kind]:
-            complain(f"{kind}: {summary[kind]}")
-    if summary["interrupted"] and not source.endless:
-        complain("interrupted")
+def _held(found: "list[Source]") -> AbstractContextManager[Asked]:
+    """Whether somebody asked to stop; held back where something cannot be read again, at once for all."""
+    return nullcontext(lambda: False) if all(source.rereadable for source in found) else stop_when_asked()
+
+
+def _told(outcomes: "Iterable[dict[str, Any] | ShuttleError]") -> tuple[list[dict[str, Any]], bool]:
+    """Tell what a person should know of each that ends; the summaries, and whether any failed."""
+    done, failed = [], False
+    for outcome in outcomes:
+        if isinstance(outcome, UsageError):
+            raise outcome
+        if isinstance(outcome, ShuttleError):
+            failed = True
+            if not isinstance(outcome, StoppedError):
+                complain(f"error: {outcome}")
+            continue
+        done.append(outcome)
+        for kind in ("note", "warning"):
+            if outcome[kind]:
+                complain(f"{kind}: {outcome[kind]}")
+    return done, failed
 
 
 def _last_line(done: list[dict[str, Any]], seconds: float) -> str:

@@ -11,3 +11,7 @@ class ShuttleError(Exception):
 
 class UsageError(ShuttleError):
     """An argument is wrong (exit status 2)."""
+
+
+class StoppedError(ShuttleError):
+    """Somebody asked to stop, and nothing of the work is kept."""

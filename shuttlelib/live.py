@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
+from shuttlelib.errors import StoppedError
 from shuttlelib.frames import Frame
 from shuttlelib.sources import Footage, Source
 from shuttlelib.video import VideoInfo
@@ -145,13 +146,13 @@ class Reader:
 
         Raises:
             VideoError: it cannot be opened.
-            KeyboardInterrupt: somebody asked to stop before it was.
+            StoppedError: somebody asked to stop before it was.
         """
         with self._change:
             while self._info is None and not self._ended:
                 if self._stopped():
                     self._closing.set()
-                    raise KeyboardInterrupt
+                    raise StoppedError("interrupted before it was opened")
                 self._change.wait(_LOOK_UP_S)
         if self._info is None:
             raise self._error or RuntimeError("a feed that says nothing")

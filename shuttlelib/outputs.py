@@ -95,8 +95,7 @@ def check_outputs(source: Source, out_dir: Path, overlay: bool = False) -> None:
     kinds = {csv: "track", report: "track's summary"} | ({video: "track's overlay"} if overlay else {})
     for path, kind in kinds.items():
         if path.is_file() and not _is_ours(path):
-            why = f"is no {kind} and would be overwritten"
-            raise UsageError(f"{path}: {why}; move it away or choose another --out")
+            raise UsageError(f"{path}: is no {kind} but in its place; move it away or choose another --out")
 
 
 def _is_ours(path: Path) -> bool:

@@ -5,18 +5,20 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+Asked = Callable[[], bool]
+
 
 @contextmanager
-def stop_when_asked() -> Iterator[Callable[[], bool]]:
+def stop_when_asked() -> Iterator[Asked]:
     """Hold the first Ctrl-C or SIGTERM back until the work is at a good place; yields whether there was one.
 
-    A second one acts as if nobody held it.
+    A second one acts as if nobody held it. Who does several things at a time holds it once for all of them:
+    those that end in another order than they began would leave each other's handlers behind.
     """
     asked = False
-    kinds = (signal.SIGINT, signal.SIGTERM)
 
     def restore() -> None:
-        for kind, before in zip(kinds, handlers):
+        for kind, before in handlers.items():
             signal.signal(kind, before)
 
     def note(*_: object) -> None:
@@ -27,7 +29,7 @@ def stop_when_asked() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
         yield lambda: False
         return
-    handlers = [signal.signal(kind, note) for kind in kinds]
+    handlers = {kind: signal.signal(kind, note) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: asked
     finally:

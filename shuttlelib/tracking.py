@@ -26,7 +26,7 @@ from shuttlelib.rectify import Filler
 from shuttlelib.rows import Row
 from shuttlelib.runtime import Candidates
 from shuttlelib.sources import Footage, Source, video_file, without_gaps
-from shuttlelib.stopping import stop_when_asked
+from shuttlelib.stopping import Asked, stop_when_asked
 from shuttlelib.track_params import TrackParams
 from shuttlelib.tracker import FIRED_KEPT, MODES, OFFLINE, WHOLE, Tracker
 from shuttlelib.video import EndedEarlyError, VideoInfo, probe
@@ -116,6 +116,7 @@ def tracking_source(
     params: TrackParams | None = None,
     on_frame: Callable[[int, VideoInfo], None] | None = None,
     also: Sequence[Emit] = (),
+    asked: Asked | None = None,
 ) -> Generator[Look, Candidates, TrackResult]:
     """Find the shuttle in every frame of a source.
 
@@ -134,6 +135,8 @@ def tracking_source(
         params: thresholds.
         on_frame: called after each row with the number of rows so far, for progress bars.
         also: called with each frame and its final row.
+        asked: whether somebody asked to stop, for what cannot be read again. Without it signals are held
+            here, which must not be for several sources at once (see `stop_when_asked`).
 
     Raises:
         VideoError, WriteError: nothing of the source can be decoded, or `out_dir` cannot be written.
@@ -143,7 +146,7 @@ def tracking_source(
     check_outputs(source, out_dir, overlay)
     _check_rereadable(source, mode)
     csv, mp4, report = (out_dir / f"{source.stem}.{suffix}" for suffix in ("csv", "mp4", "json"))
-    with _ready(source, networks) as asked, ExitStack() as outputs:
+    with _ready(source, networks, asked) as asked, ExitStack() as outputs:
         footage = source.open(asked)
         outputs.callback(footage.frames.close)
         run = _Run(source, footage, networks.alone() if mode == WHOLE else networks, mode, params)
@@ -168,19 +171,18 @@ def tracking_source(
     return TrackResult(csv, mp4 if overlay else None, report, summary, summary["warning"])
 
 
-def _ready(source: Source, networks: Networks) -> AbstractContextManager[Callable[[], bool]]:
+def _ready(source: Source, networks: Networks, asked: Asked | None) -> AbstractContextManager[Asked]:
     """Whether somebody asked to stop; where frames cannot wait the networks are warm first."""
     if source.rereadable:
         return nullcontext(lambda: False)
     networks.warm_up()
-    return stop_when_asked()
+    return nullcontext(asked) if asked else stop_when_asked()
 
 
 def _check_rereadable(source: Source, mode: str) -> None:
     if mode == OFFLINE and not source.rereadable:
         raise UsageError(
-            f"--mode {OFFLINE}: reads a video twice, and {source.name} can only be read once; "
-            "use --mode smart, or record it to a file first"
+            f"--mode {OFFLINE}: {source.name} can only be read once; use --mode smart, or record it first"
         )
 
 
@@ -207,7 +209,7 @@ class _Run:
             memory=memory,
         )
 
-    def looks(self, asked: Callable[[], bool], emits: Sequence[Emit]) -> Generator[Look, Candidates, None]:
+    def looks(self, asked: Asked, emits: Sequence[Emit]) -> Generator[Look, Candidates, None]:
         """What the tracker wants to see, until the source ends or somebody asked to stop; rows go to all."""
         last: Row | None = None
         fresh = True
@@ -233,7 +235,7 @@ class _Run:
             self._warning = str(error)
             self._count()
 
-    def _first_pass(self, asked: Callable[[], bool]) -> Generator[Look, Candidates, list[Memory]]:
+    def _first_pass(self, asked: Asked) -> Generator[Look, Candidates, list[Memory]]:
         """What a pass in smart mode leaves of each part of the source."""
         footage, memories = self._source.open(asked), []
         size_hw, fps = footage.info.even_hw, footage.info.fps
@@ -299,7 +301,7 @@ class _Run:
         }
 
 
-def _until(asked: Callable[[], bool], frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
+def _until(asked: Asked, frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
     with closing(frames):
         for frame in frames:
             if asked():

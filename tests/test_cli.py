@@ -9,7 +9,8 @@ import pytest
 from command_line import commands
 from fakes import cut_short, write_models
 
-from shuttlelib import cli, sources, tracking
+from shuttlelib import cli, cli_track, sources, streams, tracking
+from shuttlelib.live import played
 from shuttlelib.video import read_frames
 
 SIZE_HW = (90, 160)
@@ -328,3 +329,54 @@ def test_several_videos_at_once_get_the_rows_they_get_alone(shuttle, tiny_video,
     for clip in clips:
         ours, alone = (tmp_path / folder / f"{clip.stem}.csv" for folder in ("out", "alone"))
         assert ours.read_text() == alone.read_text()
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """Has Ctrl-C pressed when so many rows of a video are out; its handler must be the one of before then."""
+    before, update = signal.getsignal(signal.SIGINT), cli_track._Bar.update
+
+    def arrange(name, rows):
+        def press(bar, frames, info):
+            update(bar, frames, info)
+            if (bar._name, frames) == (name, rows):
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(cli_track._Bar, "update", press)
+
+    yield arrange
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+@pytest.mark.parametrize(("name", "rows", "kept"), [("a.mp4", 2, "ab"), ("b.mp4", 45, "abc")])
+def test_who_stops_several_streams_keeps_those_that_began(
+    shuttle, tiny_video, models, tmp_path, stop_at, name, rows, kept
+):
+    clips = [tiny_video(f"{n}.mp4", count, SIZE_HW, draw=court) for n, count in zip("abc", (6, 60, 4))]
+    out = tmp_path / "out"
+    stop_at(name, rows)
+    live = ("--live", "--latency-ms", 60_000, "--streams", 2)
+    status, text, errors = shuttle("track", *clips, "--out", out, "--models", models, *live)
+    assert (status, errors) == (1, ["interrupted"])
+    assert files_in(out) == [f"{n}-live.{kind}" for n in kept for kind in ("csv", "json")]
+    facts = json.loads((out / "b-live.json").read_text())
+    assert facts["interrupted"]
+    assert 0 < facts["frames"] < 60
+    assert text.startswith("frames ")
+
+
+def test_who_stops_a_stream_beside_a_file_keeps_the_stream_alone(
+    shuttle, tiny_video, models, tmp_path, stop_at, monkeypatch
+):
+    clips, find = [tiny_video(f"{n}.mp4", 40, SIZE_HW, draw=court) for n in "ab"], streams.find
+
+    def found(video, settings):
+        (source,) = find(video, settings)
+        return [played(source, 60) if source.stem == "a" else source]
+
+    monkeypatch.setattr(streams, "find", found)
+    stop_at("a.mp4", 3)
+    given = ("--models", models, "--streams", 2)
+    status, _, errors = shuttle("track", *clips, "--out", tmp_path / "out", *given)
+    assert (status, errors) == (1, ["interrupted"])
+    assert files_in(tmp_path / "out") == ["a-live.csv", "a-live.json"]

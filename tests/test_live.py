@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from shuttlelib.errors import StoppedError
 from shuttlelib.live import Reader, Waiting, paced
 from shuttlelib.video import VideoError, VideoInfo
 
@@ -140,6 +141,6 @@ def test_a_source_that_cannot_be_opened_says_why_and_one_that_hangs_can_be_left(
         closing.wait(30)
         yield INFO
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(StoppedError):
         Reader(hang(), lambda: True, closing, None).footage([], dict)
     assert closing.is_set()
