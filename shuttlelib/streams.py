@@ -87,7 +87,7 @@ class Link:
     Attributes:
         name: of the stream, for messages; without a password.
         connect: opens it.
-        endless: whether its end is a loss.
+        endless: whether it ends only by being stopped or lost; a pipe, which is not made again, ends anyhow.
         again: whether a lost connection can be made again.
         fix: what to do if it cannot be opened and the reason says no more.
         unreadable: what to do if what comes is no video.
@@ -189,7 +189,8 @@ class Feed:
             self.damaged += reading.pictures.damaged
 
     def _lost(self, reading: Reading) -> bool:
-        return reading.pictures.stopped_early or (self._link.endless and not reading.says_its_length)
+        ends_by_loss = self._link.endless and self._link.again and not reading.says_its_length
+        return reading.pictures.stopped_early or ends_by_loss
 
     def _again(self, info: VideoInfo) -> "_Opened | None":
         """A new connection; None if there is none in time."""

@@ -206,9 +206,10 @@ def piped(data, **settings):
     return result
 
 
+@pytest.mark.parametrize("live", [None, True])
 @pytest.mark.parametrize("kind", ["ts", "mkv"])
-def test_a_container_is_read_from_a_pipe(movie, kind):
-    info, frames, error = piped(movie[kind])
+def test_a_container_is_read_from_a_pipe(movie, kind, live):
+    info, frames, error = piped(movie[kind], live=live, latency_s=60.0)
     assert error is None
     assert info.fps == 25
     assert [bar_at(frame.rgb) for frame in frames] == pytest.approx(
@@ -216,16 +217,18 @@ def test_a_container_is_read_from_a_pipe(movie, kind):
     )
 
 
+@pytest.mark.parametrize("live", [None, True])
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "rgb24"])
-def test_raw_video_is_read_from_a_pipe(pix_fmt):
+def test_raw_video_is_read_from_a_pipe(pix_fmt, live):
     pictures = [av.VideoFrame.from_ndarray(bar(i), format="rgb24").reformat(format=pix_fmt) for i in range(8)]
     data = b"".join(picture.to_ndarray().tobytes() for picture in pictures)
     raw = f"160x96@30000/1001:{pix_fmt}".removesuffix(":yuv420p")
-    info, frames, error = piped(data, raw=raw)
+    given = {"raw": raw, "live": live, "latency_s": 60.0}
+    info, frames, error = piped(data, **given)
     assert error is None
     assert info.fps == pytest.approx(29.97, abs=0.001)
     assert [bar_at(frame.rgb) for frame in frames] == [20 + 8 * index for index in range(8)]
-    _, frames, error = piped(data[:-100], raw=raw)
+    _, frames, error = piped(data[:-100], **given)
     assert len(frames) == 7
     assert "standard input: the video stops in the middle, 7 frames read" in str(error)
 
