@@ -156,7 +156,9 @@ class Reader:
                 self._change.wait(_LOOK_UP_S)
         if self._info is None:
             raise self._error or RuntimeError("a feed that says nothing")
-        return Footage(self._info, self._frames(), notes, lambda: facts() | self.waiting.facts(), self._done)
+        frames = self._frames()
+        next(frames)  # only what has begun is closed at its end
+        return Footage(self._info, frames, notes, lambda: facts() | self.waiting.facts(), self._done)
 
     def _done(self, frame: Frame) -> None:
         with self._change:
@@ -164,6 +166,7 @@ class Reader:
 
     def _frames(self) -> Generator[Frame, None, None]:
         try:
+            yield  # type: ignore[misc]  # to `footage`, nothing yet
             while (frame := self._next()) is not None:
                 yield frame
             if self._error is not None:

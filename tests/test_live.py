@@ -119,6 +119,13 @@ def test_a_reader_holds_little_and_ends_with_its_user():
     assert len(given) < 20
 
 
+def test_a_reader_ends_with_a_user_who_took_no_frame():
+    closing, closed = threading.Event(), threading.Event()
+    footage = Reader(feed([frame(0)], closing, closed), never, closing, None).footage([], dict)
+    footage.frames.close()
+    assert closed.wait(5)
+
+
 def test_who_is_asked_to_stop_does_not_wait_for_the_network():
     closing, asked = threading.Event(), threading.Event()
     footage = Reader(feed([frame(0)], closing), asked.is_set, closing, 0.2).footage([], dict)
