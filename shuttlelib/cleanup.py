@@ -71,7 +71,7 @@ def clean(table: pd.DataFrame, info: ClipInfo) -> tuple[pd.DataFrame, pd.DataFra
         labels.add_flag(table, found.index, check.name)
         table = _REPAIRS[check.action](table, found.index).reset_index(drop=True)
     if not audits:
-        return table, pd.DataFrame({name: [] for name in AUDIT_COLUMNS})
+        return table, pd.DataFrame(columns=list(AUDIT_COLUMNS))
     return table, pd.concat(audits, ignore_index=True)[list(AUDIT_COLUMNS)]
 
 

@@ -28,16 +28,22 @@ FAULTS: dict[str, Callable[[dict[str, Any], ClipInfo], list[dict[str, Any]]]] = 
 def plant_faults(clip: Clip, seed: int, apart: int = 7) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Put known faults into a clip's labels, to see which of them cleanup finds.
 
-    Each fault replaces a visible row whose neighbours are visible too, at least `apart` frames from the
-    next fault; a short clip gets as many of `FAULTS` as it has room for, in an order drawn by `seed`.
+    Each fault replaces the middle of five frames in a row, all of them visible, at least `apart` rows from
+    the next fault; a short clip gets as many of `FAULTS` as it has room for, in an order drawn by `seed`.
+
+    Args:
+        clip: its labels clean, one row a frame.
 
     Returns:
         The faulty table, and what was planted: clip, frame (where cleanup should report it), check.
     """
     rng = np.random.default_rng(seed)
-    seen = clip.table["visible"].astype(int).rolling(5, center=True).sum() == 5
+    frame, seen = clip.table["frame"], clip.table["visible"].astype(int).rolling(5, center=True).sum() == 5
+    seen &= frame.shift(-2) - frame.shift(2) == 4
     places = [int(n) for n in np.flatnonzero(seen) if n % apart == apart // 2]
-    chosen = dict(zip(rng.permutation(places).tolist(), rng.permutation(list(FAULTS)).tolist()))
+    sampled = 2 * len(frame) <= frame.max() - frame.min() + 2  # on purpose: there a gap is no fault
+    kinds = [kind for kind in FAULTS if kind != "missing_frames" or not sampled]
+    chosen = dict(zip(rng.permutation(places).tolist(), rng.permutation(kinds).tolist()))
     rows: list[dict[str, Any]] = []
     planted: list[dict[str, Any]] = []
     for n, row in enumerate(clip.table.to_dict("records")):
@@ -48,5 +54,6 @@ def plant_faults(clip: Clip, seed: int, apart: int = 7) -> tuple[pd.DataFrame, p
         if kind:
             frame = wrong[-1]["frame"] if wrong else row["frame"] + 1  # a gap is reported by the row after it
             planted.append({"clip": clip.name, "frame": frame, "check": kind})
-    table = pd.DataFrame(rows).sort_values("at", kind="stable").drop(columns="at")
-    return labels.as_canonical(table), pd.DataFrame(planted, columns=["clip", "frame", "check"])
+    table = pd.DataFrame(rows, columns=[*clip.table, "at"]).sort_values("at", kind="stable")
+    found = pd.DataFrame(planted, columns=["clip", "frame", "check"]).astype({"frame": np.int64})
+    return labels.as_canonical(table), found
