@@ -114,6 +114,7 @@ def track(
     params = TrackParams.parse(param or ())
     settings = streams.Settings(live, latency_ms / 1000, reconnect_s, raw=raw, camera=camera, decoder=decoder)
     found = _named([source for video in videos for source in streams.find(video, settings)], name)
+    streams.refuse_idle(settings, videos, found[0].endless)
     tracking.check_stems(found)
     for source in found:
         tracking.check_outputs(source, out, overlay)

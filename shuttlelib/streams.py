@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -64,20 +64,53 @@ class Settings:
     decoder: str = "cpu"
 
 
+def kind_of(video: str) -> str:
+    """What a name stands for: a pipe, an address, a camera, or a file (also a folder of them)."""
+    if video == "-":
+        return "pipe"
+    if "://" in video:
+        return "address"
+    return "camera" if video.isdecimal() and not Path(video).exists() else "file"
+
+
 def find(video: str, settings: Settings) -> list[Source]:
     """The sources that a name stands for: an address, a camera's number, `-`, a file or a folder of videos.
 
     Raises:
         UsageError: another kind of address, a malformed `raw` or `camera`, or see `sources.find`.
     """
-    if video == "-":
+    kind = kind_of(video)
+    if kind == "pipe":
         return [_pipe(sys.stdin.buffer, settings)]
-    if "://" in video:
+    if kind == "address":
         return [_address(video, settings)]
-    if video.isdecimal() and not Path(video).exists():
+    if kind == "camera":
         return [_camera(int(video), settings)]
     files = sources.find(video, settings.decoder)
     return [played(file, settings.latency_s) for file in files] if settings.live else files
+
+
+def refuse_idle(settings: Settings, videos: Sequence[str], endless: bool) -> None:
+    """Refuse settings that would do nothing.
+
+    Args:
+        videos: all names that are tracked with these settings.
+        endless: whether one of them is, as a `Source`.
+
+    Raises:
+        UsageError: a setting for other sources only.
+    """
+    kinds, usual = set(map(kind_of, videos)), Settings()
+    live = endless if settings.live is None else settings.live
+    for option, given, works, where in (
+        ("--raw", settings.raw, "pipe" in kinds, "standard input (-)"),
+        ("--camera", settings.camera, "camera" in kinds, "a camera's number"),
+        ("--decoder nvdec", settings.decoder == "nvdec", "file" in kinds, "files"),
+        ("--latency-ms", settings.latency_s != usual.latency_s, live, "--live, cameras and RTSP"),
+        ("--reconnect-s", settings.reconnect_s != usual.reconnect_s, kinds - {"file", "pipe"}, "streams"),
+    ):
+        if given and not works:
+            raise UsageError(f"{option}: goes with {where} alone; leave it out")
 
 
 @dataclass(frozen=True)

@@ -183,6 +183,7 @@ def test_wrong_usage_exits_2_with_one_line(shuttle, clip, models, tmp_path):
         (("track", clip, *out, "--backend", "jax"), "--backend jax"),
         (("track", clip, *out, "--device", "tpu"), "--device tpu"),
         (("track", clip, *out, "--threads", "0"), "--threads"),
+        (("track", clip, *out, "--raw", "nonsense"), "--raw: goes with standard input (-) alone"),
         (("track", clip, clip, *out, "--models", models), "would both write"),
         (("trakc",), "trakc"),
         (("evaluate", "--pred", tmp_path / "none", "--labels", tmp_path), "does not exist"),

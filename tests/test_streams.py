@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from bad_days import bar, bar_at, encode
 from shuttlelib import streams
 from shuttlelib.errors import UsageError
 from shuttlelib.sources import without_gaps
-from shuttlelib.streams import Feed, Link, Settings, find
+from shuttlelib.streams import Feed, Link, Settings, find, refuse_idle
 from shuttlelib.video import EndedEarlyError, VideoError, VideoInfo
 
 COUNT = 40
@@ -147,6 +147,26 @@ def test_wrong_names_are_refused(tmp_path, monkeypatch):
     ):
         with pytest.raises(UsageError, match=words):
             find(video, settings)
+
+
+@pytest.mark.parametrize(
+    ("videos", "settings", "words"),
+    [
+        (["v.mp4"], {"raw": "nonsense"}, "--raw: goes with standard input (-) alone; leave it out"),
+        (["v.mp4", "-"], {"camera": "nonsense"}, "--camera: goes with a camera's number alone"),
+        (["0"], {"decoder": "nvdec"}, "--decoder nvdec: goes with files alone"),
+        (["v.mp4"], {"latency_s": 0.1}, "--latency-ms: goes with --live, cameras and RTSP alone"),
+        (["0"], {"latency_s": 0.1, "live": False}, "--latency-ms: goes with --live"),
+        (["v.mp4", "-"], {"reconnect_s": 5.0}, "--reconnect-s: goes with streams alone"),
+        (["v.mp4", "-"], {"raw": "160x96@25", "decoder": "nvdec"}, ""),
+        (["0"], {"camera": "160x96@25", "decoder": "auto", "latency_s": 0.1, "reconnect_s": 5.0}, ""),
+        (["http://host/v.mkv"], {"reconnect_s": 5.0, "latency_s": 0.1, "live": True}, ""),
+        (["v.mp4"], {"decoder": "nvdec", "latency_s": 0.1, "live": True}, ""),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(videos, settings, words):
+    with pytest.raises(UsageError, match=re.escape(words)) if words else nullcontext():
+        refuse_idle(Settings(**settings), videos, endless=videos == ["0"])
 
 
 def test_a_folder_is_its_videos_by_name(tmp_path):
