@@ -128,15 +128,13 @@ def tracking_source(
     The looks that come out want to be taken (see `Networks.take`), those of several sources at once perhaps.
 
     Args:
-        source, networks: what to track, with which pair.
-        out_dir: folder for the outputs, made if missing.
+        source, out_dir, networks: what to track, into which folder (made if missing), with which pair.
         mode: smart, fast, calibration, offline or whole.
         overlay: also write the video with the track drawn over it.
         params: thresholds.
         on_frame: called after each row with the number of rows so far, for progress bars.
         also: called with each frame and its final row.
-        asked: whether somebody asked to stop, for what cannot be read again. Without it signals are held
-            here, which must not be for several sources at once (see `stop_when_asked`).
+        asked: whether to stop what cannot be read again; give `stop_when_asked`'s if several run at once.
 
     Raises:
         VideoError, WriteError: nothing of the source can be decoded, or `out_dir` cannot be written.
