@@ -9,9 +9,10 @@ import pandas as pd
 import torch
 from torch.utils.data import default_collate
 
-from shuttlelib import geometry, networks, paths, runtime, train, video
+from shuttlelib import clips, geometry, networks, paths, runtime, train, video
 from shuttlelib.augment import Augmentation
 from shuttlelib.clips import Clip
+from shuttlelib.errors import ShuttleError
 from shuttlelib.recipes import ensure_data, make_pair
 from shuttlelib.samples import Samples
 from shuttlelib.versions import Spec
@@ -66,18 +67,31 @@ def folders(
         data_dir: a data folder, rendered when missing or empty; "" is `run_dir/data` if there is one, else
             the repository's `data/<profile>`.
         profile, seed: of the rendering.
-        cleaned: prefer the copy that notebook 01 left in this run, if it holds the same clips.
+        cleaned: where notebook 01 ran in this run, read its copy.
 
     Returns:
         The root and the data folder, absolute.
+
+    Raises:
+        ShuttleError: notebook 01 ran, but not on these clips, labels and splits.
     """
     root = Path(run_dir).expanduser().resolve() if run_dir else paths.REPO / "runs" / f"notebooks-{profile}"
     data = Path(data_dir).expanduser().resolve() if data_dir else root / "data"
     if not any(data.glob("*.parquet")):
         data = ensure_data(data if data_dir else "", profile, seed)
-    copy = root / "01_clean_labels" / "data"
+    copies = root / "01_clean_labels"
+    if not cleaned or data.parent == copies or not any(copies.glob("*/*.parquet")):
+        return root, data
+    copy = cleaned_copy(root, clips.load_dataset(data, raw=True))
     names, copied = ({path.name for path in folder.glob("*.parquet")} for folder in (data, copy))
-    return root, copy if cleaned and names == copied else data
+    if names != copied:
+        raise ShuttleError(f"{copies}: cleaned other labels than {data} holds now; run 01_clean_labels again")
+    return root, copy
+
+
+def cleaned_copy(root: Path, dataset: Sequence[Clip]) -> Path:
+    """Where notebook 01 puts the cleaned copy of some clips, another place for other labels or splits."""
+    return root / "01_clean_labels" / f"data-{clips.data_hash(dataset)}"
 
 
 def trained(root: Path, stage: int) -> Path:
@@ -89,12 +103,14 @@ def trained(root: Path, stage: int) -> Path:
 def run_models(root: Path, own: Path) -> Path:
     """Models folder to track with: what notebook 07 exported, else what was trained, exported to `own`.
 
-    A run that trained nothing gets the shipped models.
+    An export of other weights than the run has now is left alone. A run that trained nothing gets the shipped
+    models.
     """
-    exported = root / "07_deploy_tensorrt" / "models"
+    exported, pair = root / "07_deploy_tensorrt" / "models", (trained(root, 1), trained(root, 2))
     if (exported / "default.json").is_file():
-        return exported
-    pair = trained(root, 1), trained(root, 2)
+        files = [folder / "model.safetensors" for folder in (*runtime.default_pair(exported), *pair)]
+        if [*map(video.sha256, files[:2])] == [*map(video.sha256, files[2:])]:
+            return exported
     return paths.MODELS if pair == runtime.default_pair() else make_pair(*pair, own)
 
 

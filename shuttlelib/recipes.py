@@ -193,21 +193,10 @@ def train_on(
         What `train.fit` returns, with version, data hash and hardware.
     """
     samples = open_samples(spec, dataset, Path(cache_dir), seed, stage1)
-    result = train.fit(
-        spec,
-        samples.train,
-        samples.val,
-        Path(run_dir),
-        TrainConfig.of(spec, seed=seed, **config),
-        samples.weights,
-        init,
-    )
-    return {
-        "version": spec.name,
-        "data_hash": clips.data_hash(dataset),
-        "hardware": hardware(),
-        **result,
-    }
+    schedule = TrainConfig.of(spec, seed=seed, **config)
+    result = train.fit(spec, samples.train, samples.val, Path(run_dir), schedule, samples.weights, init)
+    facts = {"version": spec.name, "data_hash": clips.data_hash(dataset), "hardware": hardware()}
+    return {**facts, **result}
 
 
 def mine_round(
@@ -218,6 +207,7 @@ def mine_round(
     params: mining.MiningParams,
     seed: int = 0,
     partner: Path | None = None,
+    workers: int = 0,
 ) -> dict[str, Any]:
     """One round of hard-example mining: score, cluster, index, fine-tune, compare.
 
@@ -227,6 +217,7 @@ def mine_round(
 
     Args:
         partner: model folder of the other stage; without it no disagreement is found.
+        workers: loader processes of the fine-tuning.
 
     Returns:
         hard and suspects (counts), and of the old and the new model on val: before and after
@@ -236,7 +227,7 @@ def mine_round(
     Raises:
         MiningError: `run_dir` holds the fine-tuning of another round.
     """
-    run_dir, index = Path(run_dir), Path(run_dir) / "hard.parquet"
+    model_dir, run_dir, index = Path(model_dir), Path(run_dir), Path(run_dir) / "hard.parquet"
     model, other = networks.load(model_dir, device()), networks.load(partner, device()) if partner else None
     facts = vars(params) | {"seed": seed, "data": clips.data_hash([c.clip for c in samples.train.caches])}
     facts["weights"] = [video.sha256(Path(p) / "model.safetensors") for p in (model_dir, partner) if p]
@@ -245,7 +236,7 @@ def mine_round(
     hard, doubtful = _find(model, other, samples.train, run_dir, params, facts)
     result: dict[str, Any] = {"hard": len(hard), "suspects": len(doubtful)}
     spec, rate = model.net.spec, {"lr": model.net.spec.lr / 5, "val_every": max(1, steps // 2)}
-    config = TrainConfig.of(spec, steps=steps, batch=params.batch, seed=seed, **rate)
+    config = TrainConfig.of(spec, steps=steps, batch=params.batch, seed=seed, workers=workers, **rate)
     limits = samples.val, params.batch, config.val_samples, device()
     result["before"] = train.validate(model.net, *limits)
     if not len(hard):
@@ -299,8 +290,7 @@ def _pair(
         return None, planes
     stage1, stage2 = sorted((model, other), key=lambda each: each.net.spec.stage)
     if stage1.net.spec.stage == stage2.net.spec.stage:
-        name = other.net.spec.name
-        raise ShuttleError(f"partner {name}: is of the same stage; give a model of the other one")
+        raise ShuttleError(f"partner {other.net.spec.name}: is of the same stage; give one of the other")
     wholes = cache.open_caches(dataset, folder, stage1.net.spec.input_hw)
     return mining.Pair(stage1, stage2, wholes, planes), planes
 
@@ -322,10 +312,8 @@ def evaluate_pair(
         frames, seconds = frames + result.summary["frames"], seconds + result.summary["seconds"]
         for key, value in result.summary["counts"].items():
             counts[key] = counts.get(key, 0) + value
-    venues, rates = (
-        {clip.name: clip.venue for clip in dataset},
-        {clip.name: clip.info.fps for clip in dataset},
-    )
+    venues = {clip.name: clip.venue for clip in dataset}
+    rates = {clip.name: clip.info.fps for clip in dataset}
     report = metrics.summarize(scores, venues, rates)
     extra = {"speed_fps": frames / max(seconds, 1e-9), "trigger_counts": counts, "mode": mode}
     return {**report, **extra, "confidence_curves": calibration.fit(scores.values())}
@@ -336,7 +324,7 @@ def make_pair(stage1: Path, stage2: Path, models_dir: Path) -> Path:
 
     Args:
         stage1, stage2: model folders (a run's `best/`).
-        models_dir: gets `<version>/` twice and `default.json`; other versions in it stay.
+        models_dir: gets `<version>/` twice, each anew, and `default.json`; other versions in it stay.
 
     Raises:
         ShuttleError: a model folder is damaged or of the other stage.
@@ -349,7 +337,8 @@ def make_pair(stage1: Path, stage2: Path, models_dir: Path) -> Path:
         names[key] = card["name"]
         target = models_dir / names[key]
         if source.resolve() != target.resolve():
-            copytree(source, target, dirs_exist_ok=True)
+            rmtree(target, ignore_errors=True)  # graphs and engines there may be of other weights
+            copytree(source, target)
         export.export_onnx(target)
     with atomic_write(models_dir / "default.json") as temp:
         temp.write_text(json.dumps(names, indent=2) + "\n")

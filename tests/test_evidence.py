@@ -1,12 +1,16 @@
 """Folders, pictures and measures that the notebooks show."""
 
+import json
+from dataclasses import replace
+from shutil import copyfile, copytree
+
 import numpy as np
 import pandas as pd
 import pytest
-from fakes import write_models
 
-from shuttlelib import evidence, labels, paths, runtime
+from shuttlelib import cleanup, clips, evidence, labels, paths, recipes, runtime
 from shuttlelib.clips import Clip
+from shuttlelib.errors import ShuttleError
 from shuttlelib.versions import resolve
 
 SIZE_HW = (360, 640)
@@ -62,26 +66,83 @@ def test_speeds_are_per_thirtieth_of_a_second_at_1280x720(clip):
     assert evidence.speeds([clip]) == pytest.approx([50 * 2 * 2])  # the only two visible neighbours
 
 
-def test_a_run_folder_prefers_its_own_data_and_its_cleaned_copy(tmp_path):
+def test_a_run_folder_prefers_its_own_data_and_its_cleaned_copy(clip, tmp_path):
     data = tmp_path / "data"
-    for folder in (data, tmp_path / "01_clean_labels" / "data"):
-        folder.mkdir(parents=True)
-        (folder / "a.parquet").touch()
+    clips.store(clip, data)
+
+    def cleaned():
+        return evidence.folders(tmp_path, "", "quick", 0)[1]
+
     assert evidence.folders(tmp_path, "", "quick", 0, cleaned=False) == (tmp_path, data)
-    assert evidence.folders(tmp_path, "", "quick", 0)[1].parent.name == "01_clean_labels"
-    (data / "b.parquet").touch()  # the copy is of other clips
-    assert evidence.folders(tmp_path, "", "quick", 0)[1] == data
+    assert cleaned() == data  # 01 has not run
+    copy = evidence.cleaned_copy(tmp_path, clips.load_dataset(data, raw=True))
+    cleanup.clean_dataset(data, copy)
+    assert cleaned() == copy
+    assert evidence.folders(tmp_path, copy, "quick", 0) == (tmp_path, copy)
 
 
-def test_the_runs_weights_come_before_the_shipped_ones(tmp_path):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda clip: replace(clip, split="train"),
+        lambda clip: replace(clip, name="b"),
+        lambda clip: replace(clip, table=clip.table[1:]),
+    ],
+    ids=["split", "clip", "label"],
+)
+def test_a_cleaned_copy_of_other_labels_is_not_taken(clip, tmp_path, change):
+    data = tmp_path / "data"
+    clips.store(clip, data)
+    cleanup.clean_dataset(data, evidence.cleaned_copy(tmp_path, clips.load_dataset(data, raw=True)))
+    clips.store(change(clip), data)
+    with pytest.raises(ShuttleError, match="run 01_clean_labels again"):
+        evidence.folders(tmp_path, "", "quick", 0)
+
+
+def make_model(folder, name, weights):
+    """A model folder that says no more than its name."""
+    folder.mkdir(parents=True)
+    (folder / "version.json").write_text(json.dumps({"name": name, "stage": 2}))
+    (folder / "model.safetensors").write_bytes(weights)
+    return folder
+
+
+def test_the_runs_weights_come_before_the_shipped_ones(tmp_path, monkeypatch):
     assert evidence.trained(tmp_path, 2) == runtime.default_pair()[1]
-    assert evidence.run_models(tmp_path, tmp_path / "own") == paths.MODELS
-    best = tmp_path / "04_train_stage2" / "best"
-    best.mkdir(parents=True)
-    (best / "version.json").touch()
+    own = tmp_path / "own"
+    assert evidence.run_models(tmp_path, own) == paths.MODELS
+    best = make_model(tmp_path / "04_train_stage2" / "best", "stage2_v9", b"now")
     assert evidence.trained(tmp_path, 2) == best
-    exported = write_models(tmp_path / "07_deploy_tensorrt" / "models")
-    assert evidence.run_models(tmp_path, tmp_path / "own") == exported
+    monkeypatch.setattr(evidence, "make_pair", lambda stage1, stage2, models: (stage1, stage2, models))
+    made = (evidence.trained(tmp_path, 1), best, own)
+    assert evidence.run_models(tmp_path, own) == made
+    exported = tmp_path / "07_deploy_tensorrt" / "models"
+    copytree(made[0], exported / made[0].name)
+    make_model(exported / "stage2_v9", "stage2_v9", b"now")
+    names = {"stage1": made[0].name, "stage2": "stage2_v9"}
+    (exported / "default.json").write_text(json.dumps(names))
+    assert evidence.run_models(tmp_path, own) == exported
+    (best / "model.safetensors").write_bytes(b"trained on since the export")
+    assert evidence.run_models(tmp_path, own) == made
+
+
+def test_a_pair_has_nothing_of_the_weights_that_lay_there_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes.export, "export_onnx", lambda folder: (folder / "model.onnx").touch())
+    first, second = runtime.default_pair()
+    models = tmp_path / "models"
+    for name in (second.name, "other"):
+        (models / name).mkdir(parents=True)
+        (models / name / "model.fp16.onnx").touch()
+    best = tmp_path / "best"
+    best.mkdir()
+    for name in ("version.json", "model.safetensors"):
+        copyfile(second / name, best / name)
+    recipes.make_pair(first, best, models)
+    made = {path.name for path in (models / second.name).iterdir()}
+    assert made == {"version.json", "model.safetensors", "model.onnx"}
+    assert (models / "other" / "model.fp16.onnx").is_file()
+    assert recipes.make_pair(*runtime.default_pair(models), models) == models  # as they are
+    assert made == {path.name for path in (models / second.name).iterdir()}
 
 
 def test_every_augmentation_step_stands_alone():

@@ -279,7 +279,7 @@ def round_of(make, tmp_path, monkeypatch):
 
     def mine(hard_share=0.3, **changes):
         params = looks(1, batch=4, at_most=5, every=3, hard_share=hard_share)
-        return recipes.mine_round(tmp_path / "model", data, tmp_path / "mined", 2, params, **changes)
+        return recipes.mine_round(str(tmp_path / "model"), data, tmp_path / "mined", 2, params, **changes)
 
     return mine
 
