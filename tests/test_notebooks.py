@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import command_line
 import nbformat
 import pytest
 
+from shuttlelib import runtime
 from shuttlelib.paths import NOTEBOOKS
 
 NAMES = [
@@ -137,6 +139,40 @@ def test_a_notebook_keeps_the_rules(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert problems(notebook, path.stem) == []
+
+
+def parameters(number: str) -> dict[str, Any]:
+    (path,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
+    source = code_cells(nbformat.read(path, as_version=4))[1].source
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body}
+
+
+def test_the_versions_that_ship_are_shown_and_trained():
+    stage1, stage2 = (folder.name for folder in runtime.default_pair())
+    assert (parameters("02")["stage1"], parameters("02")["stage2"]) == (stage1, stage2)
+    assert (parameters("03")["version"], parameters("04")["version"]) == (stage1, stage2)
+
+
+def test_all_that_train_take_loader_processes():
+    assert [name for name in NAMES if "workers" in parameters(name[:2])] == [
+        "03_train_stage1",
+        "04_train_stage2",
+        "05_mine_hard_examples",
+        "09_compare_versions",
+    ]
+
+
+def test_commands_in_notebooks_are_ones_that_there_are():
+    found = []
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            printed = re.findall(r'print\(f"shuttle (.*)"\)', cell.source)
+            found += [re.sub(r"\{.*?\}", "x", words).split() for words in printed]
+            found += [span.split() for span in re.findall(r"`shuttle ([^`]+)`", cell.source)]
+    assert ["label", "pull", "--work", "x", "--data", "x"] in found
+    problems = {" ".join(words): command_line.problem(words) for words in found}
+    named = "requires an argument"  # an option that is only named
+    assert {words: problem for words, problem in problems.items() if problem and named not in problem} == {}
 
 
 TITLE = "# Title\nThe question is x. Inputs: y. Outputs: z. One minute on two cores."
