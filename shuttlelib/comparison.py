@@ -7,6 +7,7 @@ Writes `lineage.csv`, `lineage.json`, `lineage.md` and `figures/` into the folde
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2s
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -64,7 +65,7 @@ def measure_rows(
     stage1: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Row]]:
-    """Measure what `lineage_run.train_rows` trained; a row measured before is not measured again.
+    """Measure what `lineage_run.train_rows` trained; a row measured before in this way is not measured again.
 
     Returns:
         The comparison's entries by name (see `entry`), and what the claims are judged by.
@@ -77,7 +78,7 @@ def measure_rows(
             entries[name] = {**about(spec), "error": result["error"]}
             continue
         trained = Spec.from_dict(json.loads((folder / "best" / "version.json").read_text()))
-        kept = folder / "measured.json"
+        kept = folder / f"measured-{blake2s(repr(looks).encode(), digest_size=4).hexdigest()}.json"
         try:
             facts = timebox.once(
                 kept,

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from shuttlelib import charts_lineage as drawn
-from shuttlelib import clips, comparison, evaluation, lineage_run, recipes, runs
+from shuttlelib import clips, comparison, evaluation, lineage_run, recipes, runs, runtime
 from shuttlelib.claims import Row, judge_all
 from shuttlelib.clips import Clip
 from shuttlelib.comparison import Looks
@@ -81,8 +81,10 @@ def compare(
         "clips": {part: len(clips.split(dataset, part)) for part in ("train", "val")},
         "hardware": recipes.hardware(),
         "free_running_with": [
-            folder.parent.name if folder.name == "best" else folder.name for folder in looks.pair or ()
-        ],
+            runtime.read_card(folder)["name"] for folder in looks.pair or runtime.default_pair()
+        ]
+        if looks.clips
+        else [],
         "environment": runs.environment(),
     }
     report = {"facts": facts, "rows": entries, "claims": [claim.as_dict() for claim in judge_all(rows)]}
@@ -168,6 +170,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         ),
         "## Rows",
         UNITS,
+        f"The pair is {' and '.join(facts['free_running_with'])}." if facts.get("free_running_with") else "",
         _table(
             ("version", *COLUMNS), [[name, *(f(row) for f in COLUMNS.values())] for name, row in good.items()]
         ),

@@ -18,7 +18,7 @@ import pandas as pd
 import timm
 import torch
 
-from shuttlelib import clips, networks, recipes, timebox
+from shuttlelib import clips, networks, recipes, timebox, train
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.files import atomic_write
@@ -98,12 +98,13 @@ def train_rows(
 
     Raises:
         UsageError: no such row or backbone.
-        ShuttleError: `out` holds rows of another budget, seed or data.
+        ShuttleError: `out` holds rows of another budget, seed, data or config.
         KeyboardInterrupt: the row at work is saved and resumes.
     """
     specs = _specs(names, budget, overrides or {})
     mine = {"budget": asdict(budget), "seed": seed, "data": clips.data_hash(dataset)}
-    mine |= {"overrides": dict(overrides or {}), "stage1": str(stage1 or "")}
+    mine |= {"overrides": dict(overrides or {}), "stage1": str(stage1 or ""), "pretrained": pretrained}
+    mine |= {"config": {key: value for key, value in config.items() if key not in train.FREE_FIELDS}}
     _claim(out / "budget.json", json.loads(json.dumps(mine)))
     results: dict[str, dict[str, Any]] = {}
     for i, (name, spec) in enumerate(specs.items(), 1):

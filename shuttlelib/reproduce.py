@@ -164,6 +164,8 @@ class _Run:
         plan, spec = self.plan, self.specs[stage]
         folder = plan.out / (f"stage{stage + 1}" + ("_rendered" if rendered else ""))
         folder.mkdir(parents=True, exist_ok=True)
+        if rendered and (plan.out / f"stage{stage + 1}" / "plan.json").is_file():
+            return {"skipped": f"stage{stage + 1} has begun without it"}
         data = [*clips.split(self.rendered, "train"), *clips.split(self.dataset, "val")]
         dataset = data if rendered else self.dataset
         before = plan.out / f"stage{stage + 1}_rendered" / "best"
@@ -180,6 +182,7 @@ class _Run:
             return {"start": start, **timebox.schedule(box, timing)}
 
         planned = timebox.once(folder / "plan.json", fixed)
+        options["init"] = before if planned["start"] == "init" else None
         sizes = {key: planned[key] for key in ("steps", "val_every", "checkpoint_every")}
         self.say(f"    {planned['steps']:,} steps of {options['batch']} samples, from {planned['start']}")
         lean = _lean(spec, planned["start"])

@@ -71,6 +71,9 @@ def publish(
     if not force:
         _check_better(results, dataset, models_dir, out_dir)
     for name in names:
+        for old in (models_dir / name).glob("*.*"):  # graphs, engines and tables of other weights
+            if old.name != "report.json":  # it names the weights that it speaks of
+                old.unlink()
         copytree(made / name, models_dir / name, dirs_exist_ok=True)
     with atomic_write(models_dir / "default.json") as temp:
         temp.write_text((made / "default.json").read_text())

@@ -39,7 +39,7 @@ def report():
         Claim("y is so", "told", "how", "0.50 times (0.40 to 0.60)", "does not hold here", 0.5, (0.4, 0.6)),
     ]
     facts = {"budget": "300 steps", "seed": 0, "data_hash": "abc", "hardware": "a card"}
-    facts |= {"clips": {"train": 4, "val": 2}}
+    facts |= {"clips": {"train": 4, "val": 2}, "free_running_with": ["stage1_a", "stage2_b"]}
     return {"facts": facts, "rows": rows, "claims": [claim.as_dict() for claim in claims]}
 
 
@@ -53,6 +53,12 @@ def test_the_page_says_what_contradicts_the_story_what_failed_and_what_started_f
     assert "0.610 (0.500 to 0.700)" in page
     assert "| a | 300 | 16 | 60 | 80 | 30 |  |" in page
     assert "40.0 ms with a pass a frame, 12.5 ms with one early-fused pass" in page
+
+
+def test_the_page_names_the_pair_that_completes_a_row(report):
+    assert "The pair is stage1_a and stage2_b." in lineage_report.markdown(report)
+    report["facts"]["free_running_with"] = []
+    assert "The pair is" not in lineage_report.markdown(report)
 
 
 def test_files_are_written_and_read_back(report, tmp_path):

@@ -42,6 +42,9 @@ def test_a_row_that_fails_is_recorded_and_the_rest_go_on_and_what_is_done_is_not
     assert any("stage2_v8: done before" in line for line in said)
     with pytest.raises(ShuttleError, match=r"another budget"):
         rows(names, data, tmp_path / "runs", Budget(batch=2, steps=3))
+    with pytest.raises(ShuttleError, match=r"another config"):
+        rows(names, data, tmp_path / "runs", budget, precision="no")
+    rows(names, data, tmp_path / "runs", budget, workers=1)  # decides no result
 
 
 def test_the_same_data_mix_for_every_row_and_pretraining_only_where_it_was_had():

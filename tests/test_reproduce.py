@@ -112,6 +112,24 @@ def test_a_step_that_fails_is_recorded_and_the_others_go_on(plan, work, monkeypa
     assert "out of" in (plan.out / "publish.error.txt").read_text()
 
 
+def test_a_rendered_step_that_failed_is_not_made_up_for_once_the_next_has_begun(plan, work):
+    real = reproduce.recipes.train_on
+
+    def train_on(spec, dataset, run_dir, *args, **options):
+        if run_dir.name == "stage1_rendered":
+            raise RuntimeError("out of memory")
+        return real(spec, dataset, run_dir, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reproduce.recipes, "train_on", train_on)
+        assert reproduce.run(plan, lambda _: None)["stage1_rendered"].startswith("failed")
+    (plan.out / "stage1.json").unlink()  # as if it was killed there
+    work.clear()
+    assert reproduce.run(plan, lambda _: None)["stage1_rendered"] == "done"
+    assert [(name, options["init"]) for name, _, options in work] == [("stage1", None)]
+    assert "has begun" in json.loads((plan.out / "stage1_rendered.json").read_text())["skipped"]
+
+
 def test_without_time_nothing_starts(plan, work):
     plan.out.mkdir()
     (plan.out / "clock.json").write_text('{"spent_s": 1800.0}')

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -85,6 +86,22 @@ def test_a_better_pair_is_kept_unless_forced(shipped, tmp_path):
     results["smart"]["accuracy"]["grid512_4px"] = measured - 0.01
     with pytest.raises(ShuttleError, match=r"keeps stage1_v5 and stage2_v8: smart accuracy .*--force"):
         shipping._check_better(results, dataset, root / "models", tmp_path)
+
+
+def test_nothing_of_older_weights_stays_beside_new_ones(shipped, tmp_path, monkeypatch):
+    root, results = shipped
+    models = tmp_path / "models"
+    shutil.copytree(root / "models", models)
+    old = models / "stage2_v8"
+    for name in ("model.int8.onnx", "export.csv", "report.json"):
+        (old / name).write_text("{}")
+    (old / "gallery").mkdir()
+    monkeypatch.setattr(shipping, "_judge", lambda *_: results)
+    pair = root / "stage1_v5", root / "stage2_v8"
+    shipping.publish(*pair, clips.load_dataset(root / "data"), models, tmp_path / "out", {}, force=True)
+    names = {path.name for path in old.iterdir()}
+    assert {"model.onnx", "model.fp16.onnx", "report.json", "gallery"} < names
+    assert not names & {"model.int8.onnx", "export.csv"}
 
 
 def test_files_too_large_to_ship_are_named(shipped, monkeypatch, tmp_path):

@@ -35,7 +35,7 @@ PANELS = {  # of a training, in this order: (train, val) series
     "median error, px of 512x288": ("", "val/median_px"),
     "false alarms": ("", "val/fp2_share"),
     "samples a second": ("speed/samples_per_s", ""),
-    "learning rate": ("lr/lr", ""),
+    "learning rate": ("lr/group0", ""),
 }
 
 

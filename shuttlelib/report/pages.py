@@ -139,7 +139,9 @@ def _bought(found: Found, version: Version) -> tuple[str, str, bool | None]:
     before = parent.measured.get("accuracy") if parent else None
     if before is None or charts_lineage.kind(version.measured) != charts_lineage.kind(parent.measured):  # type: ignore[union-attr]
         return number(own), shipped, None
-    change = own - before
+    change = round(own - before, 3)
+    if not change:
+        return number(own), f"same {shipped}".strip(), None
     return number(own), f"{'▲' if change > 0 else '▼'} {change:+.3f} {shipped}".strip(), change > 0
 
 

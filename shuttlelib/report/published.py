@@ -173,7 +173,7 @@ def _ours(found: Found) -> list[tuple[Text, ...]]:
     for at, counted in (("grid512_4px", _GRID), ("native_4px", _NATIVE)):
         limits = scores.intervals(part, at)
         values = (between(part[key][at], limits.get(key)) for key in ("accuracy", "f1"))
-        more = "places to a fraction of a pixel; rows settled within 0.3 s; history is its own predictions"
+        more = "places to a fraction of a pixel; rows settled 0.2 s later; history is its own predictions"
         rows.append((system, *values, counted, data, "these clips (thresholds, best weights)", more))
     return rows
 
