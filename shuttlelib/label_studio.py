@@ -1,9 +1,9 @@
 """Label Studio exports of point labels in, the canonical table out; used by `importers`. And tasks out.
 
 JSON, JSON_MIN and CSV are read. A task is one extracted frame with one point label (`KeyPointLabels`)
-and one choice of visibility. Its data
-fields `clip` and `frame` say which frame it is; without them the image's name does
-(`00030/291.jpg`, `00030_frame_000291.png`). Points are in percent of the picture; its size in px is the
+and one choice of visibility. Its data fields `clip` and `frame` say which frame it is; without them the
+image's name does (`00030/291.jpg`, `00030_frame_000291.png`), less the random part of an uploaded file.
+Points are in percent of the picture; its size in px is the
 task's data fields `image_width` and `image_height`, without them the point's `original_width` and
 `original_height`, which change when frames are cut out again at another size. Cancelled (skipped) and
 unlabelled tasks give no row.
@@ -30,6 +30,8 @@ VISIBLE = ("visible", "yes", "true", "1")
 INVISIBLE = (
     *("invisible", "not visible", "hidden", "occluded", "out of frame", "not in play", "no", "false", "0"),
 )
+# What Label Studio puts before an uploaded file's name.
+_UPLOADED = re.compile(r"^.*/upload/\d+/[0-9a-f]{8}-")
 _FRAME_FILE = re.compile(r"(?P<clip>[^/\\=]+?)[/\\_-](?:frame[_-]?)?(?P<frame>\d+)\.\w+$")
 
 
@@ -231,7 +233,7 @@ def clip_and_frame(annotation: Annotation) -> tuple[str, int]:
     data = annotation.data
     if data.get("clip") not in ("", None) and data.get("frame") not in ("", None):
         return str(data["clip"]), whole_number(annotation.cell("frame", data["frame"]))
-    match = _FRAME_FILE.search(str(data.get("image", "")))
+    match = _FRAME_FILE.search(_UPLOADED.sub("", str(data.get("image", ""))))
     if not match:
         raise annotation.cell("image", data.get("image", "")).fail(
             "give tasks the data fields clip and frame, or name images <clip>_<frame>.jpg"

@@ -126,6 +126,15 @@ def test_the_images_name_says_the_frame_where_the_task_does_not(read):
     assert table[["clip", "frame"]].to_numpy().tolist() == [["00030", 291], ["match_2", 17]]
 
 
+@pytest.mark.parametrize("host", ["", "http://label.example"])
+def test_the_random_part_of_an_uploaded_image_is_no_part_of_the_clip(read, host):
+    image = host + "/data/upload/3/1a2b3c4d-00030_frame_000002.png"
+    table = read([full(None, (1, None, [point()]), clip=None, image=image)])
+    assert table[["clip", "frame"]].to_numpy().tolist() == [["00030", 2]]
+    with pytest.raises(LabelError, match="give tasks the data fields clip and frame"):
+        read([full(None, (1, None, [point()]), clip=None, image="/data/upload/3/1a2b3c4d-291.jpg")])
+
+
 def test_one_clip_can_be_picked(read):
     tasks = [full(0, (1, None, [])), full(0, (1, None, []), clip="00031")]
     assert read(tasks, clip="00031")["clip"].tolist() == ["00031"]
