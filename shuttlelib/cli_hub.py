@@ -1,5 +1,6 @@
 """The commands `shuttle data push|pull|fetch` and `shuttle models push|pull`; thin, over `apps.hub`."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -86,7 +87,9 @@ def fetch_data(
     out = out or Path("data", name)
     imported = public.fetch(name, out, source, revision)
     rows = sum(len(clip.table) for clip in imported)
-    typer.echo(f"{len(imported)} clips with {rows} labelled frames in {out}; next: shuttle data clean {out}")
+    folder = shlex.quote(str(out))
+    following = f"shuttle data clean {folder} --out {folder}"
+    typer.echo(f"{len(imported)} clips with {rows} labelled frames in {out}; next: {following}")
 
 
 @models_app.command("push")
