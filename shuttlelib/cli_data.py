@@ -62,11 +62,15 @@ def import_command(
     from shuttlelib import clips
 
     imported = clips.import_folder(source, out, format.value, link=not copy)
-    left = sorted(set(clips.videos_in(source)) - {clip.name for clip in imported})
+    names = {clip.name for clip in imported}
+    left = sorted(set(clips.videos_in(source)) - names)
+    bare = sorted(set(clips.exports_in(source, format.value)) - names)
     rows = sum(len(clip.table) for clip in imported)
     typer.echo(f"{len(imported)} clips with {rows} labelled frames in {out}")
     if left:
         typer.echo(f"{len(left)} videos without labels left out: {', '.join(left[:10])}", err=True)
+    if bare:
+        typer.echo(f"{len(bare)} exported clips without a video left out: {', '.join(bare[:10])}", err=True)
 
 
 @data_app.command("synth")

@@ -8,7 +8,7 @@ venue are near-copies, so any finer split measures memory.
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -95,7 +95,7 @@ def import_folder(src: str | Path, out: str | Path, fmt: str = "auto", link: boo
     `<clip>.parquet`), otherwise its rows of a Label Studio export that lies beside it. Videos without
     labels are left out. `splits.csv` is carried over; a clip that it does not name keeps its place in `out`,
     or its venue is "unknown". Where no video lies in `src` itself, the layouts of public sets are looked for,
-    whose matches are venues (`layouts`).
+    whose matches are venues (`layouts`). The places of all clips are checked as a whole before any is stored.
 
     Args:
         src: the folder to read.
@@ -107,27 +107,36 @@ def import_folder(src: str | Path, out: str | Path, fmt: str = "auto", link: boo
         The imported clips as stored, not yet cleaned.
 
     Raises:
-        LabelError: nothing to import, or a label file that cannot be read.
+        LabelError: nothing to import, a label file that cannot be read, a Parquet file older than other
+            labels of its clip, or a venue that would be in two splits.
         VideoError: a video that cannot be read.
     """
     src, out = Path(src), Path(out)
-    places, exports = {**splits.read(out), **splits.read(src)}, _exports(src, fmt)
+    kept, exports = splits.read(out), exports_in(src, fmt)
+    places = {**kept, **splits.read(src)}
     imported = []
     for name, path in videos_in(src).items():
-        source = next((file for file in _label_names(src, name) if file.is_file()), None)
-        if source is None and name not in exports:
+        exported = exports.get(name, {})
+        source = _own_labels(src, name, fmt, exported)
+        if source is None and not exported:
             continue
         info = probe(path)
-        table = importers.read_labels(source, info.size_hw, name, fmt) if source else exports[name]
+        if source:
+            table = importers.read_labels(source, info.size_hw, name, fmt)
+        else:
+            table = pd.concat(exported.values(), ignore_index=True)
         imported.append(Clip(name, path, table, info, *places.get(name, (UNKNOWN_VENUE, "train"))))
     for rally in layouts.find(src, VIDEO_SUFFIXES) if not videos_in(src) else ():
         info = probe(rally.video)
         table = importers.read_labels(rally.labels, info.size_hw, rally.name, fmt)
-        imported.append(Clip(rally.name, rally.video, table, info, rally.venue, rally.split))
+        place = places.get(rally.name, (rally.venue, rally.split))
+        imported.append(Clip(rally.name, rally.video, table, info, *place))
     if not imported:
         raise LabelError(
             f"{src}: no video there has labels of the same name; put <clip>.mp4 beside <clip>.csv"
         )
+    # all at once: a venue may move to another split as a whole, never clip by clip
+    splits.write(out, {**kept, **{clip.name: (clip.venue, clip.split) for clip in imported}})
     return [store(clip, out, link) for clip in imported]
 
 
@@ -162,6 +171,17 @@ def videos_in(folder: str | Path) -> dict[str, Path]:
             if path.stem in found:
                 raise LabelError(f"{path}: {found[path.stem].name} has the same name; rename one of them")
             found[path.stem] = path
+    return found
+
+
+def exports_in(folder: Path, fmt: str = "auto") -> dict[str, dict[Path, pd.DataFrame]]:
+    """Labels by clip name and file, of the Label Studio exports of a folder that hold many clips."""
+    found: dict[str, dict[Path, pd.DataFrame]] = {}
+    for path in sorted((*folder.glob("*.json"), *folder.glob("*.csv"))):
+        own = {file for name in videos_in(folder) for file in _label_names(folder, name)}
+        if fmt in ("auto", "label_studio") and path not in own and importers.is_label_studio(path):
+            for name, rows in importers.read_labels(path).groupby("clip"):
+                found.setdefault(str(name), {})[path] = rows
     return found
 
 
@@ -284,21 +304,31 @@ def _place(source: Path, target: Path, link: bool) -> None:
         shutil.copyfile(source, temp)
 
 
-def _label_names(folder: Path, clip: str) -> tuple[Path, ...]:
-    """Where a clip's own label file may be, best first."""
-    return tuple(folder / f"{clip}{end}" for end in (".parquet", ".csv", "_ball.csv", ".json"))
+def _label_names(folder: Path, clip: str, fmt: str = "auto") -> tuple[Path, ...]:
+    """Where a clip's own label file of a format may be, best first."""
+    ends: tuple[str, ...] = (".parquet", ".csv", "_ball.csv", ".json")
+    if fmt in importers.CSV_FORMATS:
+        ends = (".csv", "_ball.csv")
+    elif fmt in ("parquet", "label_studio"):
+        ends = ends[:1] if fmt == "parquet" else ends[1:]
+    return tuple(folder / f"{clip}{end}" for end in ends)
 
 
-def _exports(folder: Path, fmt: str) -> dict[str, pd.DataFrame]:
-    """Clip name to labels, of the Label Studio exports of a folder that hold many clips."""
-    found = []
-    for path in sorted((*folder.glob("*.json"), *folder.glob("*.csv"))):
-        own = {file for name in videos_in(folder) for file in _label_names(folder, name)}
-        if fmt in ("auto", "label_studio") and path not in own and importers.is_label_studio(path):
-            found.append(importers.read_labels(path))
-    if not found:
-        return {}
-    return {str(name): rows for name, rows in pd.concat(found, ignore_index=True).groupby("clip")}
+def _own_labels(folder: Path, clip: str, fmt: str, exported: Iterable[Path]) -> Path | None:
+    """A clip's own label file, None without one; `exported` are the exports that hold the clip as well.
+
+    Raises:
+        LabelError: it is a Parquet file (an earlier import, often), and other labels are newer.
+    """
+    found = [file for file in _label_names(folder, clip, fmt) if file.is_file()]
+    if fmt == "auto" and found and found[0].suffix == ".parquet":
+        for other in (*found[1:], *exported):
+            if other.stat().st_mtime_ns > found[0].stat().st_mtime_ns:
+                raise LabelError(
+                    f"{other}: newer than {found[0].name}, which holds the same clip: give the --format of "
+                    "the one to read, or delete the other"
+                )
+    return found[0] if found else None
 
 
 def _video_of(path: Path) -> Path:

@@ -69,6 +69,15 @@ def test_a_format_can_be_insisted_on(source, tmp_path):
         run("import", source, "--out", tmp_path / "data", "--format", "tracknet")
 
 
+def test_exported_clips_without_a_video_are_named(source, tmp_path):
+    text = "annotation_id,annotator,clip,frame,id,image,kp,visibility\n"
+    text += "1,1,c,0,1,a.jpg,,invisible\n2,1,elsewhere,0,2,b.jpg,,invisible\n"
+    (source / "export.csv").write_text(text)
+    output = run("import", source, "--out", tmp_path / "data")
+    assert "3 clips with 9 labelled frames" in output
+    assert "1 exported clips without a video left out: elsewhere" in output
+
+
 @pytest.mark.parametrize("size", ["720", "1280x", "axb", "0x96", "8x8", "161x96"])
 def test_a_wrong_size_is_a_usage_error(size, tmp_path):
     with pytest.raises(UsageError, match="--size"):

@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from shuttlelib.clips import Clip
 from shuttlelib.labels import ClipInfo, LabelError
 
 CSV = "Frame,Visibility,X,Y\n0,1,10,20\n1,1,13,24\n2,0,0,0\n3,1,20,30\n"
+EXPORT = "annotation_id,annotator,clip,frame,id,image,kp,visibility\n"
 
 
 @pytest.fixture
@@ -68,6 +70,28 @@ def test_importing_labels_anew_keeps_the_place_that_a_clip_has(source, tmp_path)
     assert set(splits.read(tmp_path / "other").values()) == {("unknown", "train")}
 
 
+def test_a_venue_moves_to_another_split_as_a_whole(source, tmp_path):
+    out = tmp_path / "data"
+    header = "clip,venue,split\n"
+    (source / "splits.csv").write_text(header + "00001,Odense,train\n00002,Odense,train\n")
+    clips.import_folder(source, out)
+    (source / "splits.csv").write_text(header + "00001,Odense,val\n00002,Odense,val\n")
+    clips.import_folder(source, out)
+    assert [clip.split for clip in clips.load_dataset(out)] == ["val", "val"]
+
+
+def test_nothing_is_written_where_a_part_of_a_venue_would_move(source, tmp_path):
+    out = tmp_path / "data"
+    clips.import_folder(source, out)
+    splits.write(out, {**splits.read(out), "00009": ("Tokyo", "val")})
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (source / "splits.csv").write_text("clip,venue,split\n00001,Oslo,train\n00002,Tokyo,train\n")
+    (source / "00001.csv").write_text(CSV.replace("10,20", "11,20"))
+    with pytest.raises(LabelError, match="venue 'Tokyo' is in the splits"):
+        clips.import_folder(source, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
 def test_a_clip_that_the_splits_do_not_name_is_no_training_data_by_accident(source, tmp_path):
     out = tmp_path / "data"
     clips.import_folder(source, out)
@@ -91,10 +115,46 @@ def test_a_folder_can_be_imported_into_itself(source):
     assert not (source / "00001.mp4").is_symlink()
 
 
+def newer(path, than):
+    """Write a file's time as a second after another's."""
+    stamp = than.stat().st_mtime_ns + 10**9
+    os.utime(path, ns=(stamp, stamp))
+
+
+def test_labels_edited_after_an_import_in_place_are_not_lost(source):
+    clips.import_folder(source, source)
+    clips.import_folder(source, source)
+    (source / "00001.csv").write_text(CSV.replace("10,20", "11,20"))
+    newer(source / "00001.csv", than=source / "00001.parquet")
+    with pytest.raises(LabelError, match=r"00001\.csv: newer than 00001\.parquet.* give the --format"):
+        clips.import_folder(source, source)
+    (old, _) = clips.import_folder(source, source, "parquet")
+    assert old.table["x_px"][0] == 10
+
+
+def test_a_format_that_is_asked_for_is_read_past_a_parquet_file(source):
+    (source / "00002_ball.csv").unlink()
+    clips.import_folder(source, source)
+    (source / "00001.csv").write_text(CSV.replace("10,20", "11,20"))
+    (edited,) = clips.import_folder(source, source, "tracknet")
+    assert edited.table["x_px"][0] == 11
+    (again,) = clips.import_folder(source, source)
+    assert again.table["x_px"][0] == 11
+
+
+def test_an_export_made_again_after_an_import_in_place_is_not_lost(source):
+    export = source / "export.csv"
+    export.write_text(EXPORT + "1,1,00003,2,1,a.jpg,,invisible\n")
+    clips.import_folder(source, source)
+    export.write_text(EXPORT + "1,1,00003,3,1,a.jpg,,invisible\n")
+    newer(export, than=source / "00003.parquet")
+    with pytest.raises(LabelError, match=r"export\.csv: newer than 00003\.parquet"):
+        clips.import_folder(source, source)
+
+
 def test_a_label_studio_export_gives_every_video_its_rows(source, tmp_path):
     (source / "00001.csv").unlink()
-    text = "annotation_id,annotator,clip,frame,id,image,kp,visibility\n"
-    text += "1,1,00003,2,1,a.jpg,,invisible\n2,1,00001,0,2,b.jpg,,invisible\n"
+    text = EXPORT + "1,1,00003,2,1,a.jpg,,invisible\n2,1,00001,0,2,b.jpg,,invisible\n"
     (source / "export.csv").write_text(text)
     clips.import_folder(source, tmp_path / "data")
     found = {clip.name: clip.table["frame"].tolist() for clip in clips.load_dataset(tmp_path / "data")}

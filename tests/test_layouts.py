@@ -1,6 +1,6 @@
 import pytest
 
-from shuttlelib import clips, layouts
+from shuttlelib import clips, layouts, splits
 from shuttlelib.labels import LabelError
 
 TEXT = "Frame,Visibility,X,Y\n0,1,10,20\n1,0,0,0\n"
@@ -60,3 +60,7 @@ def test_a_set_in_a_public_layout_imports_as_it_is(tmp_path, tiny_video):
         ("train_match1_1_01_00", "train_match1", "train"),
     ]
     assert dataset[0].table["x_px"].tolist()[0] == 10
+    moved = {clip.name: (clip.venue, "val") for clip in dataset}
+    splits.write(tmp_path / "data", moved)
+    clips.import_folder(tmp_path / "set", tmp_path / "data")
+    assert splits.read(tmp_path / "data") == moved, "a clip that is imported again keeps its place"
