@@ -335,6 +335,22 @@ def test_local_files_that_never_came_from_the_hub_are_not_written_over(hub, fold
     assert (out / "a.parquet").read_bytes() == b"a week of labels"
 
 
+def test_a_folder_of_another_repository_is_left_alone(hub, folder, tmp_path):
+    push(folder)
+    for path in folder.glob("b.*"):
+        path.unlink()
+    data.push("me/others", folder, "cc-by-4.0")
+    out = tmp_path / "out"
+    data.pull("me/rallies", out)
+    before = contents(out)
+    for there, repo, held in ((out, "me/others", "me/rallies"), (folder, "me/rallies", "me/others")):
+        with pytest.raises(
+            HubError, match=f"{there.name}: holds {held}, not {repo}: pull into another folder"
+        ):
+            data.pull(repo, there)
+    assert contents(out) == before
+
+
 @pytest.mark.parametrize("name", ["rallies", "me/ra/llies", "me/ra llies"])
 def test_a_wrong_name_or_repository_is_told(hub, folder, tmp_path, name):
     with pytest.raises((UsageError, HubError), match=r"give owner/name|not found|check the name"):

@@ -52,7 +52,8 @@ def pull(repo: str, out: str | Path, revision: str | None = None) -> Moved:
         revision: branch, tag or commit hash; the newest if left out.
 
     Raises:
-        HubError: not found, not ours, damaged on the way, or labels were edited here since the last pull.
+        HubError: not found, not ours, damaged on the way, the folder holds another repository, or labels were
+            edited here since the last pull.
         WriteError: the disk is full or the folder may not be written.
     """
     out = Path(out)

@@ -156,11 +156,15 @@ def download(repo: str, kind: Kind, revision: str, wanted: Mapping[str, str], tr
         tree: the commit's files.
 
     Raises:
-        HubError: a local file was edited since, or a file did not arrive with the hash that the Hub promised.
+        HubError: the folder holds another repository, a local file was edited since, or a file did not
+            arrive with the hash that the Hub promised.
         WriteError: the disk is full or the folder may not be written.
     """
     with writing(out), _alone(out):
-        old = read_record(out)["files"] if (out / REVISION).is_file() else {}
+        record = read_record(out)
+        if record and record["repo"] != repo:
+            raise HubError(f"{out}: holds {record['repo']}, not {repo}: pull into another folder")
+        old = record.get("files", {})
         needed = {name: path for name, path in wanted.items() if not client.same_file(out / name, tree[path])}
         gone = [name for name in old if name not in wanted and (out / name).is_file()]
         edited = [n for n in [*needed, *gone] if (out / n).is_file() and client.digest(out / n) != old.get(n)]

@@ -53,7 +53,7 @@ def pull(repo: str, out: str | Path, revision: str | None = None) -> Moved:
     """Bring the model folders of a repository into a folder, verified by SHA-256, and load each once.
 
     Raises:
-        HubError: not found, not ours, or damaged on the way.
+        HubError: not found, not ours, damaged on the way, or the folder holds another repository.
         ShuttleError: a version that this release cannot build.
     """
     from shuttlelib import networks
