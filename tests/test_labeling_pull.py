@@ -188,6 +188,19 @@ def test_annotations_deleted_on_the_server_stay_until_told_otherwise(work, data)
     assert bring(work, data, kept, gone).gone == []
 
 
+def test_a_frame_that_a_person_annotated_twice_is_not_taken_for_deleted(work, data):
+    first = said(work, "00030", "visible", (24.0, 16.0))
+    second = said(work, "00030", "occluded", number=12, at="2026-01-02T00:00:00Z")
+    bring(work, data, shown(work, "00030", 1, first))
+    both = shown(work, "00030", 1, first, second)
+    assert bring(work, data, both, drop_deleted=True).gone == []
+    assert past(data)["action"].tolist() == ["added", "replaced"]
+    assert rows(data)["visible"].tolist() == [False]
+    assert bring(work, data, shown(work, "00030", 1, first), drop_deleted=True).gone == [("00030", 1)]
+    assert past(data)["action"].tolist() == ["added", "replaced", "removed"]
+    assert rows(data)["visible"].tolist() == [True]
+
+
 def strange_name(task):
     task["annotations"][0]["result"][0]["from_name"] = "point"
 

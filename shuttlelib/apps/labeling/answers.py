@@ -49,12 +49,15 @@ class Answers:
         found: one an annotator and frame.
         tasks: (clip, frame) of every task on the server.
         skipped: how many tasks were skipped and not answered.
+        there: numbers of the annotations on the server that were not skipped, those that a later one of the
+            same person stands for among them.
         problems: what a person should look at, a line each.
     """
 
     found: list[Answer]
     tasks: list[tuple[str, int]]
     skipped: int
+    there: frozenset[int]
     problems: list[str] = field(default_factory=list)
 
 
@@ -77,6 +80,7 @@ def read(
     tasks: list[tuple[str, int]] = []
     problems: list[str] = []
     skipped = 0
+    there: set[int] = set()
     for task in export:
         where = f"{source}, task {task.get('id', '?') if isinstance(task, dict) else '?'}"
         clip, frame = _shown(task, clips, where)
@@ -85,10 +89,11 @@ def read(
         for answer in _of_task(task, clip, frame, people, where, problems):
             if answer.who not in latest or latest[answer.who].at <= answer.at:
                 latest[answer.who] = answer
-        cancelled = [entry for entry in task.get("annotations") or [] if entry.get("was_cancelled")]
-        skipped += bool(cancelled) and not latest
+        kept = _kept(task)
+        there |= {int(entry.get("id", 0)) for entry in kept}
+        skipped += len(kept) < len(task.get("annotations") or []) and not latest
         answers.extend(latest.values())
-    return Answers(answers, tasks, skipped, problems)
+    return Answers(answers, tasks, skipped, frozenset(there), problems)
 
 
 def as_rows(answers: Sequence[Answer], clip: str) -> pd.DataFrame:
@@ -136,6 +141,11 @@ def _shown(task: Any, clips: Mapping[str, WorkClip], where: str) -> tuple[WorkCl
     return clip, frame
 
 
+def _kept(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """A task's annotations that were not skipped."""
+    return [entry for entry in task.get("annotations") or [] if not entry.get("was_cancelled")]
+
+
 def _of_task(
     task: dict[str, Any],
     clip: WorkClip,
@@ -145,16 +155,15 @@ def _of_task(
     problems: list[str],
 ) -> list[Answer]:
     """The answers for a task, in the server's order."""
-    kept = [entry for entry in task.get("annotations") or [] if not entry.get("was_cancelled")]
     found = []
-    for entry, said in zip(kept, label_studio.of_task(task, where, 1)):
+    for entry, said in zip(_kept(task), label_studio.of_task(task, where, 1)):
         for result in entry.get("result") or []:
             _check_names(result, where)
         said = replace(said, data={**said.data, "image_width": clip.width, "image_height": clip.height})
         _check_size(said, clip, f"{where} ({clip.name} frame {frame})", problems)
         if not said.choice and said.points:
             said = replace(said, choice=CHOICES[0])
-        flags, note = _doubt(said, clip)
+        flags, note = _doubt(said)
         if note:
             problems.append(f"{where} ({clip.name} frame {frame}): {note}")
         if not said.choice:
@@ -210,7 +219,7 @@ def _check_size(said: label_studio.Annotation, clip: WorkClip, where: str, probl
         problems.append(f"{what}; its percent are taken of the video's size")
 
 
-def _doubt(said: label_studio.Annotation, clip: WorkClip) -> tuple[str, str]:
+def _doubt(said: label_studio.Annotation) -> tuple[str, str]:
     """A flag for an answer that training must not believe, and the line that says why."""
     if said.choice != CHOICES[0]:
         return (

@@ -34,6 +34,7 @@ def apply(
     table: pd.DataFrame,
     history: pd.DataFrame,
     answers: Sequence[Answer],
+    there: frozenset[int],
     clip: str,
     server: str,
     project: int,
@@ -48,6 +49,7 @@ def apply(
     Args:
         table, history: of the clip, empty ones for a new clip.
         answers: of the clip, from `answers.read`.
+        there: numbers of all annotations on the server.
         clip: its present name.
         server, project: where the answers are from.
         drop_deleted: also remove labels whose annotation was deleted on the server; otherwise they stay.
@@ -67,7 +69,7 @@ def apply(
         elif not _cut_off(history, frame, old, group, clip):
             continue
         new_rows[frame] = answers_.as_rows(group, clip)
-    lost = _deleted(history, answers, server, project)
+    lost = _deleted(history, there, server, project)
     for frame, removed in lost.items() if drop_deleted else ():
         changes.append(
             history_.entries(removed, rows.get(frame, table.iloc[:0]), clip, server, project, removed=True)
@@ -94,10 +96,9 @@ def _cut_off(
 
 
 def _deleted(
-    history: pd.DataFrame, answers: Sequence[Answer], server: str, project: int
+    history: pd.DataFrame, there: frozenset[int], server: str, project: int
 ) -> dict[int, list[Answer]]:
     """Answers in the history that the server has no more, by frame."""
-    there = {answer.annotation for answer in answers}
     ours = history[(history["server"] == server) & (history["project"] == project)]
     latest = ours.drop_duplicates("annotation", keep="last")
     gone = latest[~latest["annotation"].isin(there) & (latest["action"] != history_.REMOVED)]

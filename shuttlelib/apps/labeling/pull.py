@@ -146,7 +146,8 @@ def _apply(
     mine = [answer for answer in answers.found if answer.clip == labelled_as]
     path = history_.path_of(data, name)
     past = history_.read(path if path.is_file() else history_.path_of(data, labelled_as))
-    return apply(table, past, mine, name, work.url or OWN_SERVER, work.project, drop_deleted)
+    server = work.url or OWN_SERVER
+    return apply(table, past, mine, answers.there, name, server, work.project, drop_deleted)
 
 
 def _labels_so_far(clip: WorkClip, data: Path, name: str) -> pd.DataFrame:
