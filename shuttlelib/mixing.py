@@ -1,11 +1,9 @@
 """Which samples training draws, and how often; between samples and train."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from torch.utils.data import Sampler
 
 from shuttlelib import geometry
 from shuttlelib.augment import Draws
@@ -40,25 +38,16 @@ class Emphasis:
     blink_frames: int = 3
 
 
-class RandomAccessSampler(Sampler):
-    """Weighted draws with replacement, each a function of (seed, draw number), from `start` to `stop`.
+class WeightedDraws:
+    """Weighted draws with replacement, each a function of (seed, draw number).
 
     Args:
         weights: (N,) relative frequency of each sample.
         seed: of the draws.
-        start, stop: draw numbers; resuming at a step is a larger `start`.
     """
 
-    def __init__(self, weights: np.ndarray, seed: int, start: int, stop: int):
-        self.cumulative = np.cumsum(weights, dtype=np.float64)
-        self.seed, self.start, self.stop = seed, start, stop
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        for start in range(self.start, self.stop, 1024):
-            yield from self.items(np.arange(start, min(self.stop, start + 1024)))
+    def __init__(self, weights: np.ndarray, seed: int):
+        self.cumulative, self.seed = np.cumsum(weights, dtype=np.float64), seed
 
     def items(self, draws: np.ndarray) -> list[tuple[int, int]]:
         """(sample, draw) of these draw numbers."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from shuttlelib import recipes, train, versions
-from shuttlelib.mixing import RandomAccessSampler
+from shuttlelib.mixing import WeightedDraws
 
 STEPS = 30  # measured of each kind, at most; the first few are for warming up
 WARM = 5
@@ -27,8 +27,7 @@ def measure(
         plans, data, steps and together, samples a second; busy_share and wait_share, fractions.
     """
     run = train._Run(spec, data.train, data.val, run_dir, config, None, data.weights)
-    draws = RandomAccessSampler(data.weights, config.seed, 0, 8192)
-    items = draws.items(np.arange(8192))
+    items = WeightedDraws(data.weights, config.seed).items(np.arange(8192))
     lists = [items[n : n + config.batch] for n in range(0, len(items) - config.batch, config.batch)]
     plans = _rate(lambda i: data.train.plan(lists[i % len(lists)]), config.batch, run)
     steps = run.steps()

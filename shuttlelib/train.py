@@ -31,7 +31,7 @@ from shuttlelib.batches import PATHS, Batch, Source
 from shuttlelib.checkpoints import Average, Checkpoints, Progress, claim
 from shuttlelib.files import atomic_write
 from shuttlelib.losses import training_loss
-from shuttlelib.mixing import RandomAccessSampler
+from shuttlelib.mixing import WeightedDraws
 from shuttlelib.networks import ShuttleNet
 from shuttlelib.samples import Samples
 from shuttlelib.stopping import stop_when_asked
@@ -206,13 +206,13 @@ class _Run:
         """
         c, rank = self.config, self.accelerator.process_index
         share = c.batch // (c.accumulate * self.world)
-        sampler = RandomAccessSampler(self.weights, c.seed, 0, c.steps * c.batch)
+        draws = WeightedDraws(self.weights, c.seed)
         firsts = (
             step * c.batch + (part * self.world + rank) * share
             for step in range(self.progress.step, c.steps)
             for part in range(c.accumulate)
         )
-        batches = self.train.batches(sampler.items(np.arange(first, first + share)) for first in firsts)
+        batches = self.train.batches(draws.items(np.arange(first, first + share)) for first in firsts)
         for _ in range(self.progress.step, c.steps):
             began = time.perf_counter()
             parts = [next(batches) for _ in range(c.accumulate)]

@@ -35,10 +35,10 @@ def without(*frames):
     return xy
 
 
-def test_sampler_resumes_where_it_stopped_and_follows_the_weights():
+def test_draws_resume_where_they_stopped_and_follow_the_weights():
     weights = np.array([1.0, 0.0, 3.0])
-    whole = list(mixing.RandomAccessSampler(weights, 1, 0, 400))
-    assert list(mixing.RandomAccessSampler(weights, 1, 150, 400)) == whole[150:]
+    whole = mixing.WeightedDraws(weights, 1).items(np.arange(400))
+    assert mixing.WeightedDraws(weights, 1).items(np.arange(150, 400)) == whole[150:]
     share = np.mean([index == 2 for index, _ in whole])
     assert {index for index, _ in whole} == {0, 2}
     assert share == pytest.approx(0.75, abs=0.07)

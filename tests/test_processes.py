@@ -94,7 +94,8 @@ def test_two_processes_share_the_draws_and_learn_alike(start, folder, whole):
     assert [process.exitcode for process in processes] == [0, 0]
     seen = [np.array((run_dir / f"rank{n}.txt").read_text().split(), int).reshape(6, 4) for n in (0, 1)]
     data = open_samples(training_child.SPEC, clips.load_dataset(folder / "data"), folder / "cache")
-    drawn = [index for index, _ in mixing.RandomAccessSampler(data.weights, 0, 0, 6 * CONFIG.batch)]
+    draws = mixing.WeightedDraws(data.weights, 0).items(np.arange(6 * CONFIG.batch))
+    drawn = [index for index, _ in draws]
     assert np.array_equal(np.concatenate(seen, 1), np.array(drawn).reshape(6, -1))
     one, two = curve(whole), curve(run_dir)
     assert np.allclose(one["loss"], two["loss"], rtol=0.1)  # BatchNorm sees half the batch

@@ -110,7 +110,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_the_batch(data,
     kept = np.load(tmp_path / "nan_batch.npz")
     assert kept["frames"].shape == (4, 4, 3, 64, 64)
     assert int(kept["step"]) == 1
-    draws = mixing.RandomAccessSampler(data.weights, QUICK.seed, 4, 8)  # those of step 1
+    draws = mixing.WeightedDraws(data.weights, QUICK.seed).items(np.arange(4, 8))  # those of step 1
     assert kept["index"].tolist() == [index for index, _ in draws]
     for clip, frame, index in zip(kept["clip"], kept["frame"], kept["index"]):
         assert data.train.index[index][1] == frame
