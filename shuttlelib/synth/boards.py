@@ -81,7 +81,7 @@ def draw_floor_words(canvas: Canvas, venue: Venue, rng: np.random.Generator) -> 
         )
         if y > 6:
             quad = quad[[2, 3, 0, 1]]
-        canvas.texture(quad, picture, False)
+        canvas.texture(quad, picture)
 
 
 def draw_boards(canvas: Canvas, venue: Venue, rng: np.random.Generator) -> None:
@@ -109,4 +109,4 @@ def draw_boards(canvas: Canvas, venue: Venue, rng: np.random.Generator) -> None:
             picture = (picture * shade).astype(np.uint8)
             a, b = normal * away + along * start, normal * away + along * (start + length)
             quad = np.array([[*a, base + high], [*b, base + high], [*b, base], [*a, base]])
-            canvas.texture(quad, picture, True)
+            canvas.texture(quad, picture)

@@ -145,7 +145,7 @@ def _arms(
     aim = _unit(facing * 0.6 + UP * 0.7 - out * 0.25)
     free = joints[J[f"shoulder_{other}"]] + facing * 0.22 - out * 0.22 - UP * 0.2 * h
     if hit is not None and hit.kind != "leave":
-        hand, aim, free = _swing(player, hit, tau, shoulder, (hand, aim, free), facing, out)
+        hand, aim, free = _swing(hit, tau, shoulder, (hand, aim, free), facing, out)
     elbow, hand = _bend(shoulder, hand, 0.172 * h, 0.165 * h, -UP * 0.8 - facing * 0.2 + out * 0.5)
     joints[J[f"elbow_{racket}"]], joints[J[f"hand_{racket}"]] = elbow, hand
     joints[J["racket_throat"]], joints[J["racket_tip"]] = hand + aim * 0.4, hand + aim * RACKET_M
@@ -155,7 +155,6 @@ def _arms(
 
 
 def _swing(
-    player: Player,
     hit: Hit,
     tau: float,
     shoulder: np.ndarray,

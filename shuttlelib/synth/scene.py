@@ -117,13 +117,12 @@ class Canvas:
         """Fill a rectangle on the floor."""
         self.polygon(np.array([[x0, y0, z], [x1, y0, z], [x1, y1, z], [x0, y1, z]]), rgb)
 
-    def texture(self, corners: np.ndarray, picture: np.ndarray, opaque: bool) -> None:
+    def texture(self, corners: np.ndarray, picture: np.ndarray) -> None:
         """Lay a picture over a quadrilateral (4, 3), its corners from the top left clockwise.
 
         Args:
             corners: court coordinates, m.
             picture: uint8 (h, w, 3), or (h, w, 4) with alpha.
-            opaque: whether black belongs to the picture (else alpha decides).
         """
         local = self.camera.to_camera(corners)
         if local[:, 2].min() < NEAR_PLANE_M:
@@ -216,8 +215,8 @@ def draw_court(canvas: Canvas, venue: Venue, rng: np.random.Generator) -> None:
             quad = np.array(
                 [[-edge_x, edge_y, 0], [edge_x, edge_y, 0], [edge_x, -edge_y, 0], [-edge_x, -edge_y, 0]]
             )
-            canvas.texture(quad * np.array([2.1, 1.25, 1]), _wear(rng, False), False)
-            canvas.texture(quad, _wear(rng, venue.mat[0] > venue.mat[1]), False)
+            canvas.texture(quad * np.array([2.1, 1.25, 1]), _wear(rng, False))
+            canvas.texture(quad, _wear(rng, venue.mat[0] > venue.mat[1]))
         for x0, y0, x1, y1 in court_lines():
             canvas.floor(shift + x0, y0, shift + x1, y1, tuple(int(c * dim) for c in venue.lines))
 

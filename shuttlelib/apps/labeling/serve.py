@@ -82,7 +82,7 @@ def prepare_video(
         VideoError, WriteError: as for tracking and cutting out.
     """
     clip = _clip(work, video)
-    track = None if networks is None else _track(work, clip, video, settings.mode, networks, on_frame)
+    track = None if networks is None else _track(work, video, settings.mode, networks, on_frame)
     taken = set(clip.frames) | _labelled(data, clip.name)
     confidence = None if track is None else track["confidence"]
     why = pick.pick_frames(
@@ -186,7 +186,6 @@ def _clip(work: Work, video: Path) -> WorkClip:
 
 def _track(
     work: Work,
-    clip: WorkClip,
     video: Path,
     mode: str,
     networks: tracking.Networks,

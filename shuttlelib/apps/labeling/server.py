@@ -175,15 +175,7 @@ def _started(folder: Path, access: Login) -> Iterator[str]:
     log = data / "server.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [
-                access.program,
-                "start",
-                "--no-browser",
-                "--internal-host",
-                "127.0.0.1",
-                "--port",
-                str(access.port),
-            ],
+            [access.program, "start", *_ARGUMENTS, "--port", str(access.port)],
             env={**os.environ, **_settings(data, folder.resolve() / "media", access)},
             stdout=output,
             stderr=output,
