@@ -31,6 +31,10 @@ Scale = Annotated[
     float,
     typer.Option(min=0.25, max=2.0, help="With --lineage: times the sides of every row's input."),
 ]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="NAME=VALUE of how the row is trained, like lr=0.001; repeat for more."),
+]
 Parts = Annotated[
     int, typer.Option(min=1, help="Cut a batch into so many parts, one after the other, to save memory.")
 ]
@@ -96,10 +100,7 @@ def train(
     backbone: Backbone = "",
     scale: Scale = 1.0,
     batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="NAME=VALUE of how the row is trained, like lr=0.001; repeat for more."),
-    ] = None,
+    changes: Changes = None,
     accumulate: Parts = 1,
     precision: Precision = "auto",
     data_path: DataPath = "auto",
