@@ -121,7 +121,7 @@ def train(
         alone |= {"--val-clips": val_clips != 3}
         _refuse("--lineage", alone)
     if measure_data:
-        _refuse("a training", {"--init": init, "--stage1": stage1, "--set": changes, "--steps": steps})
+        _refuse("a training", {"--init": init, "--stage1": stage1, "--set": changes})
     options: dict[str, Any] = {"workers": workers, "precision": precision, "data_path": data_path}
     wanted = {"steps": steps, "batch": batch, "accumulate": accumulate}
     options |= {key: value for key, value in wanted.items() if value is not None}
