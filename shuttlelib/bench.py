@@ -31,7 +31,7 @@ from shuttlelib import runs
 from shuttlelib.bench_run import Setup
 from shuttlelib.bench_startup import startup_s
 from shuttlelib.errors import ShuttleError
-from shuttlelib.files import atomic_write
+from shuttlelib.files import atomic_write, write_json
 from shuttlelib.video import probe
 
 SCHEMA = "shuttle-bench-1"
@@ -137,11 +137,10 @@ def write(report: dict[str, Any], out_dir: Path) -> list[Path]:
     """Write bench.json, bench.txt, bench.png and bench.svg, each whole or not at all; their paths."""
     from shuttlelib.charts_bench import bench_chart
 
-    texts = {"bench.json": json.dumps(report, indent=2) + "\n", "bench.txt": table(report)}
-    for name, text in texts.items():
-        with atomic_write(out_dir / name) as temp:
-            temp.write_text(text)
-    paths = [out_dir / name for name in texts]
+    paths = [out_dir / "bench.json", out_dir / "bench.txt"]
+    write_json(paths[0], report)
+    with atomic_write(paths[1]) as temp:
+        temp.write_text(table(report))
     if any(not row["reason"] for row in report["rows"]):
         figure = bench_chart(report["rows"], _headline(report))
         for kind in ("png", "svg"):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shuttlelib.files import atomic_write
+from shuttlelib.files import atomic_write, write_json
 from shuttlelib.spec import Spec
 
 LIMITS = """## Limits
@@ -34,10 +34,9 @@ def write_card(
         judged_on: data_hash and clips of `metrics`, by which a later pair is compared.
     """
     spec = Spec.from_dict(json.loads((model_dir / "version.json").read_text()))
-    with atomic_write(model_dir / "metrics.json") as temp:
-        facts = {"training": dict(training), "judged_on": dict(judged_on or {})}
-        results = {"free_running": dict(metrics), "also": dict(also or {})}
-        temp.write_text(json.dumps({**facts, **results}, indent=1) + "\n")
+    facts = {"training": dict(training), "judged_on": dict(judged_on or {})}
+    results = {"free_running": dict(metrics), "also": dict(also or {})}
+    write_json(model_dir / "metrics.json", {**facts, **results})
     rows = [_row(f"{mode}, in all", result) for mode, result in metrics.items()]
     smart = metrics["smart"]
     rows += [_row(f"smart, {venue}", part) for venue, part in smart["per_venue"].items()]

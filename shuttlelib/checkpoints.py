@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from shuttlelib import networks
-from shuttlelib.files import atomic_write
+from shuttlelib.files import write_json
 from shuttlelib.networks import ShuttleNet
 from shuttlelib.troubles import TrainError
 
@@ -108,5 +108,4 @@ def claim(run_dir: Path, facts: dict[str, Any]) -> None:
             raise TrainError(
                 f"{run_dir}: holds another training: {', '.join(other)}; choose another folder or delete it"
             )
-    with atomic_write(path) as temp:
-        temp.write_text(json.dumps(wanted, indent=2) + "\n")
+    write_json(path, wanted)

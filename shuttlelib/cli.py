@@ -85,10 +85,11 @@ def evaluate(
     """Compare tracks with labels: accuracy, precision, recall, F1, pixel error."""
     size_hw = None if size is None else parse_size(size)
     from shuttlelib import evaluation
+    from shuttlelib.files import write_json
 
     result = evaluation.evaluate_folders(pred, labels, size_hw)
     if json_file is not None:
-        evaluation.write_json(json_file, result)
+        write_json(json_file, result)
     print(evaluation.format_summary(result))
 
 

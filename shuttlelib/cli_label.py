@@ -155,7 +155,7 @@ def effort(
     """Count what labelling costs with and without the model's pre-annotations."""
     from shuttlelib import clips, tracking
     from shuttlelib.apps.labeling import effort as counting
-    from shuttlelib.evaluation import write_json
+    from shuttlelib.files import write_json
 
     dataset = clips.load_dataset(data)
     result = counting.measure(dataset, tracking.load_networks(models_dir=models), tolerance)

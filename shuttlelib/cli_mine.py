@@ -33,7 +33,7 @@ def mine(
     import pandas as pd
 
     from shuttlelib import mining, networks, recipes
-    from shuttlelib.evaluation import write_json
+    from shuttlelib.files import write_json
 
     spec = networks.load(model).net.spec
     finder = partner if spec.stage == 2 else None

@@ -213,7 +213,7 @@ def _version(
     options: dict[str, Any],
 ) -> None:
     from shuttlelib import export, recipes, runs, versions
-    from shuttlelib.evaluation import write_json
+    from shuttlelib.files import write_json
 
     own = {"pretrained": pretrained and versions.resolve(version).pretrained}
     overrides = {**own, **versions.training_overrides(changes)}

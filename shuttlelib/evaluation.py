@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from shuttlelib import clips, files, importers, labels, splits, video
+from shuttlelib import clips, importers, labels, splits, video
 from shuttlelib.geometry import CANONICAL_HW, SizeHW
 from shuttlelib.metrics import RATIOS, ClipScore, MetricsError, check_table, score_clip, summarize
 
@@ -58,12 +58,6 @@ def evaluate_folders(
         scores[stem] = score_clip(pred, truth, size, (str(pred_paths[stem]), str(label_paths[stem])))
         rates |= _rate(stem, pred_paths[stem], label_paths[stem])
     return summarize(scores, {clip: venue for clip, (venue, _) in splits.read(labels_dir).items()}, rates)
-
-
-def write_json(path: str | Path, result: Mapping[str, Any]) -> None:
-    """Write a result as standard JSON (no NaN), whole or not at all."""
-    with files.atomic_write(path) as temp:
-        temp.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def format_summary(result: Mapping[str, Any]) -> str:

@@ -1,10 +1,12 @@
 """Writing files so that nothing is ever left half-written; a leaf of the flow."""
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from shuttlelib.errors import ShuttleError
 
@@ -50,6 +52,17 @@ def atomic_write(path: str | Path, keep: bool = False) -> Iterator[Path]:
         with suppress(OSError):
             if not keep or temp.stat().st_size == 0:
                 temp.unlink()
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write standard JSON (UTF-8, no NaN, a line an entry), whole or not at all.
+
+    Raises:
+        WriteError: as for `atomic_write`.
+        ValueError: a number is not finite.
+    """
+    with atomic_write(path) as temp:
+        temp.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -22,10 +22,12 @@ from typing import Any
 import pandas as pd
 
 from shuttlelib.cells import Cell, number, whole_number
-from shuttlelib.files import atomic_write
+from shuttlelib.files import write_json
 from shuttlelib.geometry import SizeHW
 from shuttlelib.labels import COLUMNS, LabelError, as_canonical, make_table
 
+IMAGE, POINT, LABEL, VISIBILITY = "img", "kp", "shuttle", "visibility"  # of the labelling page
+_POINT_PERCENT = 0.4  # of the width: how large a point is drawn
 VISIBLE = ("visible", "yes", "true", "1")
 INVISIBLE = (
     *("invisible", "not visible", "hidden", "occluded", "out of frame", "not in play", "no", "false", "0"),
@@ -38,8 +40,8 @@ _FRAME_FILE = re.compile(r"(?P<clip>[^/\\=]+?)[/\\_-](?:frame[_-]?)?(?P<frame>\d
 def write_tasks(path: Path, rows: pd.DataFrame, sizes: Mapping[str, SizeHW], version: str) -> Path:
     """Write labels in doubt as tasks to import into Label Studio, the model's answer beside each.
 
-    The project needs the names `img` (Image, value `$image`), `kp` (KeyPointLabels with `shuttle`) and
-    `visibility` (Choices `visible`, `occluded`); images are served from this file's folder as the
+    The project needs an Image `img` with the value `$image`, KeyPointLabels `kp` with `shuttle`, and Choices
+    `visibility` with `visible` and `occluded`; images are served from this file's folder as the
     local files' root. A person corrects the annotation and exports the project as JSON.
 
     Args:
@@ -51,7 +53,7 @@ def write_tasks(path: Path, rows: pd.DataFrame, sizes: Mapping[str, SizeHW], ver
     for row in rows.to_dict("records"):
         size_hw, clip, frame = sizes[row["clip"]], row["clip"], int(row["frame"])
         label = (row["label_x_px"], row["label_y_px"]) if row["visible"] else None
-        answer = _result((row["x_px"], row["y_px"]), size_hw)
+        answer = results("visible", (row["x_px"], row["y_px"]), size_hw)
         size = {"image_width": size_hw[1], "image_height": size_hw[0]}
         image = f"/data/local-files/?d={clip}_{frame:06d}.jpg"
         prediction = {"model_version": version, "score": float(row["p_visible"]), "result": answer}
@@ -59,24 +61,23 @@ def write_tasks(path: Path, rows: pd.DataFrame, sizes: Mapping[str, SizeHW], ver
             {
                 "data": {"image": image, "clip": clip, "frame": frame} | size,
                 "predictions": [prediction],
-                "annotations": [{"result": _result(label, size_hw)}],
+                "annotations": [{"result": results("visible" if label else "occluded", label, size_hw)}],
             }
         )
-    with atomic_write(path) as temp:
-        temp.write_text(json.dumps(tasks, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(path, tasks)
     return path
 
 
-def _result(xy: tuple[float, float] | None, size_hw: SizeHW) -> list[dict[str, Any]]:
-    """A visibility and, where visible, a point, native px, as Label Studio writes the two."""
-    common = {"to_name": "img", "original_width": size_hw[1], "original_height": size_hw[0]}
-    choice = {"choices": ["visible" if xy else "occluded"]}
-    result = [{**common, "type": "choices", "from_name": "visibility", "value": choice}]
-    if xy:
-        place = {"x": xy[0] / size_hw[1] * 100, "y": xy[1] / size_hw[0] * 100, "width": 0.4}
-        value = {**place, "keypointlabels": ["shuttle"]}
-        result.append({**common, "type": "keypointlabels", "from_name": "kp", "value": value})
-    return result
+def results(choice: str, xy_px: tuple[float, float] | None, size_hw: SizeHW) -> list[dict[str, Any]]:
+    """A visibility and, where there is one, a point in native px, as Label Studio stores the two."""
+    height, width = size_hw
+    common = {"to_name": IMAGE, "original_width": width, "original_height": height, "image_rotation": 0}
+    seen = {"type": "choices", "from_name": VISIBILITY, "value": {"choices": [choice]}}
+    if xy_px is None:
+        return [{**common, **seen}]
+    place = {"x": xy_px[0] / width * 100, "y": xy_px[1] / height * 100, "width": _POINT_PERCENT}
+    point = {"type": "keypointlabels", "from_name": POINT, "value": {**place, "keypointlabels": [LABEL]}}
+    return [{**common, **point}, {**common, **seen}]
 
 
 @dataclass(frozen=True)

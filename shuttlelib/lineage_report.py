@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from shuttlelib import charts_lineage as drawn
-from shuttlelib import clips, comparison, evaluation, lineage_run, recipes, runs, runtime
+from shuttlelib import clips, comparison, lineage_run, recipes, runs, runtime
 from shuttlelib.claims import Row, judge_all
 from shuttlelib.clips import Clip
 from shuttlelib.comparison import Looks
-from shuttlelib.files import atomic_write
+from shuttlelib.files import atomic_write, write_json
 from shuttlelib.lineage_run import LEVELS, Budget
 from shuttlelib.plots import CYCLE, GREY, new_figure
 
@@ -97,7 +97,7 @@ def write(report: Mapping[str, Any], rows: Mapping[str, Row], out: Path) -> None
     flat = {name: _flat(row) for name, row in report["rows"].items()}
     with atomic_write(out / "lineage.csv") as temp:
         pd.DataFrame(flat).T.rename_axis("version").to_csv(temp)
-    evaluation.write_json(out / "lineage.json", report)
+    write_json(out / "lineage.json", report)
     for name, figure in figures(report, rows).items():
         with atomic_write(out / "figures" / f"{name}.png") as temp:
             figure.savefig(temp, dpi=110, format="png")

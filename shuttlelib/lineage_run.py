@@ -21,7 +21,7 @@ import torch
 from shuttlelib import clips, networks, recipes, timebox, train
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError, UsageError
-from shuttlelib.files import atomic_write
+from shuttlelib.files import write_json
 from shuttlelib.spec import Spec
 from shuttlelib.versions import resolve
 
@@ -120,8 +120,7 @@ def train_rows(
             done = _attempt(
                 spec, dataset, out / name, cache_dir, budget, seed, stage1, start or refused, config
             )
-            with atomic_write(path) as temp:
-                temp.write_text(json.dumps(done, indent=1) + "\n")
+            write_json(path, done)
             if "error" not in done:  # gigabytes over all rows; an error is tried again from them
                 rmtree(out / name / "checkpoints", ignore_errors=True)
             say(f"    {_line(done)}")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from shuttlelib import blocks
 from shuttlelib.errors import ShuttleError, UsageError
-from shuttlelib.files import atomic_write
+from shuttlelib.files import atomic_write, write_json
 from shuttlelib.pooled import PooledNet
 from shuttlelib.prediction import (
     ALWAYS_VISIBLE,
@@ -158,8 +158,7 @@ def save(net: ShuttleNet, model_dir: Path, facts: dict | None = None) -> None:
     with atomic_write(model_dir / "model.safetensors") as temp:
         save_file(half, temp)
     meta = {**net.spec.as_dict(), "candidates": CANDIDATES, "history": uses_history(net.spec)}
-    with atomic_write(model_dir / "version.json") as temp:
-        temp.write_text(json.dumps({**meta, **(facts or {})}, indent=2) + "\n")
+    write_json(model_dir / "version.json", {**meta, **(facts or {})})
 
 
 def _halved(value: Tensor) -> Tensor:

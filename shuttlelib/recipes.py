@@ -4,7 +4,6 @@ A recipe only joins what the modules below offer: find or render the data, open 
 mine a round, evaluate a pair free-running. Sizes come from the profile, behaviour from the spec.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +36,7 @@ from shuttlelib import (
 )
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
-from shuttlelib.files import atomic_write
+from shuttlelib.files import atomic_write, write_json
 from shuttlelib.mixing import mixing_weights
 from shuttlelib.samples import Samples
 from shuttlelib.spec import Spec
@@ -340,6 +339,5 @@ def make_pair(stage1: Path, stage2: Path, models_dir: Path) -> Path:
             rmtree(target, ignore_errors=True)  # graphs and engines there may be of other weights
             copytree(source, target)
         export.export_onnx(target)
-    with atomic_write(models_dir / "default.json") as temp:
-        temp.write_text(json.dumps(names, indent=2) + "\n")
+    write_json(models_dir / "default.json", names)
     return models_dir

@@ -15,11 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from shuttlelib import cache, clips, evaluation, lineage_report, recipes, runtime, shipping, timebox, versions
+from shuttlelib import cache, clips, lineage_report, recipes, runtime, shipping, timebox, versions
 from shuttlelib.clips import Clip
 from shuttlelib.comparison import Looks
 from shuttlelib.errors import ShuttleError, UsageError
-from shuttlelib.files import atomic_write
+from shuttlelib.files import write_json
 from shuttlelib.lineage_run import Budget, starting_weights
 from shuttlelib.spec import Spec
 from shuttlelib.versions import resolve
@@ -102,8 +102,7 @@ class Clock:
             self._write()
 
     def _write(self) -> None:
-        with atomic_write(self.path) as temp:
-            temp.write_text(json.dumps({"spent_s": round(self.spent_s, 1)}) + "\n")
+        write_json(self.path, {"spent_s": round(self.spent_s, 1)})
 
 
 class _Run:
@@ -189,7 +188,7 @@ class _Run:
         result = recipes.train_on(
             lean, dataset, folder, plan.cache, val_samples=plan.val_samples, **options, **sizes
         )
-        evaluation.write_json(folder / "metrics.json", {**result, "start": planned["start"]})
+        write_json(folder / "metrics.json", {**result, "start": planned["start"]})
         return result
 
     def publish(self, box: float) -> dict[str, Any]:
@@ -296,7 +295,7 @@ def _act(act: Callable[[float], dict[str, Any]], box: float, out: Path, name: st
     except Exception as error:  # the steps after it may not need it, and time on a rented machine is dear
         (out / f"{name}.error.txt").write_text(traceback.format_exc())
         return f"failed: {' '.join(f'{type(error).__name__}: {error}'.split())[:300]}"
-    evaluation.write_json(out / f"{name}.json", result)
+    write_json(out / f"{name}.json", result)
     return "done"
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from shuttlelib.errors import ShuttleError
-from shuttlelib.files import atomic_write, writing
+from shuttlelib.files import write_json, writing
 from shuttlelib.paths import REPO
 
 EXECUTORS = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
@@ -62,9 +62,7 @@ class Run:
         path = self.dir / "metrics.json"
         old = {key: value for key, value in _read(path).items() if key not in RESERVED}
         blocks = {"run": self.facts, "environment": environment(), "skipped": self.skipped}
-        text = json.dumps(_plain({**old, **values, **blocks}), indent=1, allow_nan=False)
-        with atomic_write(path) as temp:
-            temp.write_text(text + "\n", encoding="utf-8")
+        write_json(path, _plain({**old, **values, **blocks}))
         return path
 
     def skip(self, cell: str, reason: str) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from shuttlelib import cards, clips, evaluation, half, lineage_run, recipes, runtime, tracking
+from shuttlelib import cards, clips, half, lineage_run, recipes, runtime, tracking
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
-from shuttlelib.files import atomic_write
+from shuttlelib.files import write_json
 
 MAX_FILE_MIB, MAX_WEIGHTS_MB = 15, 100  # of one file, for hosts that refuse more; of all shipped weights
 
@@ -67,7 +67,7 @@ def publish(
     judged = {"data_hash": clips.data_hash(dataset), "clips": len(dataset)}
     for name, stage in zip(names, (1, 2), strict=True):
         cards.write_card(made / name, results, _of_stage(facts, stage), elsewhere, judged)
-    evaluation.write_json(out_dir / "metrics.json", {**results, "also": elsewhere, "judged_on": judged})
+    write_json(out_dir / "metrics.json", {**results, "also": elsewhere, "judged_on": judged})
     if not force:
         _check_better(results, dataset, models_dir, out_dir)
     for name in names:
@@ -75,8 +75,7 @@ def publish(
             if old.name != "report.json":  # it names the weights that it speaks of
                 old.unlink()
         copytree(made / name, models_dir / name, dirs_exist_ok=True)
-    with atomic_write(models_dir / "default.json") as temp:
-        temp.write_text((made / "default.json").read_text())
+    write_json(models_dir / "default.json", json.loads((made / "default.json").read_text()))
     return results
 
 
@@ -117,9 +116,8 @@ def _judge(made: Path, dataset: list[Clip], out_dir: Path) -> dict[str, Any]:
         for mode in ("smart", tracking.OFFLINE)
     )
     card = runtime.default_pair(made)[1] / "version.json"
-    with atomic_write(card) as temp:
-        facts = {**json.loads(card.read_text()), "calibration": {**smart, "rectified": offline["rectified"]}}
-        temp.write_text(json.dumps(facts, indent=2) + "\n")
+    curves = {**smart, "rectified": offline["rectified"]}
+    write_json(card, {**json.loads(card.read_text()), "calibration": curves})
     pair = tracking.load_networks(models_dir=made)
     return {mode: recipes.evaluate_pair(pair, dataset, out_dir / mode, mode) for mode in tracking.MODES}
 

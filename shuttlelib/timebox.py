@@ -14,7 +14,7 @@ import pandas as pd
 
 from shuttlelib import networks, recipes, train
 from shuttlelib.clips import Clip
-from shuttlelib.files import atomic_write
+from shuttlelib.files import write_json
 from shuttlelib.spec import Spec
 
 SPARE = 0.92  # share of the box that is planned: checkpoints, and a machine that is slower later
@@ -83,6 +83,5 @@ def once(path: Path, make: Any) -> dict[str, Any]:
     if path.is_file():
         return dict(json.loads(path.read_text()))
     value = make()
-    with atomic_write(path) as temp:
-        temp.write_text(json.dumps(value, indent=2) + "\n")
+    write_json(path, value)
     return value

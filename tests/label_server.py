@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from shuttlelib import clips
+from shuttlelib import clips, label_studio
 from shuttlelib.apps.labeling import page, tasks
 from shuttlelib.apps.labeling.work import Work, WorkClip
 
@@ -27,7 +27,7 @@ def shown(work: Work, clip: str, frame: int, *annotations, number=1):
 
 def said(work: Work, clip: str, choice: str, xy=None, who=1, number=11, at="2026-01-01T00:00:00Z", **changes):
     """An annotation of a task."""
-    result = tasks.results(choice, xy, work.clips[clip].size_hw)
+    result = label_studio.results(choice, xy, work.clips[clip].size_hw)
     if not choice:
         result = result[:-1]
     content = {"id": number, "completed_by": who, "updated_at": at, "was_cancelled": False, "lead_time": 4.0}

@@ -1,4 +1,5 @@
 import errno
+import json
 
 import pytest
 
@@ -22,6 +23,15 @@ def test_an_error_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
         temp.write_text("half" * (1 // 0))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_is_written_whole_and_without_what_is_no_number(tmp_path):
+    files.write_json(tmp_path / "new" / "a.json", {"Ångström": [1, None]})
+    assert json.loads((tmp_path / "new" / "a.json").read_text(encoding="utf-8")) == {"Ångström": [1, None]}
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(tmp_path / "new" / "a.json", {"accuracy": float("nan")})
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.json"]
+    assert json.loads((tmp_path / "new" / "a.json").read_text(encoding="utf-8")) == {"Ångström": [1, None]}
 
 
 def test_a_folder_that_is_a_file_is_named_before_any_work(tmp_path):

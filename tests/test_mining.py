@@ -264,7 +264,7 @@ def test_suspects_go_to_label_studio_and_come_back(make, tmp_path):
     task = json.loads(tasks.read_text())[0]
     assert (tmp_path / "suspects" / task["data"]["image"].rpartition("=")[2]).stat().st_size > 1000
     assert task["predictions"][0]["model_version"] == "stage2_v8"
-    point = task["predictions"][0]["result"][1]["value"]
+    point = task["predictions"][0]["result"][0]["value"]
     assert (point["x"] * 6.4, point["y"] * 3.6) == pytest.approx(path(task["data"]["frame"]), abs=5)
 
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from shuttlelib.apps.hub import client
 from shuttlelib.apps.hub.client import HubError, Kind, Tree
-from shuttlelib.files import WriteError, atomic_write, writing
+from shuttlelib.files import WriteError, write_json, writing
 from shuttlelib.runs import REVISION
 
 WORKERS = 4
@@ -77,8 +77,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 def write_record(folder: Path, repo: str, revision: str, files: Mapping[str, str]) -> None:
     """Write `revision.json`: where a folder's files come from (file to SHA-256)."""
     record = {"repo": repo, "revision": revision, "files": dict(sorted(files.items()))}
-    with atomic_write(folder / REVISION) as temp:
-        temp.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / REVISION, record)
 
 
 def link(source: Path, target: Path) -> None:

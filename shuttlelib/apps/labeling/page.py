@@ -5,9 +5,9 @@ Names and choices here are the contract between the page, the pre-annotations an
 
 import xml.etree.ElementTree as ElementTree
 
+from shuttlelib.label_studio import IMAGE, LABEL, POINT, VISIBILITY
 from shuttlelib.labels import LabelError
 
-IMAGE, POINT, LABEL, VISIBILITY = "img", "kp", "shuttle", "visibility"
 CHOICES = ("visible", "occluded", "out of frame", "not in play")  # hotkeys 1 to 4; the first has a point
 PAST = 3
 

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from shuttlelib import __version__
-from shuttlelib.apps.labeling.page import CHOICES, IMAGE, LABEL, PAST, POINT, VISIBILITY
+from shuttlelib.apps.labeling.page import CHOICES, PAST
 from shuttlelib.apps.labeling.work import WorkClip
 from shuttlelib.geometry import SizeHW
+from shuttlelib.label_studio import results
 
 CURRENT_LABEL = "current label"  # the "model" of a suspect's label, shown beside the model's answer
-_POINT_PERCENT = 0.4  # of the width: how large the point is drawn
 
 
 def task(
@@ -57,15 +57,3 @@ def prediction(
     result = results(CHOICES[0], (x_px, y_px), size_hw) if visible and math.isfinite(x_px + y_px) else []
     score = confidence if math.isfinite(confidence) else 0.0
     return {"model_version": model, "score": round(score, 4), "result": result}
-
-
-def results(choice: str, xy_px: tuple[float, float] | None, size_hw: SizeHW) -> list[dict[str, Any]]:
-    """A visibility and, where there is one, a point in native px, as Label Studio stores the two."""
-    height, width = size_hw
-    common = {"to_name": IMAGE, "original_width": width, "original_height": height, "image_rotation": 0}
-    seen = {"type": "choices", "from_name": VISIBILITY, "value": {"choices": [choice]}}
-    if xy_px is None:
-        return [{**common, **seen}]
-    place = {"x": xy_px[0] / width * 100, "y": xy_px[1] / height * 100, "width": _POINT_PERCENT}
-    point = {"type": "keypointlabels", "from_name": POINT, "value": {**place, "keypointlabels": [LABEL]}}
-    return [{**common, **point}, {**common, **seen}]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shuttlelib import clips
-from shuttlelib.files import atomic_write
+from shuttlelib.files import write_json
 from shuttlelib.labels import ClipInfo, LabelError
 
 FILE = "work.json"
@@ -86,8 +86,7 @@ class Work:
     def save(self) -> None:
         """Write `work.json`, whole or not at all."""
         content = {key: value for key, value in asdict(self).items() if key != "folder"}
-        with atomic_write(self.folder / FILE) as temp:
-            temp.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(self.folder / FILE, content)
 
 
 def load(folder: Path, must_exist: bool = True) -> Work:

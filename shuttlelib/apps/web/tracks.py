@@ -1,6 +1,5 @@
 """The result of a tracking run as the page shows it: rows, places where the track was lost, corrections."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from shuttlelib.files import atomic_write
+from shuttlelib.files import atomic_write, write_json
 from shuttlelib.tracking import TrackResult
 
 LABEL_COLUMNS = ("Frame", "Visibility", "X", "Y")  # TrackNet's, which every importer reads
@@ -108,8 +107,7 @@ class Track:
         filtered = {**self.summary, "filter": {"min_confidence": least, **counts}}
         with atomic_write(csv.with_name(f"{name}.csv")) as temp:
             self.rows[kept].assign(min_confidence=least).to_csv(temp, index=False, lineterminator="\n")
-        with atomic_write(csv.with_name(f"{name}.json")) as temp:
-            temp.write_text(json.dumps(filtered, indent=2) + "\n")
+        write_json(csv.with_name(f"{name}.json"), filtered)
         return csv.with_name(f"{name}.csv"), csv.with_name(f"{name}.json")
 
 
