@@ -470,6 +470,18 @@ def test_tracknetv3_is_fetched_verified_and_divided_by_venue(hub, github, tmp_pa
     assert clips.load_dataset(out)[0].table["x_px"][0] == 32.0
 
 
+def test_fetching_again_keeps_a_split_made_by_hand(hub, github, tmp_path):
+    out = tmp_path / "out"
+    public.fetch("tracknetv3", out, revision=github)
+    mine = {"00001": ("Kuala Lumpur", "train"), "00008": ("hall 2", "val"), "99999": ("home", "test")}
+    splits.write(out, mine)
+    public.fetch("tracknetv3", out, revision=github)
+    assert splits.read(out) == mine
+    splits.write(out, {"00002": ("Kuala Lumpur", "test")})
+    public.fetch("tracknetv3", out, revision=github)
+    assert splits.read(out)["00001"] == ("Kuala Lumpur", "test"), "a venue stays in one split"
+
+
 def test_racketvision_is_fetched_from_the_hub_without_the_other_sports(hub, folder, tmp_path):
     from hub_server import Repo
 

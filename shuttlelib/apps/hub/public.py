@@ -80,9 +80,10 @@ def fetch(name: str, out: str | Path, source: Path | None = None, revision: str 
                 f"shuttle data fetch {name} --source FOLDER --out {out}"
             )
         source = chosen.fetch(revision or chosen.revision, out / "source")
+    before = splits.read(out)
     imported = clips.import_folder(source, out)
     if name == "tracknetv3":
-        imported = _name_venues(out)
+        imported = _name_venues(out, before)
     return imported
 
 
@@ -174,15 +175,20 @@ TRACKNETV3_VENUES = {
 TRACKNETV3_VAL = ("Kuala Lumpur", "Jakarta (red)", "Paris")
 
 
-def _name_venues(out: Path) -> list[Clip]:
-    """Write the known venues and splits of the TrackNetV3 rallies; the others stay "unknown"."""
+def _name_venues(out: Path, before: splits.Places) -> list[Clip]:
+    """Write the known venues and splits of the TrackNetV3 rallies; the others stay "unknown".
+
+    Args:
+        before: `splits.csv` before the import, which a person may have changed; its clips and venues stay.
+    """
+    divided = dict(before.values())
     known = {
-        clip: (venue, "val" if venue in TRACKNETV3_VAL else "train")
+        clip: (venue, divided.get(venue, "val" if venue in TRACKNETV3_VAL else "train"))
         for venue, names in TRACKNETV3_VENUES.items()
         for clip in names.split()
     }
     places = splits.read(out)
-    splits.write(out, {clip: known.get(clip, place) for clip, place in places.items()})
+    splits.write(out, {**{clip: known.get(clip, place) for clip, place in places.items()}, **before})
     return clips.load_dataset(out, raw=True)
 
 
