@@ -87,7 +87,7 @@ def visible_loss(logit: Tensor, visible: Tensor, kind: str) -> Tensor:
     return F.mse_loss(torch.sigmoid(logit), SMOOTHING + (1 - 2 * SMOOTHING) * truth)
 
 
-def weighted_bce(logits: Tensor, xy_cell: Tensor, visible: Tensor) -> Tensor:
+def weighted_bce(logits: Tensor, xy_cell: Tensor, visible: Tensor, known: Tensor) -> Tensor:
     """Cross-entropy of each cell, weighted by how wrong it is, against a disc at the head.
 
     Source: Sun et al. 2020 (TrackNetV2, doi:10.1109/ICPAI51961.2020.00023), a focal loss (Lin et al. 2017,
@@ -96,6 +96,7 @@ def weighted_bce(logits: Tensor, xy_cell: Tensor, visible: Tensor) -> Tensor:
     Args:
         logits: (B, T, h, w); xy_cell: (B, T, 2) in cells, nan allowed where not visible;
         visible: (B, T) bool.
+        known: (B, T) bool, whether the frame has a label; the others do not count.
     """
     h, w = logits.shape[-2:]
     head = torch.where(visible[..., None], xy_cell, torch.full_like(xy_cell, -1e4))
@@ -103,19 +104,21 @@ def weighted_bce(logits: Tensor, xy_cell: Tensor, visible: Tensor) -> Tensor:
     squares = (x - head[..., :1, None]) ** 2 + (y - head[..., 1:, None]) ** 2
     p, inside = torch.sigmoid(logits), squares <= blocks.DISC_RADIUS_CELLS**2
     found, empty = (1 - p) ** 2 * F.logsigmoid(logits), p**2 * F.logsigmoid(-logits)
-    return -torch.where(inside, found, empty).sum((2, 3)).mean() / blocks.DISC_CELLS
+    wrong = -torch.where(inside, found, empty).sum((2, 3)) / blocks.DISC_CELLS
+    return (wrong * known).sum() / known.sum().clamp(min=1)
 
 
 def _all_frames(
     spec: Spec, predicted: Prediction, xy: Tensor, visible: Tensor, history: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, heads in cells and visibility of every frame that the network saw, oldest first."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Logits, heads in cells, visibility, and whether there is a label; of every frame seen, oldest first."""
     past = prediction.no_track(xy, history)[:, 1 - spec.frames :]
     h, w = spec.input_hw
     heads = torch.cat([past[..., :2] * xy.new_tensor((w, h)), xy[:, None]], 1)
     logits = torch.cat([predicted.past, predicted.heatmap[:, None]], 1)
     seen = torch.cat([past[..., 2] > 0.5, visible[:, None]], 1)
-    return logits, geometry.px_to_cell(heads, spec.heatmap_stride), seen
+    known = torch.cat([past[..., 2].isfinite(), torch.ones_like(visible)[:, None]], 1)
+    return logits, geometry.px_to_cell(heads, spec.heatmap_stride), seen, known
 
 
 def cell_cross_entropy(heatmap: Tensor, xy_cell: Tensor, visible: Tensor) -> Tensor:

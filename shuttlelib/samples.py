@@ -132,7 +132,8 @@ class Samples(Dataset):
         Returns:
             frames: (T, 3, H, W) uint8, oldest first; T is the spec's `frames`, the last `ahead` yet to come.
             xy: (2,) of the head, input px, nan when it is not visible in this input.
-            history: (30, 3) past x, y in [0, 1] of the input (0 when invisible) and visible.
+            history: (30, 3) past x, y in [0, 1] of the input (0 when invisible) and visible, which is nan
+                where a U-Net sees a frame that has no label.
             index: () the sample's number.
         """
         return self.__getitems__([item])[0]
@@ -163,7 +164,8 @@ class Samples(Dataset):
             back = overlays.other_times(draws, back, t, ahead, a.repeat, a.still, a.reverse)
         times = frame[:, None] - self._stride[clip][:, None] * back
         looks = self._inside(clip, times[:, t - 1 :: -1])
-        if self.spec.network == "unet":  # asked for each frame it sees, copies at the start of a clip too
+        asks_all = self.spec.network == "unet"  # for each frame it sees, copies at the start of a clip too
+        if asks_all:
             times[:, :t] = looks[:, ::-1]
         xy = self._seen(clip, times, window)
         mix = self._mix(draws, back[:, t - 1 :: -1], a.mix) if a and a.mix else None
@@ -176,7 +178,11 @@ class Samples(Dataset):
         xy = xy[:, ahead:]
         if changes is not None:
             xy = augment.move(xy, changes.matrix) + changes.jitter
-        return Plan(number, clip, looks, window, *self._targets(xy), changes, mix, paste)
+        head, history = self._targets(xy)
+        if asks_all:
+            labelled = self._flat[self._base[clip][:, None] + looks[:, :-1], 3] > 0
+            history[:, 1 - t :, 2] = np.where(labelled, history[:, 1 - t :, 2], np.nan)
+        return Plan(number, clip, looks, window, head, history, changes, mix, paste)
 
     def window(self, number: int, draw: int = 0) -> Window:
         """The window a draw of a sample looks through (for placing predictions back in the frame)."""

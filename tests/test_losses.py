@@ -98,6 +98,13 @@ def test_every_frame_of_a_u_net_is_judged_by_its_own_place():
     assert loss(maps, torch.zeros_like(history)) > 1
     two_missed = loss(torch.full_like(maps, -12.0))
     assert two_missed == pytest.approx(2 / 3 * 12, rel=0.01)  # discs of three frames, at 12 nats a cell
+    unlabelled = history.clone()
+    unlabelled[0, -1, 2] = torch.nan
+    assert loss(maps, unlabelled) < 1e-3
+    other = maps.clone()
+    other[0, 1] = 12.0  # whatever it says there
+    assert loss(other, unlabelled) == loss(maps, unlabelled)
+    assert loss(other) > 1
 
 
 def dots(generator, n=8):

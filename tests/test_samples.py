@@ -125,3 +125,11 @@ def test_a_network_that_is_asked_for_every_frame_knows_the_head_in_copies_of_the
     assert head.isfinite().all()
     assert torch.allclose(asked["history"][-2:, :2], head.expand(2, 2), atol=1e-5)
     assert not other["history"].any()  # a tracker has no past there
+
+
+def test_a_network_that_is_asked_for_every_frame_is_told_which_have_no_label(wholes):
+    data = samples.Samples(wholes, versions.resolve("unet_3in3", input_hw=STAGE1.input_hw))
+    data._flat[5, 3] = 0
+    stride = int(data._stride[0])
+    seen = [data[data.index.index((0, 5 + n * stride))]["history"][-2:, 2] for n in range(4)]
+    assert [x.isnan().tolist() for x in seen] == [[False] * 2, [False, True], [True, False], [False] * 2]
