@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shuttlelib.frames import PAST
 from shuttlelib.geometry import SizeHW
 
-PAST = 30  # past positions that a network may look at
 TILE_SIZE = 1 << 23  # half of it must hold a frame
 TILE_STD = 32  # grey levels
 _GREY = np.tile(np.array([0.299, 0.587, 0.114]), (3, 1))

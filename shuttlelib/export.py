@@ -19,6 +19,7 @@ from torch.export import Dim
 from shuttlelib import networks, runtime
 from shuttlelib.files import atomic_write
 from shuttlelib.folding import folded
+from shuttlelib.frames import PAST
 
 OPSET = 20
 MAX_BATCH = 64
@@ -87,7 +88,7 @@ def example_inputs(
     pixels = torch.randint(0, 256, (batch, frames, *input_hw, 3), dtype=torch.uint8, generator=generator)
     if not history:
         return (pixels,)
-    return pixels, torch.rand(batch, networks.HISTORY, 3, generator=generator)
+    return pixels, torch.rand(batch, PAST, 3, generator=generator)
 
 
 def gaps(ours: runtime.Candidates, theirs: runtime.Candidates) -> dict[str, float]:

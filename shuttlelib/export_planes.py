@@ -14,6 +14,7 @@ from torch.export import Dim
 from shuttlelib import export, networks
 from shuttlelib.cut import Cut
 from shuttlelib.folding import folded
+from shuttlelib.frames import PAST
 from shuttlelib.geometry import FULLHD_HW, SizeHW, Window, crop_window, full_window
 
 NAME = "model.planes.onnx"
@@ -56,7 +57,7 @@ def export_planes(model_dir: Path, size_hw: SizeHW = FULLHD_HW) -> Path:
     module = FromPlanes(deployed, Cut([window], whole=spec.stage == 1)).eval()
     args = example(window, size_hw, spec.frames)
     if networks.uses_history(spec):
-        args = (*args, torch.zeros(len(args[1]), networks.HISTORY, 3))
+        args = (*args, torch.zeros(len(args[1]), PAST, 3))
     batch = [Dim("batch", min=1, max=export.MAX_BATCH), Dim.DYNAMIC, Dim.DYNAMIC]
     frames: dict[int, Any] = {0: Dim("frames", min=1, max=MAX_FRAMES), 1: Dim.DYNAMIC, 2: Dim.DYNAMIC}
     shapes = (frames, *({0: axis} for axis, _ in zip(batch, args[1:])))

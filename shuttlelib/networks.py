@@ -22,7 +22,6 @@ from shuttlelib.pooled import PooledNet
 from shuttlelib.prediction import (
     ALWAYS_VISIBLE,
     CANDIDATES,
-    HISTORY,
     Prediction,
     ShuttleNet,
     no_track,
@@ -30,7 +29,7 @@ from shuttlelib.prediction import (
 from shuttlelib.spec import Spec, check
 from shuttlelib.unet import UNet
 
-__all__ = ["CANDIDATES", "HISTORY", "Deployed", "Prediction", "ShuttleNet"]
+__all__ = ["CANDIDATES", "Deployed", "Prediction", "ShuttleNet"]
 
 
 class PyramidNet(ShuttleNet):

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shuttlelib import blocks, geometry
+from shuttlelib.frames import PAST
 from shuttlelib.spec import Spec
 
 CANDIDATES = 4
-HISTORY = 30
 ALWAYS_VISIBLE = 4.0  # the logit of rows without a visibility head: they place the shuttle in every frame
 _NONE = torch.empty(0)
 
@@ -89,4 +89,4 @@ def places(spec: Spec, prediction: Prediction) -> Tensor:
 
 def no_track(frames: Tensor, history: Tensor | None) -> Tensor:
     """The history given, or that of a track that has not begun: (B, 30, 3)."""
-    return torch.zeros(frames.shape[0], HISTORY, 3, device=frames.device) if history is None else history
+    return torch.zeros(frames.shape[0], PAST, 3, device=frames.device) if history is None else history

@@ -17,7 +17,7 @@ import onnx
 from shuttlelib import geometry, runtime, video
 from shuttlelib.clips import Clip
 from shuttlelib.files import atomic_write
-from shuttlelib.frames import Frame, history_stride
+from shuttlelib.frames import PAST, Frame, history_stride
 from shuttlelib.runtime.base import GRAPHS, TENSORRT_GRAPHS
 
 CALIBRATION = 128  # inputs whose ranges int8 is made by
@@ -109,7 +109,7 @@ def real_inputs(card: dict[str, Any], dataset: Sequence[Clip], count: int) -> di
     looks = [look for clip in dataset[:count] for look in _looks(card, clip, each)]
     found = {"frames": np.stack(looks)}
     if card.get("history"):
-        found["history"] = np.zeros((len(looks), runtime.base.PAST, 3), np.float32)
+        found["history"] = np.zeros((len(looks), PAST, 3), np.float32)
     return found
 
 

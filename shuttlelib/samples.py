@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from shuttlelib import augment, geometry, overlays
-from shuttlelib.augment import PAST, Augmentation, Changes, Draws
+from shuttlelib.augment import Augmentation, Changes, Draws
 from shuttlelib.cache import FrameCache
-from shuttlelib.frames import history_stride
+from shuttlelib.frames import PAST, history_stride
 from shuttlelib.geometry import Window
 from shuttlelib.overlays import Mix, Paste
 from shuttlelib.versions import Spec

@@ -14,13 +14,13 @@ from itertools import chain
 import numpy as np
 
 from shuttlelib.errors import UsageError
-from shuttlelib.frames import BASE_FPS, Frame, history_stride
+from shuttlelib.frames import BASE_FPS, PAST, Frame, history_stride
 from shuttlelib.geometry import SizeHW, Window, crop_window, frame_to_window, full_window, window_to_frame
 from shuttlelib.hypotheses import Column, Hypotheses, Sighting, Verdict, sightings_in, verdict
 from shuttlelib.looks import Look, answer_all, with_coming
 from shuttlelib.offline import Memory
 from shuttlelib.rows import SURE, Row
-from shuttlelib.runtime import PAST, Backend, Candidates
+from shuttlelib.runtime import Backend, Candidates
 from shuttlelib.track_params import TrackParams
 from shuttlelib.triggers import NOISE, SEEN, Triggers
 

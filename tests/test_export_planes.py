@@ -9,6 +9,7 @@ import torch
 from shuttlelib import export_planes, networks, versions
 from shuttlelib.cut import Cut
 from shuttlelib.export_planes import FromPlanes, example, sample_window
+from shuttlelib.frames import PAST
 from shuttlelib.runtime import engines
 
 
@@ -43,7 +44,7 @@ def agrees(exported, size_hw):
     window = sample_window(spec.stage, spec.input_hw, size_hw)
     inputs = example(window, size_hw, spec.frames, batch=3)
     if networks.uses_history(spec):
-        inputs = (*inputs, torch.rand(3, networks.HISTORY, 3))
+        inputs = (*inputs, torch.rand(3, PAST, 3))
     with torch.inference_mode():
         ours = FromPlanes(deployed, Cut([window], spec.stage == 1))(*inputs)
     session = ort.InferenceSession(exported / export_planes.NAME, providers=["CPUExecutionProvider"])

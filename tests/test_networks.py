@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from shuttlelib import blocks, losses, networks, versions
 from shuttlelib.errors import ShuttleError, UsageError
+from shuttlelib.frames import PAST
 
 SIDE = 64
 # No gradient in the first step: the track modulates by nothing yet, so what computes it is not asked
@@ -30,7 +31,7 @@ def batch_for(spec, n=2):
     """Frames; a track that moves through the middle; a visible and an invisible head."""
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 256, (n, spec.frames, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
-    along = torch.linspace(0.2, 0.5, networks.HISTORY)
+    along = torch.linspace(0.2, 0.5, PAST)
     history = torch.stack([along, 0.9 - along, torch.ones_like(along)], 1).expand(n, -1, -1)
     xy = torch.tensor([[SIDE * 0.3, SIDE * 0.6], [torch.nan, torch.nan]])[:n]
     return frames, history, xy
@@ -201,7 +202,7 @@ def test_temperature_of_the_spec_is_the_one_used():
 
 @pytest.mark.parametrize(("seen", "expected"), [((1, 1, 1), 7.0), ((0, 1, 1), 5.0), ((1, 0, 1), None)])
 def test_extrapolation_needs_two_points_and_bends_with_three(seen, expected):
-    history = torch.zeros(1, networks.HISTORY, 3)
+    history = torch.zeros(1, PAST, 3)
     history[0, -3:, 0] = torch.tensor([0.0, 1.0, 3.0]) + torch.tensor([1.0, 0.0, 0.0])
     history[0, -3:, 2] = torch.tensor(seen, dtype=torch.float32)
     xy, present = blocks.extrapolate(history)
@@ -279,7 +280,7 @@ def test_three_places_of_one_head_are_three_candidates():
 
 
 def test_the_recent_track_has_no_step_where_a_point_is_missing():
-    history = torch.zeros(1, networks.HISTORY, 3)
+    history = torch.zeros(1, PAST, 3)
     history[0, -4:] = torch.tensor([[0.1, 0.2, 1], [0.2, 0.4, 1], [0.9, 0.9, 0], [0.5, 0.5, 1]])
     values = blocks.recent_track(history)[0]
     assert values.shape == (blocks.RECENT,)

@@ -5,13 +5,12 @@ depends on it.
 """
 
 from shuttlelib import paths
-from shuttlelib.runtime.base import PAST, PRECISIONS, Backend, Candidates, default_pair, read_card, warm_up
+from shuttlelib.runtime.base import PRECISIONS, Backend, Candidates, default_pair, read_card, warm_up
 from shuttlelib.runtime.choice import BACKENDS, DEVICES, choose, load
 
 __all__ = [
     "BACKENDS",
     "DEVICES",
-    "PAST",
     "PRECISIONS",
     "Backend",
     "Candidates",

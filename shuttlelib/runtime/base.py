@@ -9,6 +9,7 @@ import numpy as np
 
 from shuttlelib import paths
 from shuttlelib.errors import ShuttleError
+from shuttlelib.frames import PAST
 
 GRAPHS = {  # by precision; bfloat16 is a way to run the fp32 graph
     "fp32": "model.onnx",
@@ -18,7 +19,6 @@ GRAPHS = {  # by precision; bfloat16 is a way to run the fp32 graph
 }
 PRECISIONS = tuple(GRAPHS)
 TENSORRT_GRAPHS = {**GRAPHS, "int8": "model.int8-tensorrt.onnx"}  # it reads symmetric quantization only
-PAST = 30  # rows of history a network may ask for
 
 
 class Candidates(NamedTuple):
