@@ -230,7 +230,11 @@ def split_by_venue(dataset: Sequence[Clip], val_share: float, seed: int) -> list
         if clip.split != "test":
             frames[clip.venue] = frames.get(clip.venue, 0) + clip.info.frame_count
     if len(frames) < 2:
-        raise LabelError(f"{len(frames)} venue(s) to divide: name at least two venues in splits.csv")
+        where = dataset[0].video_path.parent / "splits.csv" if dataset else "splits.csv"
+        raise LabelError(
+            f"{where}: all clips are of {' and '.join(map(repr, frames)) or 'no venue'}: "
+            "give each the venue where it was played; two are the least"
+        )
     wanted, have = val_share * sum(frames.values()), 0
     chosen: list[str] = []
     for venue in np.random.default_rng(seed).permutation(sorted(frames)):

@@ -18,7 +18,7 @@ from shuttlelib.paths import NOTEBOOKS, REPO
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 LOCKED_EXTRAS = ("dev", "rtx")  # make lock names the same; tensorrt needs a data-centre card's machine
-GPU_MACHINE_EXTRAS = ("dev", "rtx", "tensorrt")
+GPU_MACHINE_EXTRAS = ("app", "dev", "openvino", "rtx", "tensorrt")
 
 
 def bounds(lines: list[str]) -> dict[str, str]:

@@ -129,8 +129,8 @@ _BEFORE: tuple[Text, ...] = (
     "An epoch chosen on the test set, or thresholds chosen on the val clips as here, make a number that new "
     "footage will not reach.",
     "A split by frame leaves near-copies of test frames in training; ours is by venue.",
-    "A system that sees the whole match before it answers cannot run live; ours sees two frames beyond the "
-    "current one at most, and settles a row 0.2 s later.",
+    "A system that sees the whole match before it answers cannot run live; ours says a row 0.3 s "
+    "after its frame: three frames for its looks, and 0.2 s until a row is settled.",
 )
 
 
@@ -173,7 +173,7 @@ def _ours(found: Found) -> list[tuple[Text, ...]]:
     for at, counted in (("grid512_4px", _GRID), ("native_4px", _NATIVE)):
         limits = scores.intervals(part, at)
         values = (between(part[key][at], limits.get(key)) for key in ("accuracy", "f1"))
-        more = "places to a fraction of a pixel; rows settled 0.2 s later; history is its own predictions"
+        more = "places to a fraction of a pixel; rows told 0.3 s later; history is its own predictions"
         rows.append((system, *values, counted, data, "these clips (thresholds, best weights)", more))
     return rows
 

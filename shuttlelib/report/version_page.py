@@ -106,7 +106,7 @@ def _card(version: Version) -> list[Block | None]:
         ),
         ("track given", f"trajectory {spec.trajectory}, prior {spec.prior}"),
         ("loss", f"{spec.loss.replace('_', ' ')}"),
-        ("schedule", f"{spec.steps:,} steps of {spec.batch} samples at a rate of {spec.lr:g}"),
+        ("default schedule", f"{spec.steps:,} steps of {spec.batch} samples at a rate of {spec.lr:g}"),
     ]
     size = version.measured.get("parameters")
     if size:
