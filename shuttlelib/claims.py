@@ -15,6 +15,7 @@ from shuttlelib import measures
 
 HOLDS, NOT_HERE, OPEN, UNMEASURED = "holds", "does not hold here", "not decided", "not measured"
 POOLED = {1: ("stage1_v1", "stage1_v2", "stage1_v3"), 2: ("stage2_v1", "stage2_v2", "stage2_v3")}
+LEAST_SPREAD_PX = 0.01  # three places nearer than this count as this far apart
 HEATMAP = {1: ("stage1_v4",), 2: ("stage2_v4", "stage2_v5", "stage2_v6", "stage2_v7")}
 
 
@@ -95,7 +96,7 @@ def pooling(rows: Mapping[str, Row], stage: int) -> Claim:
 
 def overfitting(rows: Mapping[str, Row], name: str = "stage2_v1", times: float = 5.0) -> Claim:
     """The loss on validation is several times that of training."""
-    names = "a pooled head overfits", f"{name}: 0.02 on training, 0.10 on validation, five times"
+    names = "a pooled head overfits fivefold", f"{name}: 0.02 on training, 0.10 on validation"
     how = "mean loss on val samples over mean loss on training samples, augmented as in training"
     if name not in rows:
         return _missing(names, how, rows, (name,))
@@ -118,7 +119,7 @@ def collapse(rows: Mapping[str, Row], name: str = "stage1_v3") -> Claim:
         return _missing(names, how, rows, (name,))
     seen = rows[name].val[rows[name].val["visible"]]
     value, low, high = measures.interval(
-        [seen], lambda t: measures.ratio(measures.median_error(t), float(t["spread_px"].mean()))
+        [seen], lambda t: measures.median_error(t) / max(float(t["spread_px"].mean()), LEAST_SPREAD_PX)
     )
     numbers = (
         f"mean distance between the three {seen['spread_px'].mean():.2f} px, median error "
@@ -144,7 +145,8 @@ def learning_speed(rows: Mapping[str, Row], slow: str = "stage1_v2", fast: str =
     if quick is None:
         last = int(early["step"].iloc[-1])
         numbers = f"{slow} reached {best:.2f} px at step {reached}; {fast} did not within {last} steps"
-        return _judged(names, how, numbers, None, 0.0, reached / last, _val(rows, (slow,)))
+        below = float(np.nextafter(reached / last, 0.0))  # it takes more steps than were made
+        return _judged(names, how, numbers, None, 0.0, below, _val(rows, (slow,)))
     value = reached / quick[1]
     numbers = f"{best:.2f} px at step {reached} of {slow} and at step {quick[1]} of {fast}: "
     low, high = after / quick[1], reached / max(quick[0], 1)
@@ -158,8 +160,8 @@ def crutch(rows: Mapping[str, Row], constant: str = "stage2_v4", drawn: str = "s
         f"{constant}: 0.011 on training with noise, 0.20 on validation without; {drawn}: 0.008",
     )
     how = (
-        f"val loss without noise over val loss with the training's noise, {constant} against {drawn} (its "
-        "ratio over the other's); their losses at every level are in the figure"
+        f"val loss of {constant} without noise over that with the noise of its training; beside it the same "
+        f"of {drawn}, and the losses at every level are in the figure"
     )
     if any(name not in rows or rows[name].noise.empty for name in (constant, drawn)):
         return _missing(names, how, rows, (constant, drawn))
@@ -167,11 +169,10 @@ def crutch(rows: Mapping[str, Row], constant: str = "stage2_v4", drawn: str = "s
     clean = [_at(rows[name].noise, 0.0) for name in (constant, drawn)]
     noisy = [_at(rows[name].noise, level) for name in (constant, drawn)]
 
-    def gain(a0: pd.DataFrame, a1: pd.DataFrame, b0: pd.DataFrame, b1: pd.DataFrame) -> float:
-        losses = [float(t["loss"].mean()) for t in (a0, a1, b0, b1)]
-        return measures.ratio(measures.ratio(losses[0], losses[1]), measures.ratio(losses[2], losses[3]))
-
-    value, low, high = measures.interval([clean[0], noisy[0], clean[1], noisy[1]], gain)
+    value, low, high = measures.interval(
+        [clean[0], noisy[0]],
+        lambda without, with_: measures.ratio(float(without["loss"].mean()), float(with_["loss"].mean())),
+    )
     each = [
         f"{name} {a['loss'].mean():.4f} without, {b['loss'].mean():.4f} with noise {level:g}"
         for name, a, b in zip((constant, drawn), clean, noisy)

@@ -17,6 +17,7 @@ import pandas as pd
 from shuttlelib import (
     clips,
     export,
+    files,
     lineage_run,
     measures,
     networks,
@@ -25,6 +26,7 @@ from shuttlelib import (
     timebox,
     tracking,
     versions,
+    video,
 )
 from shuttlelib.claims import Row
 from shuttlelib.clips import Clip
@@ -78,22 +80,35 @@ def measure_rows(
             entries[name] = {**about(spec), "error": result["error"]}
             continue
         trained = Spec.from_dict(json.loads((folder / "best" / "version.json").read_text()))
-        kept = folder / f"measured-{blake2s(repr(looks).encode(), digest_size=4).hexdigest()}.json"
+        kept = folder / f"measured-{_key(folder / 'best', looks)}"  # facts, and a folder of tables
+        facts_file = kept.with_suffix(".json")
         try:
             facts = timebox.once(
-                kept,
-                lambda: _measure(trained, dataset, folder, cache_dir, looks, stage1, say),  # noqa: B023 called at once
+                facts_file,
+                lambda: _measure(trained, dataset, folder, kept, cache_dir, looks, stage1, say),  # noqa: B023 called at once
             )
         except Exception as error:  # the other rows are still worth measuring
             entries[name] = {**about(spec), "error": f"not measured: {type(error).__name__}: {error}"}
             continue
         if "free_error" in facts:  # tried again the next time
-            kept.unlink(missing_ok=True)
-        tables = {key: _read(folder / f"{key}.parquet") for key in ("train", "val", "noise")}
+            facts_file.unlink(missing_ok=True)
+        tables = {key: _read(kept / f"{key}.parquet") for key in ("train", "val", "noise")}
         history = pd.read_csv(folder / "history.csv")
         rows[name] = Row({**result, **facts, "noise_std": trained.noise_std}, history=history, **tables)
         entries[name] = entry(spec, result, facts, rows[name])
     return entries, rows
+
+
+def _key(model: Path, looks: Looks) -> str:
+    """What a measurement hangs on, shortened: how closely it looked, and the weights of all who took part."""
+    weights = [video.sha256(each / "model.safetensors") for each in (model, *_completing(looks))]
+    values = repr((looks.samples, looks.clips, looks.latency_runs, weights))
+    return blake2s(values.encode(), digest_size=4).hexdigest()
+
+
+def _completing(looks: Looks) -> tuple[Path, Path]:
+    """The pair that completes a row to a tracker."""
+    return looks.pair or runtime.default_pair()
 
 
 def about(spec: Spec) -> dict[str, Any]:
@@ -142,7 +157,7 @@ def free_running(name: str, model: Path, dataset: list[Clip], out: Path, looks: 
     if not chosen:
         return {}
     backend, mode = runtime.load(model, "torch", recipes.device()), "smart"
-    first, second = looks.pair or runtime.default_pair()
+    first, second = _completing(looks)
     if name in versions.baselines():
         pair, mode = tracking.Networks(backend, None), tracking.WHOLE
     elif runtime.read_card(model)["stage"] == 1:
@@ -165,12 +180,13 @@ def _measure(
     spec: Spec,
     dataset: list[Clip],
     folder: Path,
+    kept: Path,
     cache_dir: Path,
     looks: Looks,
     stage1: Path | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Judge samples of both splits, price a look, track some clips."""
+    """Judge samples of both splits, price a look, track some clips; `kept` gets what single samples got."""
     say(f"measuring {spec.name}")
     device, best = recipes.device(), folder / "best"
     net = networks.load(best, device).net
@@ -182,7 +198,8 @@ def _measure(
     if spec.name in SWEPT:
         tables["noise"] = measures.noise_sweep(net, samples.val, looks.samples, device=device)
     for key, table in tables.items():
-        table.to_parquet(folder / f"{key}.parquet", index=False)
+        with files.atomic_write(kept / f"{key}.parquet") as temp:
+            table.to_parquet(temp, index=False)
     facts: dict[str, Any] = {"latency_ms": _latency(best, looks)}
     if spec.name in ALONE:
         facts["latency_by_fusion_ms"] = _price_of_fusion(spec, looks)

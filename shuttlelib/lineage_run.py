@@ -180,7 +180,7 @@ def _attempt(
             return {"start": found, "steps": budget.steps, "val_every": every, "checkpoint_every": every}
         lean = _lean(spec, found, budget)
         timing = timebox.trial(
-            lean, dataset, folder / "trial", cache_dir, stage1, val_samples=budget.val_samples, **fixed
+            lean, dataset, folder / "trial", cache_dir, stage1=stage1, val_samples=budget.val_samples, **fixed
         )
         assert budget.minutes is not None  # a budget is one of the two
         return {"start": found, **timebox.schedule(budget.minutes * 60, timing, budget.validations)}

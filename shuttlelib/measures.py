@@ -76,26 +76,27 @@ def interval(
     """A number made of some tables, and its 95% bootstrap interval.
 
     Args:
-        tables: with a column `clip`; all are resampled by the same draw of clips. With fewer than
-            `FEW_CLIPS` clips the samples of each are resampled.
+        tables: with a column `clip`; those of the same clips are resampled by the same draw of them. Of a
+            table with fewer than `FEW_CLIPS` clips the samples are resampled.
         statistic: of the tables, as many arguments.
 
     Returns:
         value, low, high; nan where it is undefined.
     """
     rng = np.random.default_rng(seed)
-    names = sorted(set().union(*(set(table["clip"]) for table in tables)))
     where = [table.reset_index(drop=True).groupby("clip").indices for table in tables]
     drawn = []
     for _ in range(RESAMPLES if all(map(len, tables)) else 0):
-        if len(names) < FEW_CLIPS:
-            picks = [rng.integers(len(table), size=len(table)) for table in tables]
-        else:
-            chosen = [names[i] for i in rng.integers(len(names), size=len(names))]
-            parts = [[at[name] for name in chosen if name in at] for at in where]
-            if not all(parts):
+        draws: dict[tuple[str, ...], list[int]] = {}
+        picks = []
+        for table, at in zip(tables, where):
+            names = tuple(map(str, at))
+            if len(names) < FEW_CLIPS:
+                picks.append(rng.integers(len(table), size=len(table)))
                 continue
-            picks = [np.concatenate(part) for part in parts]
+            if names not in draws:
+                draws[names] = rng.integers(len(names), size=len(names)).tolist()
+            picks.append(np.concatenate([at[names[i]] for i in draws[names]]))
         drawn.append(statistic(*(table.take(pick) for table, pick in zip(tables, picks))))
     finite = np.array([v for v in drawn if np.isfinite(v)])
     low, high = np.percentile(finite, [2.5, 97.5]) if len(finite) else (np.nan, np.nan)

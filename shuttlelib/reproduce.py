@@ -205,15 +205,21 @@ class _Run:
         return {mode: part["accuracy"]["grid512_4px"] for mode, part in results.items()}
 
     def compare(self, box: float, kinds: tuple[str, ...]) -> dict[str, Any]:
-        """Train and compare rows of the lineage, each for the minutes that were fixed with the first."""
+        """Train and compare rows of the lineage, each for the minutes that were fixed with the first.
+
+        Raises:
+            ShuttleError: rows that failed; the comparison of the others is written, and they are tried again.
+        """
         plan = self.plan
         mine = max(1, len(self.rows[kinds[-1]]))
-        minutes = timebox.once(
-            plan.out / "lineage" / "minutes.json", lambda: {"row": (1 - MEASURING) * box / 60 / mine}
-        )
-        budget = Budget(plan.rows_batch, minutes=minutes["row"], val_samples=plan.val_samples)
         first, second = plan.out / "stage1" / "best", plan.out / "stage2" / "best"
         whole = (first / "version.json").is_file() and (second / "version.json").is_file()
+        fixed = timebox.once(
+            plan.out / "lineage" / "fixed.json",
+            lambda: {"minutes": (1 - MEASURING) * box / 60 / mine, "own_pair": whole},
+        )
+        budget = Budget(plan.rows_batch, minutes=fixed["minutes"], val_samples=plan.val_samples)
+        whole = fixed["own_pair"]
         report = lineage_report.compare(
             [name for kind in kinds for name in self.rows[kind]],
             self.dataset,
@@ -228,7 +234,10 @@ class _Run:
             self.say,
             **plan.config,
         )
-        return {name: row.get("accuracy", row.get("error")) for name, row in report["rows"].items()}
+        failed = {name: row["error"] for name, row in report["rows"].items() if "error" in row}
+        if failed:
+            raise ShuttleError("; ".join(f"{name}: {error}" for name, error in failed.items()))
+        return {name: row["accuracy"] for name, row in report["rows"].items()}
 
 
 def run(plan: Plan, say: Callable[[str], None] = print) -> dict[str, str]:
@@ -247,7 +256,7 @@ def run(plan: Plan, say: Callable[[str], None] = print) -> dict[str, str]:
     with Clock(plan.out / "clock.json") as clock:
         sitting = _Run(plan, clock, say)
         steps = sitting.steps()
-        done = {name: _stored(plan.out / f"{name}.json") for name in steps}
+        done = {name: _stored(_result(plan.out, name)) for name in steps}
         for name, (share, act) in steps.items():
             left = plan.minutes * 60 - clock.spent_s
             to_come = sum(steps[other][0] for other in steps if not done[other])
@@ -272,7 +281,7 @@ def dry_run(plan: Plan) -> str:
     sitting = _Run(plan, Clock(plan.out / "clock.json"), print)
     steps = sitting.steps()
     left = max(0.0, plan.minutes - sitting.clock.spent_s / 60)
-    todo = {name: share for name, (share, _) in steps.items() if not _stored(plan.out / f"{name}.json")}
+    todo = {name: share for name, (share, _) in steps.items() if not _stored(_result(plan.out, name))}
     lines = [f"{plan.minutes:g} min in all, {left:.1f} left, on {recipes.hardware()}"]
     for name in steps:
         what = f"{left * todo[name] / sum(todo.values()):6.1f} min" if name in todo else "  done    "
@@ -293,10 +302,17 @@ def _act(act: Callable[[float], dict[str, Any]], box: float, out: Path, name: st
     try:
         result = act(box)
     except Exception as error:  # the steps after it may not need it, and time on a rented machine is dear
-        (out / f"{name}.error.txt").write_text(traceback.format_exc())
+        failed = _result(out, name).with_suffix(".error.txt")
+        failed.parent.mkdir(exist_ok=True)
+        failed.write_text(traceback.format_exc(), encoding="utf-8")
         return f"failed: {' '.join(f'{type(error).__name__}: {error}'.split())[:300]}"
-    write_json(out / f"{name}.json", result)
+    write_json(_result(out, name), result)
     return "done"
+
+
+def _result(out: Path, name: str) -> Path:
+    """Where a step says that it is done, and what came of it."""
+    return out / "steps" / f"{name}.json"
 
 
 def _check(plan: Plan) -> None:

@@ -5,17 +5,15 @@ becomes a number of steps once, from a short trial, and is stored with the run.
 """
 
 import json
-import time
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-import pandas as pd
-
-from shuttlelib import networks, recipes, train
+from shuttlelib import recipes, throughput
 from shuttlelib.clips import Clip
 from shuttlelib.files import write_json
 from shuttlelib.spec import Spec
+from shuttlelib.train import TrainConfig
 
 SPARE = 0.92  # share of the box that is planned: checkpoints, and a machine that is slower later
 CHECKPOINT_S = 60.0
@@ -26,39 +24,26 @@ def trial(
     dataset: list[Clip],
     folder: Path,
     cache_dir: Path,
+    seed: int = 0,
+    init: Path | None = None,
     stage1: Path | None = None,
-    steps: int = 0,
-    val_samples: int = 600,
     **config: Any,
 ) -> dict[str, float]:
     """Time a training step and a validation of a version here, and throw the trial away.
 
     Args:
         folder: for the trial; removed.
-        steps: of the trial, whose first half is warm-up; 0 takes 24 on a GPU and 4 on a CPU.
-        val_samples: of a validation.
-        config: fields of `TrainConfig`.
+        init, stage1, config: see `recipes.train_on`.
 
     Returns:
-        step_s, validation_s, and setup_s: what comes before the first step.
+        See `throughput.costs`.
     """
-    steps = steps or (24 if recipes.device() == "cuda" else 4)
     rmtree(folder, ignore_errors=True)
-    half = max(1, steps // 2)
-    batch = config.get("batch", spec.batch)
-    short = {"steps": 2 * half, "val_every": half, "val_samples": batch, "checkpoint_every": 2 * half}
-    recipes.open_samples(spec, dataset, cache_dir, stage1=stage1)  # decoding is no part of the set-up
-    start = time.perf_counter()
-    result = recipes.train_on(spec, dataset, folder, cache_dir, stage1=stage1, **{**config, **short})
-    setup_s = time.perf_counter() - start - result["seconds"]
-    first, last = pd.read_csv(folder / "history.csv")["seconds"].iloc[[0, -1]]
-    net = networks.load(folder / "best", recipes.device()).net
-    val = recipes.open_samples(spec, dataset, cache_dir, stage1=stage1).val
-    start = time.perf_counter()
-    train.validate(net, val, batch, val_samples, recipes.device())
-    validation_s = time.perf_counter() - start
+    data = recipes.open_samples(spec, dataset, cache_dir, seed, stage1)
+    steps = 12 if recipes.device() == "cuda" else 2
+    found = throughput.costs(spec, data, folder, TrainConfig.of(spec, seed=seed, **config), steps, init)
     rmtree(folder)
-    return {"step_s": float(last - first) / half, "validation_s": validation_s, "setup_s": setup_s}
+    return found
 
 
 def schedule(seconds: float, timing: dict[str, float], validations: int = 20) -> dict[str, int]:

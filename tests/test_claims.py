@@ -58,7 +58,7 @@ def test_nothing_is_said_of_rows_that_were_not_trained_or_have_not_learned():
     assert "too little was learned to say (stage1_v4" in idle.numbers
 
 
-def test_overfitting_asks_for_five_times():
+def test_overfitting_is_five_times_the_loss():
     assert claims.overfitting({"stage2_v1": row(val_loss=0.9, train_loss=0.1)}).verdict == HOLDS
     assert claims.overfitting({"stage2_v1": row(val_loss=0.2, train_loss=0.1)}).verdict == NOT_HERE
 
@@ -67,6 +67,7 @@ def test_three_places_collapse_when_they_are_nearer_to_each_other_than_to_the_sh
     close, apart = (row(10.0, spread_px=spread) for spread in (1.0, 60.0))
     assert claims.collapse({"stage1_v3": close}).verdict == HOLDS
     assert claims.collapse({"stage1_v3": apart}).verdict == NOT_HERE
+    assert claims.collapse({"stage1_v3": row(10.0, spread_px=0.0)}).verdict == HOLDS
     assert claims.collapse({"stage1_v3": row(10.0)}).verdict == UNMEASURED
 
 
@@ -78,14 +79,21 @@ def test_learning_speed_compares_steps_to_the_same_error():
     assert claim.value == pytest.approx(4.0)
     assert claim.interval == (3.0, 400.0)
     never = claims.learning_speed({"stage1_v2": fast, "stage1_v4": slow})
-    assert never.verdict == NOT_HERE or "did not within 400 steps" in never.numbers
-    assert never.value is None
+    assert (never.verdict, never.value) == (NOT_HERE, None)
+    late = row(2.0, history=(steps, [9, 6, 3, 2]))  # at its best at the end, which the other does not reach
+    never = claims.learning_speed({"stage1_v2": late, "stage1_v4": slow})
+    assert never.verdict == NOT_HERE
+    assert "did not within 400 steps" in never.numbers
 
 
 def test_a_crutch_is_a_loss_that_rises_without_the_noise():
     leaning, steady = row(noise=sweep(0.2, 0.01)), row(noise=sweep(0.01, 0.01))
     assert claims.crutch({"stage2_v4": leaning, "stage2_v5": steady}).verdict == HOLDS
-    assert claims.crutch({"stage2_v4": steady, "stage2_v5": leaning}).verdict == NOT_HERE
+    assert claims.crutch({"stage2_v4": steady, "stage2_v5": leaning}).verdict == OPEN
+    better = row(noise=sweep(0.1, 0.2))
+    claim = claims.crutch({"stage2_v4": better, "stage2_v5": row(noise=sweep(0.1, 0.5))})
+    assert claim.verdict == NOT_HERE, "it does better without the noise, whatever the other does"
+    assert "stage2_v5 0." in claim.numbers
     assert claims.crutch({"stage2_v4": row(), "stage2_v5": row()}).verdict == UNMEASURED
 
 
@@ -103,6 +111,9 @@ def test_an_interval_resamples_clips_and_holds_its_value():
     assert (value, low, high) == measures.interval([each], measures.median_error)
     lone = each[each["clip"] == "c0"]
     assert all(np.isfinite(measures.interval([lone], measures.median_error)))
+    many = table(2.0, clips=40, seed=1)
+    lowest, highest = measures.interval([lone, many], lambda a, b: measures.median_error(a))[1:]
+    assert highest - lowest > 0.2, "one clip has as wide an interval beside many as alone"
     assert np.isnan(measures.interval([each.iloc[:0]], measures.median_error)[1])
 
 

@@ -92,7 +92,7 @@ def test_boxes_share_the_time_that_is_left(plan, work):
 
 def test_what_is_done_is_not_repeated_and_a_plan_once_fixed_is_kept(plan, work):
     reproduce.run(plan, lambda _: None)
-    (plan.out / "stage2.json").unlink()  # as if it was killed there
+    (plan.out / "steps" / "stage2.json").unlink()  # as if it was killed there
     fixed = (plan.out / "stage2" / "plan.json").read_text()
     work.clear()
     outcome = reproduce.run(replace(plan, minutes=500.0), lambda _: None)
@@ -109,7 +109,7 @@ def test_a_step_that_fails_is_recorded_and_the_others_go_on(plan, work, monkeypa
     outcome = reproduce.run(plan, lambda _: None)
     assert outcome["publish"] == "failed: RuntimeError: out of memory"
     assert outcome["lineage"] == "done"
-    assert "out of" in (plan.out / "publish.error.txt").read_text()
+    assert "out of" in (plan.out / "steps" / "publish.error.txt").read_text()
 
 
 def test_a_rendered_step_that_failed_is_not_made_up_for_once_the_next_has_begun(plan, work):
@@ -123,11 +123,45 @@ def test_a_rendered_step_that_failed_is_not_made_up_for_once_the_next_has_begun(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reproduce.recipes, "train_on", train_on)
         assert reproduce.run(plan, lambda _: None)["stage1_rendered"].startswith("failed")
-    (plan.out / "stage1.json").unlink()  # as if it was killed there
+    (plan.out / "steps" / "stage1.json").unlink()  # as if it was killed there
     work.clear()
     assert reproduce.run(plan, lambda _: None)["stage1_rendered"] == "done"
     assert [(name, options["init"]) for name, _, options in work] == [("stage1", None)]
-    assert "has begun" in json.loads((plan.out / "stage1_rendered.json").read_text())["skipped"]
+    assert "has begun" in json.loads((plan.out / "steps" / "stage1_rendered.json").read_text())["skipped"]
+
+
+def test_a_row_that_fails_is_named_and_tried_again(plan, work):
+    real = reproduce.lineage_report.compare
+
+    def compare(names, *args, **options):
+        made = real(names, *args, **options)
+        made["rows"]["stage1_v4"] = {"error": "OutOfMemoryError: --batch 8"}
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reproduce.lineage_report, "compare", compare)
+        outcome = reproduce.run(plan, lambda _: None)
+    assert outcome["lineage"] == "failed: ShuttleError: stage1_v4: OutOfMemoryError: --batch 8"
+    assert outcome["publish"] == "done"
+    outcome = reproduce.run(plan, lambda _: None)
+    assert (outcome["publish"], outcome["lineage"], outcome["baselines"]) == ("done before", "done", "done")
+
+
+def test_the_pair_that_completes_rows_is_fixed_with_the_first(plan, work):
+    first = replace(plan, shares={"stage1": 0.0, "stage2": 0.0, "publish": 0.0})
+    asked = []
+    real = reproduce.lineage_report.compare
+
+    def compare(names, *args, **options):
+        asked.append((args[5], args[7].pair))
+        return real(names, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reproduce.lineage_report, "compare", compare)
+        reproduce.run(first, lambda _: None)
+        (plan.out / "steps" / "baselines.json").unlink()
+        assert reproduce.run(plan, lambda _: None)["stage2"] == "done"
+    assert asked == [(None, None)] * 3
 
 
 def test_without_time_nothing_starts(plan, work):

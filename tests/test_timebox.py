@@ -1,8 +1,9 @@
 import json
+import time
 
 import pytest
 
-from shuttlelib import timebox
+from shuttlelib import clips, synth, throughput, timebox, versions
 
 TIMING = {"step_s": 0.1, "validation_s": 2.0, "setup_s": 3.0}
 
@@ -26,6 +27,25 @@ def test_there_is_always_a_step(seconds):
     plan = timebox.schedule(seconds, TIMING)
     assert plan["steps"] >= 1
     assert 1 <= plan["val_every"] <= plan["steps"]
+
+
+def test_a_trial_times_steps_without_validations_and_leaves_nothing(tmp_path, monkeypatch):
+    synth.make_dataset(tmp_path / "data", 2, 1, (90, 160), frame_count=8, val_share=0.5)
+    dataset = clips.load_dataset(tmp_path / "data")
+    spec = versions.resolve(
+        "stage1_v5", backbone="mobilenetv4_conv_small_050", pretrained=False, input_hw=(64, 96)
+    )
+    judged = throughput.judge
+
+    def judge(*args):
+        time.sleep(3.0)
+        return judged(*args)
+
+    monkeypatch.setattr(throughput, "judge", judge)
+    found = timebox.trial(spec, dataset, tmp_path / "trial", tmp_path / "cache", batch=2, val_samples=2)
+    assert found["validation_s"] > 3.0 > found["step_s"] > 0
+    assert found["setup_s"] > 0
+    assert not (tmp_path / "trial").exists()
 
 
 def test_what_was_fixed_once_stays(tmp_path):
