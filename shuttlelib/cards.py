@@ -78,7 +78,7 @@ def _frames(spec: Spec) -> str:
 def _noise(smart: Mapping[str, Any]) -> str:
     """What the evaluator says of the labels, where it says it."""
     measured = smart.get("label_noise_px", {}).get("1920x1080")
-    return f" is {measured:.1f} px at 1920x1080" if measured else " is about 2.8 px at 1920x1080"
+    return " was not measured" if measured is None else f" is {measured:.1f} px at 1920x1080"
 
 
 def _elsewhere(also: Mapping[str, Any]) -> str:

@@ -238,7 +238,7 @@ def _val(rows: Mapping[str, Row], names: Sequence[str]) -> dict[str, pd.DataFram
 
 def _missing(names: tuple[str, str], how: str, rows: Mapping[str, Row], needed: Sequence[str]) -> Claim:
     absent = [name for name in needed if name not in rows]
-    why = f"not trained: {', '.join(absent)}" if absent else "what it needs was not measured"
+    why = f"not trained or not measured: {', '.join(absent)}" if absent else "what it needs was not measured"
     return Claim(names[0], names[1], how, why, UNMEASURED)
 
 

@@ -77,7 +77,7 @@ def measure_rows(
         folder = out / name
         spec = versions.resolve(name)
         if "error" in result:
-            entries[name] = {**about(spec), "error": result["error"]}
+            entries[name] = {**about(spec), "error": f"not trained: {result['error']}"}
             continue
         trained = Spec.from_dict(json.loads((folder / "best" / "version.json").read_text()))
         kept = folder / f"measured-{_key(folder / 'best', looks)}"  # facts, and a folder of tables

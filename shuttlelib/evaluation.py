@@ -122,15 +122,28 @@ def _read_predictions(path: Path) -> pd.DataFrame:
 
 
 def _frame_size(pred: pd.DataFrame, pred_path: Path, label_path: Path) -> SizeHW:
-    """The clip's native size, from what lies beside predictions and labels; 1280x720 if it can be."""
+    """The clip's native size, from what lies beside predictions and labels; 1280x720 if it can be.
+
+    Raises:
+        MetricsError: it cannot be known, or labels and predictions are of different sizes.
+    """
     sidecar, clip = pred_path.with_suffix(".json"), clips.video_beside(label_path, pred_path.stem)
+    sizes: list[SizeHW] = []
     if sidecar.exists():
         facts = _read_json(sidecar)
         if isinstance(facts, dict) and {"width", "height"} <= set(facts):
-            return int(facts["height"]), int(facts["width"])
+            sizes.append((int(facts["height"]), int(facts["width"])))
     if label_path.suffix == ".parquet":
         info = labels.read_table(label_path)[1]
-        return info.height, info.width
+        sizes.append((info.height, info.width))
+    if len(set(sizes)) > 1:
+        (h, w), (labels_h, labels_w) = sizes
+        raise MetricsError(
+            f"{label_path}: labels of a {labels_w}x{labels_h} video, but {pred_path} is the track of one of "
+            f"{w}x{h}: track the video that was labelled"
+        )
+    if sizes:
+        return sizes[0]
     if clip:
         found = video.probe(clip)
         return found.height, found.width

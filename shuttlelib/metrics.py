@@ -195,7 +195,8 @@ def outcomes(pred: pd.DataFrame, truth: pd.DataFrame, size_hw: SizeHW) -> pd.Dat
         MetricsError: as for `score_clip`.
     """
     rows, seen, there, pred_xy, true_xy = _matched(pred, truth, ("predictions", "labels"))
-    near = _within(_distance(*(rescale(xy, size_hw, GRID512_HW) for xy in (pred_xy, true_xy))), AT_4PX + 1)
+    apart = _distance(*(rescale(xy, size_hw, GRID512_HW) for xy in (pred_xy, true_xy)))
+    near = _within(apart, TOLERANCES_PX[AT_4PX])
     error = _distance(*(rescale(xy, size_hw, FULLHD_HW) for xy in (pred_xy, true_xy)))
     outcome = np.where(there, np.where(seen, np.where(near, "TP", "FP1"), "FN"), np.where(seen, "FP2", "TN"))
     return pd.DataFrame(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from shutil import copytree
+from shutil import copy2, copytree, rmtree
 from typing import Any
 
 import pandas as pd
@@ -70,13 +70,31 @@ def publish(
     write_json(out_dir / "metrics.json", {**results, "also": elsewhere, "judged_on": judged})
     if not force:
         _check_better(results, dataset, models_dir, out_dir)
-    for name in names:
-        for old in (models_dir / name).glob("*.*"):  # graphs, engines and tables of other weights
-            if old.name != "report.json":  # it names the weights that it speaks of
-                old.unlink()
-        copytree(made / name, models_dir / name, dirs_exist_ok=True)
+    _exchange(made, names, models_dir)
     write_json(models_dir / "default.json", json.loads((made / "default.json").read_text()))
     return results
+
+
+def _exchange(made: Path, names: tuple[str, ...], models_dir: Path) -> None:
+    """Put model folders in the place of those of the same name, by renames: a kill leaves whole ones.
+
+    Graphs, engines and tables of the older weights go; the report's findings stay, which name their weights.
+    """
+    waiting = models_dir / ".publishing"
+    rmtree(waiting, ignore_errors=True)
+    for name in names:
+        copytree(made / name, waiting / "new" / name)
+        for old in (models_dir / name).glob("*"):
+            if old.name == "report.json":
+                copy2(old, waiting / "new" / name)
+            elif old.is_dir():
+                copytree(old, waiting / "new" / name / old.name)
+    (waiting / "old").mkdir(parents=True)
+    for name in names:
+        if (models_dir / name).is_dir():
+            (models_dir / name).rename(waiting / "old" / name)
+        (waiting / "new" / name).rename(models_dir / name)
+    rmtree(waiting)
 
 
 def _of_stage(facts: Mapping[str, str], stage: int) -> dict[str, str]:

@@ -52,7 +52,7 @@ def test_pooling_loses_the_place_where_the_pooled_rows_are_farther_off():
 def test_nothing_is_said_of_rows_that_were_not_trained_or_have_not_learned():
     claim = claims.pooling({"stage1_v4": row()}, 1)
     assert (claim.verdict, claim.value) == (UNMEASURED, None)
-    assert "not trained: stage1_v1, stage1_v2, stage1_v3" in claim.numbers
+    assert "not trained or not measured: stage1_v1, stage1_v2, stage1_v3" in claim.numbers
     idle = claims.pooling({"stage1_v1": row(400.0), "stage1_v4": row(200.0)}, 1)
     assert idle.verdict == OPEN
     assert "too little was learned to say (stage1_v4" in idle.numbers

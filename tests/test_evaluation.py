@@ -201,6 +201,16 @@ def test_header_without_rows_means_every_prediction_is_missing(folders):
     assert result["counts"]["grid512_4px"]["fn"] == 3
 
 
+def test_labels_of_another_size_than_the_track_are_refused(folders):
+    pred, truth = folders
+    PRED.to_csv(pred / "a.csv", index=False)
+    (pred / "a.json").write_text(json.dumps({"width": 1920, "height": 1080}))
+    info = labels.ClipInfo(1280, 720, 30.0, 5, "")
+    labels.write_table(truth / "a.parquet", TRUTH.assign(clip="a", origin="tracknet_csv", flags=""), info)
+    with pytest.raises(MetricsError, match=r"a\.parquet: labels of a 1280x720 video, but .*one of 1920x1080"):
+        evaluate_folders(pred, truth)
+
+
 def test_a_result_is_standard_json(tmp_path):
     result = summarize({"a": score_clip(PRED, TRUTH, HD)})
     write_json(tmp_path / "new" / "m.json", result)

@@ -1,15 +1,28 @@
 """The site from a fabricated run and the shipped models: links, escaping, bytes, errors, and in a browser."""
 
+import json
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from report_parts import make_models, make_runs, summary
+from report_parts import BENCH, make_models, make_runs, summary
 
-from shuttlelib import cli, runtime
-from shuttlelib.report import collect, notebooks, printing, scores, site, store, trainings, version_page
+from shuttlelib import cli, reproduce, runtime, versions
+from shuttlelib.report import (
+    collect,
+    markdown,
+    notebooks,
+    pages,
+    printing,
+    scores,
+    site,
+    store,
+    trainings,
+    version_page,
+)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 SECTIONS = (
@@ -159,13 +172,65 @@ def test_what_is_kept_beside_the_weights_makes_the_report_without_the_runs(made,
     assert again.evaluation == found.evaluation
 
 
+def test_speeds_of_other_versions_or_weights_are_left_out_and_said(made, tmp_path):
+    models, file = tmp_path / "models", tmp_path / "bench.json"
+    shutil.copytree(made / "models", models)
+    names = [folder.name for folder in runtime.default_pair(models)]
+    other, own = (
+        {**BENCH["rows"][0], "versions": {"stage1": a, "stage2": b}} for a, b in (("unet_3in3", None), names)
+    )
+    file.write_text(json.dumps({**BENCH, "rows": [{**other, "mode": "whole"}, own]}))
+    found = collect.collect(models, [], [file])
+    assert [row["name"] for row in found.speed] == ["onnx fp32, smart, 2 threads"]
+    assert "1 rows of bench files are of other versions" in found.notes[-1]
+    collect.keep(found, models)
+    assert collect.collect(models).speed == found.speed
+    (models / names[0] / "model.safetensors").write_bytes(b"others")
+    again = collect.collect(models)
+    assert again.speed == []
+    assert any("speed is of other weights" in note for note in again.notes)
+
+
+def test_what_a_reproduced_run_leaves_is_read(made, tmp_path):
+    out = tmp_path / "all"
+    shutil.copytree(made / "runs" / "lineage", out / "lineage")
+    reproduce._act(lambda box: {"stage1_v1": 0.5}, 1.0, out, "lineage")
+    assert collect.collect(made / "models", [tmp_path]).lineage["rows"]
+
+
+def test_runs_of_one_name_have_pages_of_their_own(made, tmp_path):
+    for parent in ("a", "b"):
+        shutil.copytree(made / "runs" / "mine", tmp_path / parent / "mine")
+    found = collect.collect(made / "models", [tmp_path / "a", tmp_path / "b"])
+    assert [run.name for run in found.runs] == ["mine", "b-mine"]
+
+
+def test_stages_are_not_ranked_against_each_other(made):
+    found = collect.collect(made / "models", [made / "runs"])
+    names = versions.names()
+    first, second = names.index("stage1_v5"), names.index("stage2_v9")
+    judged = pages._chooser(found)["judged"]
+    assert judged[names[first]]["accuracy"] != judged[names[second]]["accuracy"]
+    assert (
+        judged["stage2_v1"]["accuracy"] == judged["stage2_v9"]["accuracy"] != judged["unet_3in3"]["accuracy"]
+    )
+    rows = dict.fromkeys(("stage1_v5", "stage2_v9"))
+    for name, value in zip(rows, (0.45, 0.85)):
+        rows[name] = replace(found.versions[name], measured={"accuracy": value, "latency_ms": 10 * value})
+    text = markdown.render(pages.comparison(replace(found, versions={**found.versions, **rows}), *rows))
+    (accuracy,) = (line for line in text.splitlines() if line.startswith("| accuracy on samples"))
+    (latency,) = (line for line in text.splitlines() if line.startswith("| one look, ms"))
+    assert "not comparable" in accuracy
+    assert "worse" in latency
+
+
 def test_an_evaluation_of_other_weights_is_left_out_and_said(made, tmp_path):
     models = tmp_path / "models"
     shutil.copytree(made / "models", models)
     (models / "stage2_v9" / "model.safetensors").write_bytes(b"others")
     found = collect.collect(models)
     assert not found.evaluation
-    assert "measured with other weights" in found.notes[0]
+    assert "evaluation is of other weights" in found.notes[0]
     (section,) = version_page.results.looked_at(found.versions["stage2_v9"], found)[:1]
     assert "Not measured" in str(section)
 

@@ -104,6 +104,30 @@ def test_nothing_of_older_weights_stays_beside_new_ones(shipped, tmp_path, monke
     assert not names & {"model.int8.onnx", "export.csv"}
 
 
+def test_a_kill_while_a_pair_is_put_in_place_leaves_whole_models(shipped, tmp_path, monkeypatch):
+    root, _ = shipped
+    models = tmp_path / "models"
+    shutil.copytree(root / "models", models)
+    before = (models / "stage2_v8" / "model.safetensors").read_bytes()
+    made = tmp_path / "made"
+    shutil.copytree(root / "models", made)
+
+    def killed(source, target):
+        if "stage2" in str(source):
+            raise KeyboardInterrupt
+        return shutil.copytree(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shipping, "copytree", killed)
+        shipping._exchange(made, ("stage1_v5", "stage2_v8"), models)
+    assert (models / "stage2_v8" / "model.safetensors").read_bytes() == before
+    assert [folder.name for folder in runtime.default_pair(models)] == ["stage1_v5", "stage2_v8"]
+    (made / "stage2_v8" / "model.safetensors").write_bytes(b"new")
+    shipping._exchange(made, ("stage1_v5", "stage2_v8"), models)
+    assert (models / "stage2_v8" / "model.safetensors").read_bytes() == b"new"
+    assert {path.name for path in models.iterdir()} == {"stage1_v5", "stage2_v8", "default.json"}
+
+
 def test_files_too_large_to_ship_are_named(shipped, monkeypatch, tmp_path):
     root, _ = shipped
     names = ("stage1_v5", "stage2_v8")

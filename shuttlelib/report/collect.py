@@ -1,5 +1,6 @@
 """Find what a report is made of: models, what is kept beside them, runs, comparison, bench files."""
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -82,21 +83,38 @@ def collect(models: Path, run_roots: Sequence[Path] = (), bench_files: Sequence[
     lineage = _lineage(models, found)
     kept = store.read_json(folders[1] / store.FILE)
     current = {folder.name: store.weights(folder) for folder in folders}
-    evaluation, notes = kept.get("evaluation", {}), []
-    if evaluation and evaluation.get("pair") != current:
-        notes.append(f"{folders[1] / store.FILE}: measured with other weights, left out; give --data again")
-        evaluation = {}
+    notes = []
+    for block, option in (("evaluation", "--data"), ("speed", "--bench")):
+        if block in kept and kept[block].get("pair") != current:
+            where = folders[1] / store.FILE
+            notes.append(f"{where}: {block} is of other weights, left out; give {option} again")
+            del kept[block]
+    timed = bench.read(bench_files)
+    speed = [row for row in timed if list(filter(None, row["versions"].values())) in ([], list(current))]
+    if len(speed) < len(timed):
+        notes.append(f"{len(timed) - len(speed)} rows of bench files are of other versions, left out")
     names = [*versions.names(), *(name for name in shipped if name not in versions.ROWS)]
     return Found(
         {name: _version(name, shipped, trained, lineage) for name in names},
         (folders[0].name, folders[1].name),
-        evaluation,
+        kept.get("evaluation", {}),
         folders[1] / store.GALLERY,
-        bench.read(bench_files) or kept.get("speed", []),
+        speed or kept.get("speed", {}).get("rows", []),
         lineage,
-        [notebooks.read(folder) for folder in found if notebooks.executed(folder)],
+        _named_apart([notebooks.read(folder) for folder in found if notebooks.executed(folder)]),
         notes,
     )
+
+
+def _named_apart(runs: Sequence[Run]) -> list[Run]:
+    """Runs whose folders have one name get their parent's before it, and a number if that is not enough."""
+    named: dict[str, Run] = {}
+    for run in runs:
+        longer = f"{run.folder.resolve().parent.name}-{run.name}"
+        names = itertools.chain((run.name, longer), (f"{longer}-{n}" for n in itertools.count(2)))
+        name = next(name for name in names if name not in named)
+        named[name] = replace(run, name=name)
+    return list(named.values())
 
 
 def with_evaluation(found: Found, evaluation: Mapping[str, Any]) -> Found:
@@ -115,7 +133,8 @@ def keep(found: Found, models: Path) -> list[Path]:
         if made:
             blocks["training"] = made[0]
         if name == found.pair[1] and found.speed:
-            blocks["speed"] = list(found.speed)
+            pair = {folder.name: store.weights(folder) for folder in runtime.default_pair(models)}
+            blocks["speed"] = {"pair": pair, "rows": list(found.speed)}
         if blocks:
             store.keep(version.folder, blocks)
             written.append(version.folder / store.FILE)

@@ -1,9 +1,9 @@
 """The pages that are about more than one version: index, comparisons, runs; beside `version_page`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from shuttlelib import charts_lineage
+from shuttlelib import charts_lineage, versions
 from shuttlelib.report import figures, notebooks, published, scores, version_page
 from shuttlelib.report.blocks import (
     NONE,
@@ -32,6 +32,13 @@ FREE = {  # of the pair's smart mode: name, digits, whether lower is better
     "hit_error": ("pair: px error of hits, 1920x1080", 2, True),
     "ece": ("pair: calibration error", 3, True),
 }
+OF_SAMPLES = {
+    "accuracy",
+    "placed_share",
+    "median_px",
+    "fp2_share",
+    "loss_ratio",
+}  # of whole frames or of crops
 LOWER = {"median_px", "fp2_share", "latency_ms", "parameters", "loss_ratio", "seconds"}
 
 
@@ -236,7 +243,9 @@ def comparison(found: Found, a: str, b: str) -> Page:
                     name,
                     number(left.get(key), digits),
                     number(right.get(key), digits),
-                    _change(left.get(key), right.get(key), digits, lower),
+                    _change(left.get(key), right.get(key), digits, lower)
+                    if data["judged"][a].get(key) == data["judged"][b].get(key)
+                    else "not comparable",
                 )
             )
     specs = (found.versions[name].spec.as_dict() for name in (a, b))
@@ -285,6 +294,7 @@ def _chooser(found: Found) -> dict[str, Any]:
     return {
         "measures": {**measures, **{f"pair_{key}": row for key, row in FREE.items()}},
         "values": {name: _values(version, found) for name, version in found.versions.items()},
+        "judged": {name: _judged_on(version, measures) for name, version in found.versions.items()},
         "fields": {
             name: {
                 key.replace("_", " "): said(value)
@@ -296,6 +306,15 @@ def _chooser(found: Found) -> dict[str, Any]:
         "notes": {name: version.spec.notes for name, version in found.versions.items()},
         "first": [found.versions[found.pair[1]].spec.parent or found.pair[0], found.pair[1]],
     }
+
+
+def _judged_on(version: Version, measures: Iterable[str]) -> dict[str, str]:
+    """What each measure was taken of: samples of a stage, or the clips of a card."""
+    spec = version.spec
+    kind = charts_lineage.kind({"stage": spec.stage, "baseline": spec.name in versions.baselines()})
+    clips = version.metrics.get("judged_on", {}).get("data_hash", "")
+    samples = {key: str(kind) for key in measures if key in OF_SAMPLES}
+    return {**samples, **{f"pair_{key}": clips for key in FREE}}
 
 
 def _values(version: Version, found: Found) -> dict[str, float | None]:

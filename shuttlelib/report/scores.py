@@ -42,14 +42,12 @@ def sets(version: Version, found: Found) -> dict[str, Mapping[str, Any]]:
 
 def headline(part: Mapping[str, Any]) -> Headline:
     """The numbers to see first, with their intervals."""
-    limits = intervals(part)
+    limits, unknown = intervals(part), "one clip" if part["clips"] == 1 else "there are no such frames"
     numbers = []
     for key, name in (("accuracy", "accuracy"), ("f1", "F1"), ("fp2_share", "false alarms")):
         value = part[key][AT] if isinstance(part[key], Mapping) else part[key]
         known = limits.get(key)
-        numbers.append(
-            (number(value), name, f"95%: {known[0]:.3f} to {known[1]:.3f}" if known else "one clip")
-        )
+        numbers.append((number(value), name, f"95%: {known[0]:.3f} to {known[1]:.3f}" if known else unknown))
     numbers.append((number(part["hit_error_px"]["1920x1080"], 2), "px error of hits", "mean, at 1920x1080"))
     numbers.append((number(part["frames"]), "frames", f"of {part['clips']} val clips"))
     return Headline(tuple(numbers))

@@ -1,6 +1,6 @@
 """The site as files: HTML, Markdown, drawings, pictures; everything is made before anything is written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,9 +102,14 @@ def _check(out: Path) -> None:
 
 
 def _put(out: Path, files: Mapping[str, bytes]) -> None:
-    """Write files, then take away those of the report before that are not among them."""
+    """Write files, then take away those of the report before that are not among them.
+
+    The mark names both while this goes on, so that a kill leaves nothing that the next report takes for
+    somebody else's.
+    """
     mark = out / MARK
     before = mark.read_text(encoding="utf-8").splitlines() if mark.is_file() else []
+    _mark(mark, {*before, *files})
     for name, content in files.items():
         with atomic_write(out / name) as temp:
             temp.write_bytes(content)
@@ -112,5 +117,9 @@ def _put(out: Path, files: Mapping[str, bytes]) -> None:
         path = out / name
         if path.resolve().is_relative_to(out.resolve()):
             path.unlink(missing_ok=True)
+    _mark(mark, files)
+
+
+def _mark(mark: Path, names: Iterable[str]) -> None:
     with atomic_write(mark) as temp:
-        temp.write_text("".join(f"{name}\n" for name in sorted(files)), encoding="utf-8")
+        temp.write_text("".join(f"{name}\n" for name in sorted(names)), encoding="utf-8")

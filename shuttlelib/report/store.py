@@ -1,6 +1,6 @@
 """What is kept beside a model so that its report can be made again without data and runs: `report.json`.
 
-    {"training": {…}, "evaluation": {…}, "speed": […]}
+    {"training": {…}, "evaluation": {…}, "speed": {…}}
 
 `training` is what `trainings.read` finds of the run that made these very weights; `evaluation` what
 `measure.evaluate` found of the pair, in the stage-2 version's folder, with its pictures in `gallery/`.
@@ -8,9 +8,7 @@ Both name the weights that they speak of, and are left out once those have chang
 """
 
 import json
-import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +46,14 @@ def weights(folder: Path) -> str:
 def keep(folder: Path, blocks: Mapping[str, Any], pictures: Mapping[str, bytes] | None = None) -> None:
     """Write blocks of a model's `report.json`, the others stay; and, where given, its pictures anew."""
     held = {**read_json(folder / FILE), **blocks}
-    if pictures is not None:
-        with suppress(FileNotFoundError):
-            shutil.rmtree(folder / GALLERY)
-        for name, picture in pictures.items():
-            with atomic_write(folder / GALLERY / name) as temp:
-                temp.write_bytes(picture)
+    for name, picture in (pictures or {}).items():
+        with atomic_write(folder / GALLERY / name) as temp:
+            temp.write_bytes(picture)
     write_json(folder / FILE, held)
+    if pictures is not None:  # those of before only now, when nothing names them any more
+        for path in (folder / GALLERY).glob("*"):
+            if path.name not in pictures:
+                path.unlink()
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

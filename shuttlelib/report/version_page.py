@@ -173,7 +173,7 @@ def _measured(version: Version, found: Found) -> list[Block | None]:
         return []
     facts = found.lineage["facts"]
     if "error" in row:
-        return [Prose(f"It could not be trained: {row['error']}")]
+        return [Prose(f"It was {row['error']}")]
     rows = tuple(
         (name, between(row[key], row.get(f"{key}_interval"), digits))
         for key, (name, digits) in MEASURED.items()

@@ -42,7 +42,9 @@
     out.replaceChildren(element("p", a + ": " + data.notes[a]), element("p", b + ": " + data.notes[b]));
     out.append(measures.length ? table(["measure", a, b, "change"], measures.map(function (key) {
       var row = data.measures[key], left = data.values[a][key], right = data.values[b][key];
-      return [row[0], number(left, row[1]), number(right, row[1]), change(left, right, row[1], row[2])];
+      var same = data.judged[a][key] === data.judged[b][key];
+      return [row[0], number(left, row[1]), number(right, row[1]),
+        same ? change(left, right, row[1], row[2]) : "not comparable"];
     }), 1) : element("p", "Neither was measured here."));
     out.append(fields.length ? table(["field", a, b], fields.map(function (key) {
       return [key, data.fields[a][key], data.fields[b][key]];
