@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from shuttlelib.cut import Cut
+from shuttlelib.errors import ShuttleError
 from shuttlelib.frames import Frame
 from shuttlelib.geometry import SizeHW
 from shuttlelib.looks import Look
@@ -152,9 +153,11 @@ class DeviceEyes:
 
     def _run(self, kind: tuple[int, SizeHW], looks: Sequence[Look]) -> Candidates:
         """Looks of one stage at frames of one size; where memory runs out in halves, then from the host."""
+        if not hasattr(self._networks[kind[0]], "run_device"):  # it went on on the CPU
+            return take_on_host(self._networks, looks)[0] if len(looks) == 1 else self._halved(kind, looks)
         try:
             return self._run_all(kind, looks)
-        except RuntimeError as error:
+        except (RuntimeError, ShuttleError) as error:  # TensorRT's want of memory is told by the latter
             if not is_out_of_memory(error):
                 raise
         gc.collect()  # graphs and networks that nobody has any more
@@ -163,6 +166,9 @@ class DeviceEyes:
             note_once(self.notes, "the GPU's memory is full: some windows were cut on the host")
             return take_on_host(self._networks, looks)[0]
         note_once(self.notes, "the GPU's memory is full: several looks were taken in smaller batches")
+        return self._halved(kind, looks)
+
+    def _halved(self, kind: tuple[int, SizeHW], looks: Sequence[Look]) -> Candidates:
         middle = len(looks) // 2
         halves = [self._run(kind, half) for half in (looks[:middle], looks[middle:])]
         return Candidates(*(np.concatenate(pair) for pair in zip(*halves)))
@@ -205,7 +211,7 @@ class DeviceEyes:
     def _capture(self, see: Function, arrays: Sequence[np.ndarray]) -> Any:
         try:
             return Captured(see, arrays)
-        except RuntimeError as error:
+        except (RuntimeError, ShuttleError) as error:
             if is_out_of_memory(error):
                 raise
             reason = str(error).splitlines()[0]

@@ -52,10 +52,9 @@ class Networks:
 
     def warm_up(self) -> None:
         """Have made what the first frames need, before they come and cannot wait."""
-        if self.eyes is None:
-            runtime.warm_up(self.stage1)
-            if self.stage2 is not None:
-                runtime.warm_up(self.stage2, (1, 2, 3))
+        runtime.warm_up(self.stage1)
+        if self.stage2 is not None:
+            runtime.warm_up(self.stage2, (1, 2, 3))
 
     def ahead(self, frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
         """Frames on their way to the tracker; where a device cuts windows, a thread sends them there."""

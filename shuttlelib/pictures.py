@@ -4,7 +4,7 @@ Whatever was recorded comes out upright, progressive, of one size and as 8-bit l
 frame `i` is the same picture in every module.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import av
@@ -16,12 +16,23 @@ from shuttlelib.frames import UPRIGHT, Turn, reformatter, turned
 from shuttlelib.geometry import SizeHW
 
 _DEFAULT_FPS = 30.0  # for the rare container that does not say
+_MOST_GUESSED_FPS = 240.0  # a guess beyond it is the container's clock
 _OTHERS_SLACK_S = 1.0  # a container's duration is its longest stream's: sound may outlast the pictures
 
 
-def stream_fps(stream: "av.VideoStream") -> float:
-    """Mean frames per second, fractional; 30 where the container does not say."""
-    return float(stream.average_rate or stream.guessed_rate or _DEFAULT_FPS)
+def stated_fps(stream: "av.VideoStream") -> float | None:
+    """Mean frames per second, fractional, as the container states it; None where it does not."""
+    if stream.average_rate:
+        return float(stream.average_rate)
+    guess = float(stream.guessed_rate or 0)
+    return guess if 0 < guess <= _MOST_GUESSED_FPS else None
+
+
+def measured_fps(stamps_s: Sequence[float | None]) -> float:
+    """Frames per second by the median step of some time stamps; 30 where they do not tell."""
+    known = sorted(stamp for stamp in stamps_s if stamp is not None)
+    steps = np.diff(known)
+    return 1 / float(np.median(steps)) if len(steps) > 1 and np.median(steps) > 0 else _DEFAULT_FPS
 
 
 def note_once(notes: list[str], line: str) -> None:
@@ -91,14 +102,17 @@ class Pictures:
     def _leaves_a_hole(self, picture: "av.VideoFrame") -> bool:
         if picture.pts is None or self._last_pts is None:
             return False
-        return float((picture.pts - self._last_pts) * self._stream.time_base) > 1.5 / stream_fps(self._stream)
+        return float((picture.pts - self._last_pts) * self._stream.time_base) > 1.5 * self._step_s()
+
+    def _step_s(self) -> float:
+        return 1 / (stated_fps(self._stream) or _DEFAULT_FPS)
 
     def _falls_short(self) -> bool:
         """Whether fewer packets came than the index lists or, without one, less time than is claimed."""
         if self._stream.frames:
             return self._seen < sum(entry.size > 0 for entry in self._stream.index_entries)
         alone = len(self._container.streams) == 1
-        slack_s = 1.5 / stream_fps(self._stream) if alone else _OTHERS_SLACK_S
+        slack_s = 1.5 * self._step_s() if alone else _OTHERS_SLACK_S
         claimed = (self._container.duration or 0) + (self._container.start_time or 0)
         return self._end_s < claimed / av.time_base - slack_s
 

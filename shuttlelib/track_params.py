@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from shuttlelib.errors import UsageError
+
+_PROBABILITIES = ("visible_threshold", "candidate_min_score", "alone_min_score", "peak_min")
+_ABOVE_0 = ("stage1_candidates", "peaks", "sightings_kept", "sigma_heights", "first_sigma_heights")
 
 
 @dataclass(frozen=True)
@@ -112,12 +115,21 @@ class TrackParams:
     rectify_s: float = 0.2
     rectify_rms_heights: float = 0.006
 
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if name.endswith("_logit"):
+                continue
+            share, positive = name in _PROBABILITIES, name in _ABOVE_0
+            if value < 0 or (share and value > 1) or (positive and value == 0):
+                allowed = "from 0 to 1" if share else "above 0" if positive else "0 or more"
+                raise UsageError(f"{name} {value:g}: must be {allowed}")
+
     @classmethod
     def parse(cls, assignments: Iterable[str]) -> "TrackParams":
         """From texts like `lag_s=0.3`, as a command line gives them.
 
         Raises:
-            UsageError: no such threshold, or a value that is not a number of its kind.
+            UsageError: no such threshold, or a value that is no number of its kind or in no sensible range.
         """
         kinds = {field.name: int if isinstance(field.default, int) else float for field in fields(cls)}
         values: dict[str, Any] = {}

@@ -17,7 +17,7 @@ from shuttlelib.errors import UsageError
 from shuttlelib.frames import BASE_FPS, PAST, Frame, history_stride
 from shuttlelib.geometry import SizeHW, Window, crop_window, frame_to_window, full_window, window_to_frame
 from shuttlelib.hypotheses import Column, Hypotheses, Sighting, Verdict, sightings_in, verdict
-from shuttlelib.looks import Look, answer_all, with_coming
+from shuttlelib.looks import Look, with_coming
 from shuttlelib.offline import Memory
 from shuttlelib.rows import SURE, Row
 from shuttlelib.runtime import Backend, Candidates
@@ -145,12 +145,8 @@ class Tracker:
             for item in waiting:
                 emit(*item)
 
-    def step(self, frame: Frame, coming: Sequence[Frame] = ()) -> Row:
-        """The next frame's row, which `settles` more steps may change; `coming` as for `asking`."""
-        return answer_all(self.asking(frame, coming), self.see)
-
     def asking(self, frame: Frame, coming: Sequence[Frame] = ()) -> Generator[Look, Candidates, Row]:
-        """The next frame's row, for a caller that looks itself: each `Look` wants its `Candidates` sent in.
+        """The next frame's row, which `settles` more frames may change; each `Look` wants its `Candidates`.
 
         So several trackers can share one batch, and pixels may stay where the networks run.
 

@@ -5,6 +5,7 @@ The state machine that does the finding is in `tracker`, what can be tracked in 
 """
 
 import json
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -145,7 +146,8 @@ def tracking_source(
     _check_rereadable(source, mode)
     csv, mp4, report = (out_dir / f"{source.stem}.{suffix}" for suffix in ("csv", "mp4", "json"))
     with _ready(source, networks, asked) as asked, ExitStack() as outputs:
-        footage = source.open(asked)
+        leaving = threading.Event()  # who waits for frames, perhaps in another thread, then waits no longer
+        footage = source.open(lambda: leaving.is_set() or asked())
         outputs.callback(footage.frames.close)
         run = _Run(source, footage, networks.alone() if mode == WHOLE else networks, mode, params)
         summary_to = outputs.enter_context(atomic_write(report))  # entered first, so renamed last
@@ -155,17 +157,11 @@ def tracking_source(
         emits.append(lambda frame, _: footage.done(frame))
         if on_frame is not None:
             emits.append(lambda *_: on_frame(run.frames, footage.info))
-        left = None
-        try:
-            yield from run.looks(asked, emits)
-        except BrokenPipeError as error:  # whoever read the rows left before the end
-            if source.rereadable:
-                raise
-            left = error
-        summary = run.summary(interrupted=asked() or left is not None)
+        yield from run.looks(asked, emits, leaving)
+        summary = run.summary(interrupted=asked() or run.left is not None)
         summary_to.write_text(json.dumps(summary, indent=2) + "\n")
-    if left is not None:
-        raise left
+    if run.left is not None:
+        raise run.left
     return TrackResult(csv, mp4 if overlay else None, report, summary, summary["warning"])
 
 
@@ -197,6 +193,7 @@ class _Run:
         self._fired: dict[str, deque[int]] = {}  # the frames in which each trigger fired, the last ones
         self._gaps: list[dict[str, float]] = []
         self._warning = ""
+        self.left: BrokenPipeError | None = None  # who read the rows of what cannot be read again left early
         self.frames = self._visible = 0
         self._start = time.perf_counter()
 
@@ -207,10 +204,16 @@ class _Run:
             memory=memory,
         )
 
-    def looks(self, asked: Asked, emits: Sequence[Emit]) -> Generator[Look, Candidates, None]:
-        """What the tracker wants to see, until the source ends or somebody asked to stop; rows go to all."""
+    def looks(
+        self, asked: Asked, emits: Sequence[Emit], leaving: threading.Event
+    ) -> Generator[Look, Candidates, None]:
+        """What the tracker wants to see, until the source ends or somebody asked to stop; rows go to all.
+
+        Args:
+            leaving: set at the end, before the frames are closed.
+        """
         last: Row | None = None
-        fresh = True
+        fresh, takers = True, list(emits)
 
         def final(frame: Frame, row: Row) -> None:
             nonlocal last, fresh
@@ -218,12 +221,22 @@ class _Run:
                 self._gaps.append({"from_s": round(last.time_s, 3), "to_s": round(row.time_s, 3)})
             fresh, last = False, row
             self.frames, self._visible = self.frames + 1, self._visible + row.visible
-            for emit in emits:
-                emit(frame, row)
+            for emit in tuple(takers):
+                try:
+                    emit(frame, row)
+                except BrokenPipeError as error:
+                    if self._source.rereadable:
+                        raise
+                    self.left = error
+                    takers.remove(emit)  # the others get the rows that are under way
+
+        def stop() -> bool:
+            return self.left is not None or asked()
 
         try:
             memories = (yield from self._first_pass(asked)) if self._mode == OFFLINE else repeat(None)
-            with closing(self._nets.ahead(_until(asked, self._footage.frames))) as frames:
+            ahead = self._nets.ahead(_until(stop, self._footage.frames))
+            with closing(ahead) as frames, _setting(leaving):
                 for part, memory in zip(without_gaps(frames, self._footage.info.fps), memories):
                     self._tracker, fresh = self._new_tracker(memory), True
                     with self._filling(final) if memory else nullcontext(final) as last_emit:
@@ -256,7 +269,7 @@ class _Run:
     def _filling(self, emit: Emit) -> Iterator[Emit]:
         """An emit that fills the gaps that physics can fill, and passes the rows on."""
         info, confidence = self._footage.info, self._tracker.confidence
-        filler = Filler(self._params, info.even_hw[0], info.fps, emit, lambda p: confidence("rectified", p))
+        filler = Filler(self._params, info.even_hw, info.fps, emit, lambda p: confidence("rectified", p))
         try:
             yield filler
         finally:
@@ -305,6 +318,14 @@ def _until(asked: Asked, frames: Generator[Frame, None, None]) -> Generator[Fram
             if asked():
                 return
             yield frame
+
+
+@contextmanager
+def _setting(event: threading.Event) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        event.set()
 
 
 def _collect(rows: list[Row]) -> Emit:

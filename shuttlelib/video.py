@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 
@@ -23,10 +23,11 @@ from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame
 from shuttlelib.geometry import SizeHW
-from shuttlelib.pictures import Converter, Pictures, note_once, stream_fps
+from shuttlelib.pictures import Converter, Pictures, measured_fps, note_once, stated_fps
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".ts", ".mts", ".m2ts", ".wmv")
 _CLOCK_RESET_S = 1.0  # time stamps that go back by less are out of order, by more a clock that was set anew
+_TO_MEASURE = 16  # pictures that are decoded first where the container does not state its rate
 
 __all__ = [
     "EndedEarlyError",
@@ -72,7 +73,8 @@ class VideoInfo:
     Attributes:
         path: the file.
         width, height: native size, px.
-        fps: mean frames per second, fractional (29.97 stays 29.97); 30 where the file does not say.
+        fps: mean frames per second, fractional (29.97 stays 29.97); where the file does not say by its first
+            time stamps, or 30.
         frame_count: the container's claim, 0 if unknown.
     """
 
@@ -126,12 +128,14 @@ class Reading:
         converter = Converter(self._notes, (like.height, like.width) if like else None)
         self.says_its_length = container.duration is not None
         self._shown = converter.convert(iter(self.pictures), stream.time_base)
-        first = next(self._shown, None)
-        if first is None:
+        fps = stated_fps(stream)
+        first = list(islice(self._shown, _TO_MEASURE if fps is None else 1))
+        if not first:
             raise VideoError(f"{name}: no frame could be decoded; {fix}")
-        self._shown = chain([first], self._shown)
+        self._shown = chain(first, self._shown)
         height, width = converter.shown_hw
-        self.info = VideoInfo(Path(name), width, height, stream_fps(stream), stream.frames)
+        fps = fps or measured_fps([stamp_s for stamp_s, _ in first])
+        self.info = VideoInfo(Path(name), width, height, fps, stream.frames)
 
     def frames(self, first: int = 0, from_s: float = 0.0) -> Iterator[Frame]:
         """The frames, once: numbered from `first`, the first of them at `from_s`.

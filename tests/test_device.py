@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from shuttlelib import networks, paths, tracking, versions
 from shuttlelib.cut import Cut
 from shuttlelib.device import DeviceEyes, Planes
+from shuttlelib.errors import ShuttleError
 from shuttlelib.export_planes import example, sample_window
 from shuttlelib.frames import Frame
 from shuttlelib.looks import Look, answer_all
@@ -156,7 +157,30 @@ def test_frames_pass_on_their_way_to_the_device():
     whole = tracking.Networks(*both, eyes=eyes)
     frames = list(whole.ahead(scene()))
     assert [frame.index for frame in frames] == list(range(24))
-    assert len({eyes._of(frame).place(frame) for frame in frames}) == 24
+    planes = eyes._of(frames[0])
+    assert len({planes._places[frame] for frame in frames}) == 24, "all are there before anybody asks"
+
+
+def test_tensorrts_want_of_memory_is_one_too(monkeypatch):
+    both = pair()
+
+    def full(*_):
+        raise ShuttleError("model.trt: TensorRT is out of memory for a context of 1 inputs")
+
+    monkeypatch.setattr(both[1], "run_device", full)
+    eyes = DeviceEyes(*both, "cpu")
+    rows = alone(both, scene(), eyes.take)
+    same(rows, alone(pair(), scene(), DeviceEyes(*pair(), "cpu").take), 0.3)
+    assert "the GPU's memory is full" in eyes.notes[0]
+
+
+def test_a_network_that_went_on_on_the_cpu_is_asked_on_the_host():
+    class Left(BrightBackend):
+        """As `memory.Sparing` once the GPU has no room."""
+
+    both = BrightDevice((36, 64), 60), Left((96, 96))
+    rows = alone(both, scene(), DeviceEyes(*both, "cpu").take)
+    same(rows, alone(pair(), scene(), DeviceEyes(*pair(), "cpu").take), 0.3)
 
 
 def test_every_frame_of_a_look_is_waited_for(monkeypatch):
@@ -178,8 +202,11 @@ def test_a_frame_is_copied_once_and_its_place_is_free_when_nobody_holds_it():
     assert planes.tensor is not before
     assert [int(planes.tensor[place].max()) for place in places] == [0, 1, 2]
     del frames[0]
+    room = planes.tensor
     taken = {planes.place(Frame.from_planes(3, 0.0, np.zeros((6, 6), np.uint8))) for _ in range(5)}
     assert not taken & set(places[1:])
+    assert places[0] in taken
+    assert planes.tensor is room, "places are used again"
 
 
 def test_where_there_is_no_memory_for_more_frames_those_that_are_there_stay(monkeypatch):

@@ -76,12 +76,16 @@ def test_a_gpu_that_is_left_keeps_no_memory():
         def run(self, frames, history=None):
             raise RuntimeError("CUDA error: out of memory")
 
+        def run_device(self, frames, history=None):
+            raise AssertionError("nobody asks")
+
     gpus = [Plain((32, 32))]
     left = weakref.ref(gpus[0])
     backend = memory.Sparing(gpus.pop, cpu)
     backend.run(spots(1))
     gc.collect()
     assert left() is None
+    assert not hasattr(backend, "run_device")
 
 
 def test_a_gpu_that_is_full_at_the_start():

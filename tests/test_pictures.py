@@ -114,6 +114,16 @@ def test_times_follow_the_stamps_of_a_variable_rate(tmp_path):
     assert [frame.time_s for frame in frames] == pytest.approx([ms / 1000 for ms in times_ms])
 
 
+def test_an_unsteady_clock_is_not_taken_for_the_rate(tmp_path):
+    jitter = np.random.default_rng(0).integers(-8, 9, 60)
+    times_ms = [round(1000 * index / 30 + by) + 8 for index, by in enumerate(jitter)]
+    pictures = [bar(index % 12) for index in range(60)]
+    path = encode(tmp_path / "v.ts", pictures, times=times_ms, time_base=Fraction(1, 1000), bf="0")
+    frames, _, error = read(path)
+    assert (len(frames), error) == (60, None)
+    assert video.probe(path).fps == pytest.approx(30, rel=0.15)
+
+
 def test_a_clock_that_was_set_anew_does_not_turn_time_back(tmp_path):
     whole = [encode(tmp_path / f"{at}.ts", [bar(0)] * 5, times=range(at, at + 5), bf="0") for at in (500, 50)]
     path = tmp_path / "joined.ts"

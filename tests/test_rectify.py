@@ -17,7 +17,7 @@ BLACK = np.zeros((24, 16), np.uint8)
 def filled(places, gaps, fps=30.0, params=PARAMS):
     """The rows that come out for a track at `places` that is not visible in the frames `gaps`."""
     out = []
-    filler = Filler(params, 720, fps, lambda frame, row: out.append((frame, row)), lambda p: p)
+    filler = Filler(params, (720, 1280), fps, lambda frame, row: out.append((frame, row)), lambda p: p)
     for n, (x, y) in enumerate(places):
         seen = n not in gaps
         row = Row(
@@ -43,6 +43,16 @@ def test_a_gap_within_a_flight_is_filled_near_the_truth(fps, gap, drag):
     assert {row.source for n, row in enumerate(rows) if n not in gaps} == {"detected"}
 
 
+def test_a_shuttle_above_the_picture_is_not_filled_in():
+    places = fly(14, start=(100.0, 12.0), velocity=(8.0, -5.0))
+    over = [n for n, (_, y) in enumerate(places) if y < 0]
+    assert 3 <= len(over) <= 6
+    rows = filled(places, over)
+    assert not any(rows[n].visible for n in over)
+    rows = filled(places + np.array([0.0, 30.0]), over)  # the same flight lower down
+    assert all(rows[n].visible for n in over)
+
+
 def test_a_gap_across_a_hit_is_not_filled():
     there = fly(8)
     back = fly(8, start=there[-1], velocity=(-24.0, -5.0))[1:]
@@ -65,7 +75,7 @@ def test_both_ends_must_support_a_flight(gaps):
 def test_rows_wait_no_longer_than_the_gap_and_its_far_end():
     waiting = []
     out = []
-    filler = Filler(PARAMS, 720, 30.0, lambda _, row: out.append(row), lambda p: p)
+    filler = Filler(PARAMS, (720, 1280), 30.0, lambda _, row: out.append(row), lambda p: p)
     for n, (x, y) in enumerate(fly(60)):
         seen = n % 30 < 10
         filler(Frame.from_planes(n, n / 30, BLACK), Row(n, n / 30, seen, x, y, 0.9, "detected"))

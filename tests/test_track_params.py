@@ -18,6 +18,9 @@ def test_thresholds_are_set_by_name():
         ("lag_s=soon", "--param lag_s=soon: 'soon' is not a number"),
         ("peaks=1.5", "--param peaks=1.5: '1.5' is not a whole number"),
         ("lag_s=nan", "'nan' is not a number"),
+        ("peaks=0", "peaks 0: must be above 0"),
+        ("lag_s=-1", "lag_s -1: must be 0 or more"),
+        ("visible_threshold=2", "visible_threshold 2: must be from 0 to 1"),
     ],
 )
 def test_a_wrong_threshold_is_named_with_those_there_are(text, problem):

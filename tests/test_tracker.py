@@ -38,8 +38,13 @@ def make(mode="smart", fps=30.0, params=NEVER_NOISE, **more):
     )
 
 
+def step(tracker, frame, coming=()):
+    """The next frame's row, which later frames may change."""
+    return answer_all(tracker.asking(frame, coming), tracker.see)
+
+
 def follow(tracker, path):
-    return [tracker.step(dot(index, xy_px)) for index, xy_px in enumerate(path)]
+    return [step(tracker, dot(index, xy_px)) for index, xy_px in enumerate(path)]
 
 
 STRAIGHT = [(100 + 6 * i, 200 - 2 * i) for i in range(30)]
@@ -211,7 +216,7 @@ def test_networks_see_the_past_oldest_first_a_thirtieth_of_a_second_apart():
     for index in range(9):
         planes = np.full((540, 640), 128, np.uint8)
         planes[:360] = 16 + 20 * index
-        tracker.step(Frame.from_planes(index, index / 60, planes))
+        step(tracker, Frame.from_planes(index, index / 60, planes))
     levels = [batch[0, :, 150, 150, 0].astype(int) for batch in tracker.stage2.batches]
     ladder = [(20 * index) * 255 / 219 for index in range(9)]
     assert levels[0] == pytest.approx([ladder[0]] * 4, abs=2)  # early frames repeat the first one
@@ -285,11 +290,11 @@ def test_a_foreseen_frame_is_seen_among_its_own_neighbours():
 def test_what_was_foreseen_of_a_frame_that_never_came_is_forgotten():
     tracker, frames = make(), [dot(index, xy) for index, xy in enumerate(STRAIGHT)]
     for frame, after in pairwise(frames[:5]):
-        tracker.step(frame, [after])
+        step(tracker, frame, [after])
     assert tracker._foreseen or tracker.counts["foreseen"]
     before = tracker.counts["foreseen"]
     for index in (6, 8, 10):  # as where frames are dropped
-        row = tracker.step(frames[index], [frames[index + 1]])
+        row = step(tracker, frames[index], [frames[index + 1]])
         assert row.x_px == pytest.approx(STRAIGHT[index][0], abs=2)
     assert tracker.counts["foreseen"] == before
 
@@ -320,7 +325,7 @@ def test_each_network_sees_as_many_frames_as_it_asks_for():
     for index in range(16):
         planes = np.full((540, 640), 128, np.uint8)
         planes[:360] = 16 + 10 * index
-        tracker.step(Frame.from_planes(index, index / 60, planes))
+        step(tracker, Frame.from_planes(index, index / 60, planes))
     ladder = [(10 * index) * 255 / 219 for index in range(16)]
     seen = many.batches[-1][0, :, 150, 150, 0].astype(int)
     assert seen == pytest.approx(ladder[1::2], abs=2)
@@ -366,20 +371,20 @@ def test_history_is_what_the_tracker_itself_said():
 def test_what_the_track_expects_needs_less_evidence(near_logit, seen):
     tracker = make(params=TrackParams(near_logit=near_logit))
     follow(tracker, STRAIGHT[:6])
-    assert tracker.step(dot(6, STRAIGHT[6], light=117)).visible is seen
+    assert step(tracker, dot(6, STRAIGHT[6], light=117)).visible is seen
 
 
 @pytest.mark.parametrize(("far_logit", "seen"), [(0.0, True), (3.0, False)])
 def test_what_the_track_does_not_expect_needs_more(far_logit, seen):
     tracker = make(params=TrackParams(far_logit=far_logit))
     follow(tracker, STRAIGHT[:6])
-    assert tracker.step(dot(6, (STRAIGHT[6][0], STRAIGHT[6][1] + 30), light=134)).visible is seen
+    assert step(tracker, dot(6, (STRAIGHT[6][0], STRAIGHT[6][1] + 30), light=134)).visible is seen
 
 
 @pytest.mark.parametrize(("appear_logit", "seen"), [(0.0, True), (2.0, False)])
 def test_without_a_track_a_faint_place_is_no_shuttle(appear_logit, seen):
     tracker = make(params=TrackParams(appear_logit=appear_logit))
-    assert tracker.step(dot(0, (300, 100), light=134)).visible is seen
+    assert step(tracker, dot(0, (300, 100), light=134)).visible is seen
 
 
 def judged(lights_by_frame):
@@ -387,7 +392,7 @@ def judged(lights_by_frame):
     tracker = make(params=TrackParams(noise_calibrations=0))
     rows, at_once = [], []
     for index, lights in enumerate(lights_by_frame):
-        rows.append(tracker.step(dots(index, lights)))
+        rows.append(step(tracker, dots(index, lights)))
         at_once.append(rows[-1].visible)
     return at_once, [row.visible for row in rows]
 
@@ -411,7 +416,7 @@ def test_a_row_is_settled_after_the_lag_and_never_later():
     tracker = make(params=TrackParams(noise_calibrations=0))
     rows, shown = [], []
     for index, xy in enumerate(STRAIGHT[:20]):
-        rows.append(tracker.step(dot(index, xy, light=110 if index == 6 else 235)))
+        rows.append(step(tracker, dot(index, xy, light=110 if index == 6 else 235)))
         shown.append([(row.visible, row.confidence) for row in rows])
     assert tracker.settles == 6
     for back in range(len(rows) - tracker.settles):
@@ -421,7 +426,7 @@ def test_a_row_is_settled_after_the_lag_and_never_later():
 def test_a_weak_track_is_asked_about_at_once_and_then_once_a_while():
     tracker = make()
     for index, xy in enumerate(STRAIGHT[:16]):
-        tracker.step(dot(index, xy, light=120 if index >= 8 else 235))
+        step(tracker, dot(index, xy, light=120 if index >= 8 else 235))
     assert list(tracker.fired["start"]) == [0]
     assert list(tracker.fired["weak"]) == [8, 11, 14]
     assert tracker.counts["weak"] == 3
@@ -431,8 +436,8 @@ def test_a_weak_track_is_asked_about_at_once_and_then_once_a_while():
 def test_a_followed_place_that_stage_1_does_not_see_is_given_up_when_told_to(check_s, alone_logit):
     params = TrackParams(noise_calibrations=0, check_s=check_s, alone_logit=alone_logit)
     tracker, lamp = make(params=params), (100, 300)
-    rows = [tracker.step(dots(0, {lamp: 160}))]  # of equal lights stage 1 tells the upper one
-    rows += [tracker.step(dots(n, {lamp: 160, (200 + n / 2, 60): 160})) for n in range(1, 30)]
+    rows = [step(tracker, dots(0, {lamp: 160}))]  # of equal lights stage 1 tells the upper one
+    rows += [step(tracker, dots(n, {lamp: 160, (200 + n / 2, 60): 160})) for n in range(1, 30)]
     assert tracker.counts["check"] == (4 if check_s else 0)
     assert all(row.visible for row in rows)
     given_up = bool(check_s and alone_logit)
@@ -454,7 +459,7 @@ def test_further_candidates_of_stage_1_are_verified():
         tracker = Tracker(
             Distracted((180, 320), 60), BrightBackend((160, 160)), SIZE_HW, 30.0, "smart", params
         )
-        row = tracker.step(dot(0, (500, 300)))
+        row = step(tracker, dot(0, (500, 300)))
         assert row.visible is seen
 
 

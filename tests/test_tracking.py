@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import struct
+import time
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,9 @@ from shuttlelib.ahead import read_ahead
 from shuttlelib.errors import UsageError
 from shuttlelib.files import WriteError
 from shuttlelib.frames import Frame
+from shuttlelib.looks import answer_all
 from shuttlelib.sources import Footage, Source, video_file
+from shuttlelib.together import take_on_host
 from shuttlelib.tracking import (
     COLUMNS,
     Networks,
@@ -384,6 +387,62 @@ def test_offline_fills_what_is_hidden_within_a_flight_and_keeps_no_frames(tiny_v
     assert result.summary["counts"]["rectified_rows"] == 2
     online = rows_of(track_video(clip, tmp_path / "on", networks=networks()).csv)
     assert [row["visible"] for row in online[8:10]] == ["0", "0"]
+
+
+def test_when_the_reader_of_rows_leaves_no_row_and_no_count_is_lost(clip, tmp_path):
+    read = []
+
+    def reader(frame, row):
+        if row.frame == 11:
+            raise BrokenPipeError
+        read.append(row.frame)
+
+    with pytest.raises(BrokenPipeError):
+        track_source(once(clip), tmp_path, networks(), also=[reader])
+    assert read == list(range(11))
+    rows = [int(row["frame"]) for row in rows_of(tmp_path / "rally.csv")]
+    summary = json.loads((tmp_path / "rally.json").read_text())
+    assert rows == list(range(summary["frames"]))
+    assert 12 < len(rows) < probe(clip).frame_count, "rows under way are written, no further frame is read"
+    assert summary["interrupted"]
+    assert summary["counts"]["stage2_inputs"] > 0
+    assert summary["triggers"]["start"] == [0]
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_an_error_does_not_wait_for_a_source_that_is_silent(clip, tmp_path, ahead):
+    """Where frames go ahead to a device another thread waits for the next one."""
+    file = video_file(clip)
+
+    def open_(stopped):
+        footage = file.open(stopped)
+
+        def frames():
+            for frame in footage.frames:
+                yield frame
+                if frame.index == 4:
+                    while not stopped():
+                        time.sleep(0.01)
+                    return
+
+        return replace(footage, frames=frames())
+
+    class Eyes:
+        def ahead(self, frames):
+            return frames
+
+        def take(self, looks):
+            if looks[0].frames[0][-1].index >= 2:
+                raise MemoryError
+            return take_on_host({1: nets.stage1, 2: nets.stage2}, looks)
+
+    nets = networks()
+    if ahead:
+        nets = replace(nets, eyes=Eyes())
+    source = replace(file, open=open_, rereadable=False, endless=True)
+    take = Eyes().take
+    with pytest.raises(MemoryError):
+        answer_all(tracking.tracking_source(source, tmp_path, nets), lambda look: take([look])[0])
 
 
 def test_offline_needs_a_source_that_can_be_read_twice(clip, tmp_path):

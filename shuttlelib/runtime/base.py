@@ -76,14 +76,15 @@ def read_card(model_dir: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text())
         height, width = card["input_hw"]
-        known = {"name": str(card["name"]), "input_hw": (int(height), int(width))}
+        known = {"name": str(card["name"]), "stage": int(card["stage"])}
+        known |= {"input_hw": (int(height), int(width))}
         # older cards do not say: four, none of them ahead
         sees = {"frames": int(card.get("frames", 4)), "ahead": int(card.get("ahead", 0))}
         return {**card, **known, **sees}
     except FileNotFoundError as error:
         raise ShuttleError(f"{path}: no such model; train the version or fetch its weights") from error
     except (KeyError, TypeError, ValueError) as error:
-        raise ShuttleError(f"{path}: damaged ({error}); export the version again") from error
+        raise ShuttleError(f"{path}: damaged ({error!r}); export the version again") from error
 
 
 def default_pair(models_dir: Path | None = None) -> tuple[Path, Path]:

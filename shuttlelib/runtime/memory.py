@@ -75,6 +75,7 @@ class Sparing:
             raise error
         if size == 1:
             self._gpu = None
+            self.__dict__.pop("run_device", None)  # it holds the network
         if "torch" in sys.modules:  # its unused blocks may be what others lack
             sys.modules["torch"].cuda.empty_cache()
         if size > 1:

@@ -48,7 +48,7 @@ class TorchBackend:
         torch.set_num_threads(threads)
         if device == "cuda":  # fp32 means fp32: cuDNN's TF32 moves a place by up to 0.2 px
             torch.backends.cudnn.allow_tf32 = False
-        self.name, self.where = name, device
+        self.name = name
         gpu = torch.cuda.get_device_name() if device == "cuda" else ""
         self.device = f"cuda ({gpu})" if device == "cuda" else f"cpu ({threads} threads)"
         self.version, self.input_hw = card["name"], card["input_hw"]
