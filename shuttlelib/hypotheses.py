@@ -218,7 +218,7 @@ class Hypotheses:
         log[:, seen] = np.maximum(near * self._share, -p.far_logit)
         log[0, seen], log[0, 0] = -p.appear_logit, 0.0
         for place, i in enumerate(hidden, seen.stop):
-            log[i, place] = -p.hide_logit if last.unseen[i] == 0 else -p.stay_hidden_logit * self._share
+            log[i, place] = -p.hide_logit if last.unseen[i] == 0 else -p.stay_hidden_logit
         return np.exp(log)
 
 
