@@ -7,6 +7,7 @@ import pandas as pd
 
 from shuttlelib import geometry
 from shuttlelib.augment import Draws
+from shuttlelib.errors import UsageError
 from shuttlelib.frames import history_stride
 from shuttlelib.labels import ClipInfo
 from shuttlelib.samples import Samples
@@ -23,8 +24,8 @@ class Emphasis:
 
     Attributes:
         hidden: weight of a frame without a shuttle.
-        resting: weight of a visible one that stays within `rest_px` (of 1280x720) over `rest_frames` either
-            way.
+        resting: weight of a visible one that stays within `rest_px` (of 1280x720) in those of the
+            `rest_frames` either way that show it, if as many as `rest_frames` do.
         blink_frames: real labels that say "invisible" for at most so many frames between visible ones are
             not trained on: looked at, 70 of 83 such frames showed the shuttle, or might have.
 
@@ -60,7 +61,12 @@ def mixing_weights(samples: Samples, rendered_share: float, emphasis: Emphasis |
 
     Within a kind, frames without a shuttle and frames of a resting one count more (see `Emphasis`), and
     real labels that blink count nothing.
+
+    Raises:
+        UsageError: `rendered_share` is no share.
     """
+    if not 0 <= rendered_share <= 1:
+        raise UsageError(f"rendered_share {rendered_share:g}: give a share from 0 to 1")
     emphasis = emphasis or Emphasis()
     rendered = np.array(
         [samples.caches[c].clip.table["origin"].iloc[0] == "synthetic" for c, _ in samples.index], bool

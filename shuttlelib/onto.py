@@ -108,13 +108,13 @@ def put_onto(clip: Clip, seed: int) -> Iterator[tuple[np.ndarray, Truth | None]]
     timeline = play(rng, start_s + _length(clip) / info.fps + 0.5)
     for index, (frame, bare) in enumerate(without_shuttle(clip)):
         time_s = start_s + index / info.fps
-        head, axis, state = timeline.at(np.array([time_s]))
+        head, _, state = timeline.at(np.array([time_s]))
         patch = None
         if state[0] not in (ABSENT, HELD):
             patch = shuttle_patch(timeline, camera, look, time_s, lambda _: gain)
         if patch is not None:
             blend(frame, patch)
-        truth = truth_of(camera, look, patch, head[0], axis[0], int(state[0]))
+        truth = truth_of(camera, patch, head[0])
         yield frame, truth if bare else None
 
 

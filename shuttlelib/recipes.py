@@ -84,8 +84,8 @@ def load_data(data_dirs: Sequence[str | Path]) -> list[Clip]:
     """The clips of several data folders as one data set.
 
     Raises:
-        LabelError: two clips of one name, or a venue that is in the train split of one folder and in the
-            val split of another.
+        LabelError: two clips of one name, or a venue or a video that is in the train split of one folder and
+            in the val split of another.
     """
     dataset = [clip for folder in data_dirs for clip in clips.load_dataset(folder)]
     names = [clip.name for clip in dataset]
@@ -94,6 +94,14 @@ def load_data(data_dirs: Sequence[str | Path]) -> list[Clip]:
     if doubles:
         raise labels.LabelError(f"{folders}: clips {', '.join(doubles)} are in more than one; rename them")
     splits.check({clip.name: (clip.venue, clip.split) for clip in dataset}, Path(folders))
+    of_video: dict[str, Clip] = {}
+    for clip in dataset:
+        twin = of_video.setdefault(clip.info.video_sha256, clip)
+        if twin.split != clip.split:
+            raise labels.LabelError(
+                f"{clip.video_path} ({clip.split}) is the same video as {twin.video_path} ({twin.split}): "
+                "put both into one split"
+            )
     return dataset
 
 

@@ -65,7 +65,8 @@ class TrainConfig:
         workers: loader processes of the CPU's data path.
         clip_norm: largest norm of the gradient.
         seed: of weights, draws and order.
-        accumulate: parts a process cuts its share of the batch into, one after the other, to save memory.
+        accumulate: parts a process cuts its share of the batch into, one after the other, to save memory. As
+            with several processes, BatchNorm and the losses of visible samples see a part at a time.
             BatchNorm sees a part at a time.
         data_path: where samples are cut and augmented: "cpu", "device" or "auto" (see `batches.Source`).
         keep: which validated weights stay: "best", of the highest accuracy, or "last".
@@ -338,6 +339,8 @@ class _Run:
             "weights": _digest(self.weights),
             "places": _digest(train.false_places),
             "policy": str(train.policy),
+            "sample_seed": train.seed,
+            "augmentation": str(train.augmentation),
         }
         start = sha256(init / "model.safetensors") if init else ""
         claim(self.dir, {**facts, **draws, "data": data, "init": str(init or ""), "init_sha256": start})

@@ -224,6 +224,7 @@ TRAINING_FIELDS = (
     "reverse",
     "paste",
 )
+SHARE_FIELDS = ("rendered_share", "mix", "repeat", "still", "reverse", "paste")  # of the samples
 
 
 def names() -> list[str]:
@@ -260,7 +261,7 @@ def training_overrides(assignments: Iterable[str]) -> dict[str, float]:
     """Overrides for `resolve` from texts like `lr=0.001`, as a command line gives them.
 
     Raises:
-        UsageError: not one of `TRAINING_FIELDS`, or not a number from 0.
+        UsageError: not one of `TRAINING_FIELDS`, or not a number from 0 (of a share: from 0 to 1).
     """
     values: dict[str, float] = {}
     for text in assignments:
@@ -271,8 +272,10 @@ def training_overrides(assignments: Iterable[str]) -> dict[str, float]:
             values[name] = float(value)
         except ValueError:
             values[name] = math.nan
-        if not 0 <= values[name] < math.inf:
-            raise UsageError(f"--set {text}: {value!r} is not a number from 0")
+        most = 1.0 if name in SHARE_FIELDS else math.inf
+        if not 0 <= values[name] <= most or math.isinf(values[name]):
+            allowed = "from 0 to 1" if most == 1 else "from 0"
+            raise UsageError(f"--set {text}: {value!r} is not a number {allowed}")
     return values
 
 

@@ -123,7 +123,7 @@ def test_the_rendered_shuttle_is_where_the_truth_says(clip):
             changed = np.argwhere(np.abs(picture.astype(int) - before).max(2) > 40)
             if truth is not None and truth.visible and len(changed):
                 gap = np.hypot(*(changed[:, ::-1] + 0.5 - (truth.x_px, truth.y_px)).T).min()
-                assert gap < 6
+                assert gap < 2
                 seen += 1
     assert seen > 40
 

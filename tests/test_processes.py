@@ -97,6 +97,8 @@ def test_two_processes_share_the_draws_and_learn_alike(start, folder, whole):
     draws = mixing.WeightedDraws(data.weights, 0).items(np.arange(6 * CONFIG.batch))
     drawn = [index for index, _ in draws]
     assert np.array_equal(np.concatenate(seen, 1), np.array(drawn).reshape(6, -1))
+    learned = [(run_dir / f"rank{n}.weights").read_text() for n in (0, 1)]
+    assert learned[0] == learned[1], "both have the parameters that the gradients of both made"
     one, two = curve(whole), curve(run_dir)
     assert np.allclose(one["loss"], two["loss"], rtol=0.1)  # BatchNorm sees half the batch
     assert len(list((run_dir / "tensorboard").glob("events*"))) == len(

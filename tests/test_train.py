@@ -1,4 +1,5 @@
 import math
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from shuttlelib import (
     cache,
     checkpoints,
     clips,
+    labels,
     mining,
     mixing,
     networks,
@@ -24,6 +26,7 @@ from shuttlelib import (
     synth,
     train,
     troubles,
+    validation,
     versions,
 )
 from shuttlelib.errors import ShuttleError
@@ -167,6 +170,83 @@ def test_a_batch_in_parts_trains_as_one_batch_does(data, tmp_path):
     assert np.allclose(whole["loss"], parts["loss"], rtol=0.1)
     with pytest.raises(TrainError, match="16 cannot be cut into 3 equal parts"):
         fit(data, tmp_path / "thirds", replace(config, accumulate=3))
+
+
+def test_the_gradient_of_a_batch_in_parts_is_that_of_the_whole(data, tmp_path, monkeypatch):
+    """With BatchNorm's averages fixed, and a loss that weighs every sample alike."""
+
+    def loss(spec, predicted, xy, history):
+        return {"loss": predicted.visible_logit.square().mean() + predicted.offset.square().mean()}
+
+    monkeypatch.setattr(train, "training_loss", loss)
+
+    def gradients(accumulate):
+        config = replace(QUICK, batch=8, accumulate=accumulate, clip_norm=1e9)
+        args = SPEC, data.train, data.val, tmp_path / str(accumulate), config, None, data.weights
+        run = train._Run(*args)
+        run.net.eval()
+        kept = []
+
+        def keep():
+            kept.extend(p.grad.clone() for p in run.net.parameters() if p.grad is not None)
+
+        monkeypatch.setattr(run.optimizer, "step", keep)
+        run.update(next(run.steps()))
+        run.log.close()
+        return torch.cat([grad.flatten() for grad in kept])
+
+    whole, halves, quarters = (gradients(n) for n in (1, 2, 4))
+    assert whole.norm() > 0
+    for parts in (halves, quarters):
+        assert (whole - parts).norm() < 0.05 * whole.norm()  # bfloat16 where the processor has it
+
+
+def test_another_seed_of_the_samples_is_another_training(data, tmp_path):
+    fit(data, tmp_path)
+    other = samples.Samples(data.train.caches, SPEC, data.train.augmentation, data.train.seed + 1)
+    with pytest.raises(TrainError, match=r"holds another training: sample_seed 0 \(now 1\);"):
+        train.fit(SPEC, other, data.val, tmp_path, QUICK, data.weights, progress=False)
+
+
+@pytest.mark.parametrize(("version", "unit"), [("stage1_v5", 512 / 256), ("stage2_v8", 1.0)])
+def test_validation_counts_what_a_network_answers(version, unit):
+    """Six samples with planted answers: near, just inside, just outside, a miss, a false alarm, none."""
+    spec = versions.resolve(version, input_hw=(144, 256))
+    inside = 4 / unit  # input px
+    truth = torch.tensor([[50.0, 40.0]] * 4 + [[math.nan] * 2] * 2)
+    off = torch.tensor([0.5, 0.97 * inside, 1.03 * inside, 0.0, 0.0, 0.0])
+    said = torch.tensor([True, True, True, False, True, False])
+    answers = torch.stack([50.0 + off, torch.full((6,), 40.0)], 1)
+
+    class Net:
+        def __init__(self):
+            self.spec = spec
+
+        def __call__(self, frames, history):
+            return SimpleNamespace(at=frames[:, 0].long(), visible_logit=said[frames[:, 0].long()] * 2.0 - 1)
+
+        def decode(self, prediction, count):
+            return (answers[prediction.at][:, None],)
+
+    class Planted:
+        samples = range(6)
+
+        def batches(self, lists):
+            for chosen in lists:
+                at = torch.tensor(chosen)
+                yield {"frames": at[:, None].float(), "history": None, "xy": truth[at]}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "training_loss", lambda *_: {"loss": torch.tensor(0.5)})
+        scores, table = validation.judge(Net(), Planted(), 4, 6)
+    assert scores["accuracy"] == pytest.approx(3 / 6)  # two hits, one silence
+    assert scores["fp2_share"] == 0.5
+    assert scores["error_px"] == pytest.approx((0.5 + 0.97 * inside) * unit / 2, rel=1e-4)
+    to_grid = 1.0 if spec.stage == 1 else 512 / 1280
+    gaps = sorted((off[:4] * unit * to_grid).tolist())
+    assert scores["median_px"] == pytest.approx((gaps[1] + gaps[2]) / 2, rel=1e-4)
+    assert scores["accuracy_512"] == pytest.approx((3 if spec.stage == 1 else 4) / 6)
+    assert table["wrong"].tolist() == [False, False, True, True, True, False]
 
 
 def test_the_device_path_trains_and_resumes_alike(data, tmp_path, monkeypatch):
@@ -314,6 +394,20 @@ def test_folders_that_disagree_about_a_venue_are_not_joined(tmp_path):
     rows[1] = f"{rows[1].split(',')[0]},{venue[0]},{swapped}"
     (tmp_path / "b" / "splits.csv").write_text("\n".join(rows))
     with pytest.raises(ShuttleError, match=venue[0]):
+        recipes.load_data([tmp_path / "a", tmp_path / "b"])
+
+
+def test_one_video_in_two_splits_is_refused(tmp_path):
+    synth.make_dataset(tmp_path / "a", 2, seed=1, size_hw=(48, 64), frame_count=2, val_share=0.5)
+    (clip,) = clips.split(clips.load_dataset(tmp_path / "a"), "train")
+    (tmp_path / "b").mkdir()
+    for suffix in (".mp4", ".parquet"):
+        shutil.copy(clip.video_path.with_suffix(suffix), tmp_path / "b" / f"other{suffix}")
+    path = tmp_path / "b" / "other.parquet"
+    table, info = labels.read_table(path)
+    labels.write_table(path, table.assign(clip="other"), info)
+    (tmp_path / "b" / "splits.csv").write_text("clip,venue,split\nother,elsewhere,val\n")
+    with pytest.raises(ShuttleError, match=r"other\.mp4 \(val\) is the same video as .*\(train\): put both"):
         recipes.load_data([tmp_path / "a", tmp_path / "b"])
 
 

@@ -54,7 +54,10 @@ def test_how_a_row_is_trained_may_be_changed_from_a_command_line():
     assert (spec.lr, spec.still, spec.frames) == (0.002, 0.1, 4)
 
 
-@pytest.mark.parametrize("text", ["frames=5", "lr", "", "lr=", "still=-0.1", "lr=nan", "lr=inf", "mix=some"])
+@pytest.mark.parametrize(
+    "text",
+    ["frames=5", "lr", "", "lr=", "still=-0.1", "lr=nan", "lr=inf", "mix=some", "mix=5", "rendered_share=30"],
+)
 def test_what_a_row_is_may_not(text):
     with pytest.raises(UsageError, match=f"--set {text}: "):
         versions.training_overrides([text])

@@ -10,7 +10,7 @@ from shuttlelib.synth.camera import Camera
 from shuttlelib.synth.figure import Outfit, draw_figure, draw_racket
 from shuttlelib.synth.players import Player
 from shuttlelib.synth.pose import J, pose
-from shuttlelib.synth.rally import ABSENT, AIR, Timeline
+from shuttlelib.synth.rally import ABSENT, Timeline
 from shuttlelib.synth.shuttle import Patch, ShuttleLook, blend, draw_shuttle
 from shuttlelib.synth.stage import Stage
 
@@ -24,15 +24,14 @@ class Truth:
     Attributes:
         visible: the head is inside the frame and no body hides it.
         x_px, y_px: the head (middle of the cork) at mid-exposure, native px; nan when invisible.
-        in_play: the shuttle flies in a rally.
-        body_xy_px: middle of the drawn shuttle, head to skirt's end; nan when nothing was drawn.
     """
 
     visible: bool
     x_px: float
     y_px: float
-    in_play: bool
-    body_xy_px: tuple[float, float]
+
+
+NOT_VISIBLE = Truth(False, np.nan, np.nan)
 
 
 def render_stage(stage: Stage, with_shuttle: bool = True) -> Iterator[tuple[np.ndarray, Truth]]:
@@ -61,7 +60,7 @@ def _draw(stage: Stage, time_s: float, with_shuttle: bool) -> tuple[np.ndarray, 
     frame = stage.bare.copy()
     stage.twinkles.draw(frame, time_s)
     side = -1.0 if stage.camera.position[1] < 0 else 1.0  # the half that the camera is on
-    head, axis, state = stage.timeline.at(np.array([time_s]))
+    head, _, state = stage.timeline.at(np.array([time_s]))
     patch = None
     if state[0] != ABSENT:
         patch = shuttle_patch(stage.timeline, stage.camera, stage.look.shuttle, time_s, stage.gain_at)
@@ -89,7 +88,7 @@ def _draw(stage: Stage, time_s: float, with_shuttle: bool) -> tuple[np.ndarray, 
             blend(frame, p)
     if not netted:
         blend(frame, stage.net)
-    return frame, truth_of(stage.camera, stage.look.shuttle, patch, head[0], axis[0], int(state[0]), hidden)
+    return frame, truth_of(stage.camera, patch, head[0], hidden)
 
 
 def shuttle_patch(
@@ -181,24 +180,14 @@ def _alpha_at(patch: Patch, xy: np.ndarray) -> float:
     return 0.0
 
 
-def truth_of(
-    camera: Camera,
-    look: ShuttleLook,
-    patch: Patch | None,
-    head: np.ndarray,
-    axis: np.ndarray,
-    state: int,
-    hidden: float = 0.0,
-) -> Truth:
+def truth_of(camera: Camera, patch: Patch | None, head: np.ndarray, hidden: float = 0.0) -> Truth:
     """What is true of a frame with this shuttle; `hidden` is how much of the head a body covers, 0 to 1."""
     if patch is None:
-        return Truth(False, np.nan, np.nan, state == AIR, (np.nan, np.nan))
+        return NOT_VISIBLE
     (x, y), depth = camera.project(head)
-    tail, _ = camera.project(head - axis * 0.072 * look.size)
     h, w = camera.size_hw
     visible = bool(depth > 0.5 and 0 <= x < w and 0 <= y < h and hidden < HIDDEN_ALPHA)
-    place = (float(x), float(y)) if visible else (np.nan, np.nan)
-    return Truth(visible, *place, state == AIR, (float(x + tail[0]) / 2, float(y + tail[1]) / 2))
+    return Truth(True, float(x), float(y)) if visible else NOT_VISIBLE
 
 
 def _shaken(frame: np.ndarray, truth: Truth, shake: np.ndarray) -> tuple[np.ndarray, Truth]:
@@ -206,15 +195,13 @@ def _shaken(frame: np.ndarray, truth: Truth, shake: np.ndarray) -> tuple[np.ndar
     matrix = np.array([[1, 0, shake[0]], [0, 1, shake[1]]], np.float32)
     h, w = frame.shape[:2]
     frame = cv2.warpAffine(frame, matrix, (w, h), borderMode=cv2.BORDER_REPLICATE)
-    x, y = truth.x_px + shake[0], truth.y_px + shake[1]
+    x, y = truth.x_px + float(shake[0]), truth.y_px + float(shake[1])
     visible = truth.visible and 0 <= x < w and 0 <= y < h
-    body = (truth.body_xy_px[0] + float(shake[0]), truth.body_xy_px[1] + float(shake[1]))
-    place = (float(x), float(y)) if visible else (np.nan, np.nan)
-    return frame, Truth(visible, *place, truth.in_play, body)
+    return frame, Truth(True, x, y) if visible else NOT_VISIBLE
 
 
 def _behind_overlay(truth: Truth, x: int, y: int, picture: np.ndarray) -> Truth:
     h, w = picture.shape[:2]
     if truth.visible and x <= truth.x_px < x + w and y <= truth.y_px < y + h:
-        return Truth(False, np.nan, np.nan, truth.in_play, truth.body_xy_px)
+        return NOT_VISIBLE
     return truth

@@ -1,7 +1,7 @@
 """Draws the shuttle: cork and skirt in true metres, blurred over the exposure; the label's definition.
 
-The label of a rendered frame is the middle of the cork (the head) at mid-exposure: the one point of
-the shuttle that a person can name at any speed, and the middle of a streak for a fast one.
+The label of a rendered frame is the middle of the cork (the head) at mid-exposure: the middle of a streak for
+a fast shuttle. People mark another point, see docs/metrics.md.
 """
 
 from dataclasses import dataclass

@@ -42,7 +42,8 @@ class Look:
 
 def random_look(rng: np.random.Generator, fps: float, scale: float) -> Look:
     """A device; `scale` is the frame's size relative to 1280x720, so that blur keeps its share of it."""
-    exposure = float(np.exp(rng.uniform(np.log(1 / 500), np.log(0.9 / max(fps, 25.0)))))
+    longest = 0.9 / max(fps, 25.0)
+    exposure = float(np.exp(rng.uniform(np.log(min(1 / 500, longest)), np.log(longest))))
     white = int(rng.integers(222, 256))
     red, green, blue = (int(np.clip(white + t, 0, 255)) for t in rng.integers(-12, 6, 3))
     shuttle = ShuttleLook(
