@@ -99,7 +99,7 @@ def claim(run_dir: Path, facts: dict[str, Any]) -> None:
     Raises:
         TrainError: the folder holds a training of something else.
     """
-    wanted = json.loads(json.dumps(facts))
+    wanted = json.loads(json.dumps(facts), parse_constant=str)  # an infinite rate is told as well
     path = run_dir / "run.json"
     if path.is_file() and any((run_dir / "checkpoints").glob("step_*")):
         held = json.loads(path.read_text())

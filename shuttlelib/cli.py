@@ -84,13 +84,13 @@ def evaluate(
 ) -> None:
     """Compare tracks with labels: accuracy, precision, recall, F1, pixel error."""
     size_hw = None if size is None else parse_size(size)
-    from shuttlelib import evaluation
+    from shuttlelib import evaluation, summary
     from shuttlelib.files import write_json
 
     result = evaluation.evaluate_folders(pred, labels, size_hw)
     if json_file is not None:
         write_json(json_file, result)
-    print(evaluation.format_summary(result))
+    print(summary.format_summary(result))
 
 
 def main() -> None:

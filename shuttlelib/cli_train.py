@@ -258,7 +258,7 @@ def publish(
 ) -> None:
     """Make two trained versions the default pair: export, calibrate, judge, write cards."""
     from shuttlelib import clips, paths, shipping
-    from shuttlelib.evaluation import format_summary
+    from shuttlelib.summary import format_summary
 
     dataset = clips.split(clips.load_dataset(data), "val")
     if len(trained_on) > 2:

@@ -1,9 +1,7 @@
-"""How fast a version trains here, and whether the data keep up; for `--measure-data` and `timebox`."""
+"""Whether the data keep up with the device: behind `shuttle train --measure-data`, on top of `recipes`."""
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,6 @@ import torch
 
 from shuttlelib import recipes, train, versions
 from shuttlelib.mixing import WeightedDraws
-from shuttlelib.troubles import memory_named
-from shuttlelib.validation import judge
 
 STEPS = 30  # measured of each kind, at most; the first few are for warming up
 WARM = 5
@@ -44,43 +40,6 @@ def measure(
     steps.close()
     rates = {"plans": plans, "data": alone, "steps": learning, "together": together}
     return {**rates, "busy_share": min(1.0, together / learning), "wait_share": waited}
-
-
-def costs(
-    spec: versions.Spec,
-    data: recipes.Splits,
-    run_dir: Path,
-    config: train.TrainConfig,
-    steps: int,
-    init: Path | None = None,
-) -> dict[str, float]:
-    """Seconds of what a training is made of, from a beginning of it that is thrown away.
-
-    Args:
-        run_dir: gets TensorBoard's events and `run.json`.
-        steps: timed, after as many to warm up.
-        init: see `train.fit`.
-
-    Returns:
-        setup_s, what comes before the first step; step_s, of a step with its data; validation_s.
-    """
-    never = 2 * steps + 1  # validations and checkpoints are not among the steps
-    config = replace(config, steps=never, val_every=never, checkpoint_every=never)
-    with memory_named(run_dir, config.batch, config.accumulate):
-        times = [time.perf_counter()]
-        run = train._Run(spec, data.train, data.val, run_dir, config, init, data.weights)
-        with closing(run.log), closing(run.steps()) as parts:
-            for _ in range(2):
-                times.append(time.perf_counter())
-                for _ in range(steps):
-                    run.after_step(run.update(next(parts)))
-                _wait(run)
-        times.append(time.perf_counter())
-        with run.accelerator.autocast():
-            judge(run.average.net, run.val, max(1, config.batch // config.accumulate), config.val_samples)
-        times.append(time.perf_counter())
-    setup, _, timed, validation = np.diff(times).tolist()
-    return {"setup_s": setup, "step_s": timed / steps, "validation_s": validation}
 
 
 def report(

@@ -5,15 +5,20 @@ becomes a number of steps once, from a short trial, and is stored with the run.
 """
 
 import json
+import time
+from contextlib import closing
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from shuttlelib import recipes, throughput
+import numpy as np
+
+from shuttlelib import recipes, train
 from shuttlelib.clips import Clip
 from shuttlelib.files import write_json
 from shuttlelib.spec import Spec
 from shuttlelib.train import TrainConfig
+from shuttlelib.troubles import memory_named
 
 SPARE = 0.92  # share of the box that is planned: checkpoints, and a machine that is slower later
 CHECKPOINT_S = 60.0
@@ -36,14 +41,31 @@ def trial(
         init, stage1, config: see `recipes.train_on`.
 
     Returns:
-        See `throughput.costs`.
+        setup_s, what comes before the first step; step_s, of a step with its data; validation_s.
     """
     rmtree(folder, ignore_errors=True)
     data = recipes.open_samples(spec, dataset, cache_dir, seed, stage1)
-    steps = 12 if recipes.device() == "cuda" else 2
-    found = throughput.costs(spec, data, folder, TrainConfig.of(spec, seed=seed, **config), steps, init)
+    steps = 12 if recipes.device() == "cuda" else 2  # timed, after as many to warm up
+    never = 2 * steps + 1  # validations and checkpoints are not among them
+    sizes = {"steps": never, "val_every": never, "checkpoint_every": never}
+    of = TrainConfig.of(spec, seed=seed, **{**config, **sizes})
+    with memory_named(folder, of.batch, of.accumulate):
+        times = [time.perf_counter()]
+        run = train._Run(spec, data.train, data.val, folder, of, init, data.weights)
+        with closing(run.log), closing(run.steps()) as parts:
+            for _ in range(2):
+                times.append(time.perf_counter())
+                for _ in range(steps):
+                    losses = run.update(next(parts))
+                    run.after_step(losses)
+                float(losses["loss"])  # waits for the device
+        times.append(time.perf_counter())
+        with run.accelerator.autocast():
+            train.judge(run.average.net, run.val, max(1, of.batch // of.accumulate), of.val_samples)
+        times.append(time.perf_counter())
     rmtree(folder)
-    return found
+    setup, _, timed, validation = np.diff(times).tolist()
+    return {"setup_s": setup, "step_s": timed / steps, "validation_s": validation}
 
 
 def schedule(seconds: float, timing: dict[str, float], validations: int = 20) -> dict[str, int]:

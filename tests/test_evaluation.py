@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from outcomes import HD, NAN, PRED, TRUTH, table
 
-from shuttlelib import evaluation, labels, video
+from shuttlelib import labels, summary, video
 from shuttlelib.evaluation import evaluate_folders
 from shuttlelib.files import write_json
 from shuttlelib.metrics import MetricsError, score_clip, summarize
@@ -134,7 +134,7 @@ def test_venues_come_from_splits_and_partnerless_files_are_named(folders, capsys
     warned = capsys.readouterr().err
     assert f"alone in {pred}" in warned
     assert f"unseen in {truth}" in warned
-    text = evaluation.format_summary(result)
+    text = summary.format_summary(result)
     assert text.startswith("2 clips, 10 labelled frames")
     first = [line.split()[0] for line in text.splitlines() if line]
     assert first[-6:] == ["venue", "gym", "hall", "clip", "00001", "00002"]
@@ -154,11 +154,11 @@ def test_frame_rates_are_told_apart_and_the_floor_stands_beside_the_error(folder
         "30 fps": 2,
         "119.9 fps": 1,
     }
-    text = evaluation.format_summary(result)
+    text = summary.format_summary(result)
     assert "frame rate" in text
     assert "noise of the labels themselves, px at 1920x1080: –" in text  # no four visible frames in a row
     (pred / "b.json").unlink()
-    assert "frame rate" not in evaluation.format_summary(evaluate_folders(pred, truth, HD))
+    assert "frame rate" not in summary.format_summary(evaluate_folders(pred, truth, HD))
 
 
 def test_nothing_to_match_names_both_folders(folders):
@@ -219,7 +219,7 @@ def test_a_result_is_standard_json(tmp_path):
 
 def test_summary_text_is_aligned_and_shows_undefined_as_a_dash():
     nothing = table([(0, NAN, NAN)] * 4)
-    text = evaluation.format_summary(
+    text = summary.format_summary(
         summarize({"all_dark": score_clip(nothing, nothing, HD), "b": score_clip(PRED, TRUTH, HD)})
     )
     head, dark, mixed = text.splitlines()[-3:]

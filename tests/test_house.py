@@ -46,7 +46,12 @@ FLOW = [
     {"clips", "splits", "layouts", "synth"},
     {"anomalies", "cleanup", "planting"},
     {"label_noise"},
-    {"metrics", "evaluation", "calibration"},  # before training: validation is measured by the one evaluator
+    {
+        "metrics",
+        "summary",
+        "evaluation",
+        "calibration",
+    },  # before training, which validates by them
     {"failures"},
     {"spec", "versions"},  # rows of data, which say what samples a network wants
     {"augment", "overlays", "onto", "cache", "samples", "mixing", "batches"},

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from shuttlelib import clips, synth, throughput, timebox, versions
+from shuttlelib import clips, synth, timebox, train, versions
 
 TIMING = {"step_s": 0.1, "validation_s": 2.0, "setup_s": 3.0}
 
@@ -35,13 +35,13 @@ def test_a_trial_times_steps_without_validations_and_leaves_nothing(tmp_path, mo
     spec = versions.resolve(
         "stage1_v5", backbone="mobilenetv4_conv_small_050", pretrained=False, input_hw=(64, 96)
     )
-    judged = throughput.judge
+    judged = train.judge
 
     def judge(*args):
         time.sleep(3.0)
         return judged(*args)
 
-    monkeypatch.setattr(throughput, "judge", judge)
+    monkeypatch.setattr(train, "judge", judge)
     found = timebox.trial(spec, dataset, tmp_path / "trial", tmp_path / "cache", batch=2, val_samples=2)
     assert found["validation_s"] > 3.0 > found["step_s"] > 0
     assert found["setup_s"] > 0
