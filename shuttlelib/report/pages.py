@@ -32,13 +32,8 @@ FREE = {  # of the pair's smart mode: name, digits, whether lower is better
     "hit_error": ("pair: px error of hits, 1920x1080", 2, True),
     "ece": ("pair: calibration error", 3, True),
 }
-OF_SAMPLES = {
-    "accuracy",
-    "placed_share",
-    "median_px",
-    "fp2_share",
-    "loss_ratio",
-}  # of whole frames or of crops
+# Of whole frames for stage 1, of crops for stage 2
+OF_SAMPLES = ("accuracy", "placed_share", "median_px", "fp2_share", "loss_ratio")
 LOWER = {"median_px", "fp2_share", "latency_ms", "parameters", "loss_ratio", "seconds"}
 
 
@@ -235,6 +230,7 @@ def comparison(found: Found, a: str, b: str) -> Page:
     """Two versions side by side."""
     data = _chooser(found)
     left, right = data["values"][a], data["values"][b]
+    same = {key: data["judged"][a].get(key) == data["judged"][b].get(key) for key in data["measures"]}
     rows = []
     for key, (name, digits, lower) in data["measures"].items():
         if left.get(key) is not None or right.get(key) is not None:
@@ -243,9 +239,7 @@ def comparison(found: Found, a: str, b: str) -> Page:
                     name,
                     number(left.get(key), digits),
                     number(right.get(key), digits),
-                    _change(left.get(key), right.get(key), digits, lower)
-                    if data["judged"][a].get(key) == data["judged"][b].get(key)
-                    else "not comparable",
+                    _change(left.get(key), right.get(key), digits, lower, same[key]),
                 )
             )
     specs = (found.versions[name].spec.as_dict() for name in (a, b))
@@ -279,9 +273,11 @@ def comparison(found: Found, a: str, b: str) -> Page:
     )
 
 
-def _change(left: float | None, right: float | None, digits: int, lower: bool) -> str:
+def _change(left: float | None, right: float | None, digits: int, lower: bool, same: bool) -> str:
     if left is None or right is None:
         return NONE
+    if not same:
+        return "not comparable"
     change = right - left
     if abs(change) < 0.5 * 10**-digits:
         return "same"

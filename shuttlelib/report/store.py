@@ -4,7 +4,7 @@
 
 `training` is what `trainings.read` finds of the run that made these very weights; `evaluation` what
 `measure.evaluate` found of the pair, in the stage-2 version's folder, with its pictures in `gallery/`.
-Both name the weights that they speak of, and are left out once those have changed.
+All name the weights that they speak of, and are left out once those have changed.
 """
 
 import json

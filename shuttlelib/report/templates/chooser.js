@@ -28,8 +28,9 @@
   function number(value, digits) {
     return value === undefined ? "–" : value.toLocaleString("en", {minimumFractionDigits: digits, maximumFractionDigits: digits});
   }
-  function change(a, b, digits, lower) {
+  function change(a, b, digits, lower, same) {
     if (a === undefined || b === undefined) return "–";
+    if (!same) return "not comparable";
     if (Math.abs(b - a) < 0.5 * Math.pow(10, -digits)) return "same";
     return (b > a ? "+" : "") + number(b - a, digits) + ((b < a) === lower ? " ▲ better" : " ▼ worse");
   }
@@ -43,8 +44,7 @@
     out.append(measures.length ? table(["measure", a, b, "change"], measures.map(function (key) {
       var row = data.measures[key], left = data.values[a][key], right = data.values[b][key];
       var same = data.judged[a][key] === data.judged[b][key];
-      return [row[0], number(left, row[1]), number(right, row[1]),
-        same ? change(left, right, row[1], row[2]) : "not comparable"];
+      return [row[0], number(left, row[1]), number(right, row[1]), change(left, right, row[1], row[2], same)];
     }), 1) : element("p", "Neither was measured here."));
     out.append(fields.length ? table(["field", a, b], fields.map(function (key) {
       return [key, data.fields[a][key], data.fields[b][key]];
