@@ -250,11 +250,7 @@ def _place(pixels: np.ndarray, rect: tuple[int, int, int, int], window: Window) 
         matrix = np.array(
             [[scale_x, 0, shift_x + scale_x / 2 - 0.5], [0, scale_y, shift_y + scale_y / 2 - 0.5]]
         )
-        # where the window ends inside the frame, its outermost pixels must not be mixed with black
-        right, bottom = window.x0 + window.w, window.y0 + window.h
-        inside = x <= window.x0 and y <= window.y0 and x + w >= right and y + h >= bottom
-        border = cv2.BORDER_REPLICATE if inside else cv2.BORDER_CONSTANT
-        return cv2.warpAffine(pixels, matrix, (out_w, out_h), flags=cv2.INTER_LINEAR, borderMode=border)
+        return cv2.warpAffine(pixels, matrix, (out_w, out_h), flags=cv2.INTER_LINEAR)
     if (off_x, off_y) == (0, 0) and pixels.shape[:2] == (out_h, out_w):
         return pixels
     result = np.zeros((out_h, out_w, 3), np.uint8)

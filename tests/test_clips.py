@@ -266,7 +266,7 @@ def test_a_split_never_divides_a_venue_and_keeps_test(tmp_path_factory, sizes, s
 
 
 def test_a_split_that_cannot_be_made_is_named():
-    with pytest.raises(LabelError, match=r"1 venue.s. to divide"):
+    with pytest.raises(LabelError, match=r"splits.csv: all clips are of 'v': give each the venue"):
         clips.split_by_venue([make("a"), make("b")], 0.2, 0)
     with pytest.raises(LabelError, match=r"val_share is 1\.5"):
         clips.split_by_venue([make("a")], 1.5, 0)

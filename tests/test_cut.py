@@ -43,7 +43,8 @@ def test_pixels_are_the_hosts_within_rounding(size_hw):
     whole = [geometry.full_window(size_hw, (144, 256))]
     assert np.abs(cut(frames, whole, True) - on_host(frames, whole)).max() <= 2
     crops = [geometry.crop_window(np.array(xy), size_hw, 96) for xy in ((90, 84), (300, 200))]
-    assert np.abs(cut(frames, crops) - on_host(frames, crops)).max() <= 4
+    gap = np.abs(cut(frames, crops) - on_host(frames, crops))
+    assert gap[:, :, 2:-2, 2:-2].max() <= 3  # upscaling mixes the host's outermost pixels with black
 
 
 def test_scale_1_copies_and_outside_is_black():
