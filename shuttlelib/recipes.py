@@ -307,23 +307,27 @@ def evaluate_pair(
 ) -> dict[str, Any]:
     """Track clips free-running and judge them: the metrics of `shuttle evaluate`, and the speed.
 
+    `out_dir` gets the tracks, and what is returned as `metrics.json`.
+
     Returns:
         See `metrics.summarize`; with `speed_fps` over all clips and `trigger_counts`.
     """
     scores, frames, seconds = {}, 0, 0.0
     counts: dict[str, int] = {}
     for clip in dataset:
-        result = tracking.track_video(clip.video_path, out_dir, mode, networks=networks_pair)
-        prediction = pd.read_csv(result.csv)
+        track = tracking.track_video(clip.video_path, out_dir, mode, networks=networks_pair)
+        prediction = pd.read_csv(track.csv)
         scores[clip.name] = metrics.score_clip(prediction, clip.table, clip.info.size_hw)
-        frames, seconds = frames + result.summary["frames"], seconds + result.summary["seconds"]
-        for key, value in result.summary["counts"].items():
+        frames, seconds = frames + track.summary["frames"], seconds + track.summary["seconds"]
+        for key, value in track.summary["counts"].items():
             counts[key] = counts.get(key, 0) + value
     venues = {clip.name: clip.venue for clip in dataset}
     rates = {clip.name: clip.info.fps for clip in dataset}
     report = metrics.summarize(scores, venues, rates)
     extra = {"speed_fps": frames / max(seconds, 1e-9), "trigger_counts": counts, "mode": mode}
-    return {**report, **extra, "confidence_curves": calibration.fit(scores.values())}
+    result = {**report, **extra, "confidence_curves": calibration.fit(scores.values())}
+    write_json(out_dir / "metrics.json", result)
+    return result
 
 
 def make_pair(stage1: Path, stage2: Path, models_dir: Path) -> Path:

@@ -201,9 +201,8 @@ class _Run:
         trained = f"{_count(self.real, 'real')} and {_count(self.rendered, 'rendered')}; seed {plan.seed}"
         facts = {"trained on": trained, "judged on": f"{len(val)} clips, hash {clips.data_hash(val)}"}
         for n in (1, 2):
-            early = plan.out / f"stage{n}_rendered" / "metrics.json"
-            if early.is_file():
-                seconds = json.loads(early.read_text())["seconds"]
+            early = _stored(plan.out / f"stage{n}_rendered" / "metrics.json")
+            if seconds := early.get("seconds"):
                 facts[f"trained before, stage {n}"] = f"{seconds / 60:.1f} min on rendered rallies alone"
         stage1, stage2 = (plan.out / f"stage{n}" / "best" for n in (1, 2))
         results = shipping.publish(stage1, stage2, val, plan.models, plan.out / "ship", facts, also)
