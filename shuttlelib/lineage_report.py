@@ -80,6 +80,7 @@ def compare(
         "data_hash": clips.data_hash(dataset),
         "clips": {part: len(clips.split(dataset, part)) for part in ("train", "val")},
         "hardware": recipes.hardware(),
+        "trained_on": ", ".join(sorted({row["hardware"] for row in entries.values() if "hardware" in row})),
         "free_running_with": [
             runtime.read_card(folder)["name"] for folder in looks.pair or runtime.default_pair()
         ]
@@ -105,6 +106,11 @@ def write(report: Mapping[str, Any], rows: Mapping[str, Row], out: Path) -> None
         temp.write_text(markdown(report))
 
 
+def trained_on(facts: Mapping[str, Any]) -> str:
+    """The hardware of the trainings, which may be another than that of the measurements."""
+    return str(facts.get("trained_on") or facts["hardware"])
+
+
 def figures(report: Mapping[str, Any], rows: Mapping[str, Row]) -> dict[str, Figure]:
     """The figures of a comparison by name; `rows` may be empty where only the JSON is at hand."""
     table, hardware = report["rows"], report["facts"]["hardware"]
@@ -114,7 +120,7 @@ def figures(report: Mapping[str, Any], rows: Mapping[str, Row]) -> dict[str, Fig
         "accuracy": drawn.bars(table, "accuracy", "share of samples", "accuracy on samples, 4 px of 512x288"),
         "median_error": drawn.bars(table, "median_px", "px of the 512x288 grid", "median error", lower=True),
         "free_running": drawn.bars(table, "free_accuracy", "share of frames", "free-running accuracy"),
-        "accuracy_over_time": drawn.accuracy_over_time(histories, hardware),
+        "accuracy_over_time": drawn.accuracy_over_time(histories, trained_on(report["facts"])),
         "accuracy_against_latency": drawn.accuracy_against_latency(table, "accuracy", hardware),
     }
     noisy = {name: row.noise for name, row in rows.items() if not row.noise.empty}
@@ -179,7 +185,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         "![accuracy](figures/accuracy.png)\n![median error](figures/median_error.png)\n"
         "![free-running](figures/free_running.png)",
         "## Time",
-        f"Seconds of training to each accuracy on val samples, on {facts['hardware']}; empty where it was "
+        f"Seconds of training to each accuracy on val samples, on {trained_on(facts)}; empty where it was "
         "not reached, exact to the time between two validations.",
         _time_table(good),
         "![accuracy over time](figures/accuracy_over_time.png)",

@@ -39,6 +39,7 @@ def report():
         Claim("y is so", "told", "how", "0.50 times (0.40 to 0.60)", "does not hold here", 0.5, (0.4, 0.6)),
     ]
     facts = {"budget": "300 steps", "seed": 0, "data_hash": "abc", "hardware": "a card"}
+    facts["trained_on"] = "another card"
     facts |= {"clips": {"train": 4, "val": 2}, "free_running_with": ["stage1_a", "stage2_b"]}
     return {"facts": facts, "rows": rows, "claims": [claim.as_dict() for claim in claims]}
 
@@ -52,6 +53,7 @@ def test_the_page_says_what_contradicts_the_story_what_failed_and_what_started_f
     assert "| b | a | 1.5 M | scratch | 0.1000 | 0.5000 | 5.0 | 0.700 (0.600 to 0.800) |" in page
     assert "0.610 (0.500 to 0.700)" in page
     assert "| a | 300 | 16 | 60 | 80 | 30 |  |" in page
+    assert "accuracy on val samples, on another card;" in page
     assert "40.0 ms with a pass a frame, 12.5 ms with one early-fused pass" in page
 
 

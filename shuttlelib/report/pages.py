@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from shuttlelib import charts_lineage, versions
+from shuttlelib.lineage_report import trained_on
 from shuttlelib.report import figures, notebooks, published, scores, version_page
 from shuttlelib.report.blocks import (
     NONE,
@@ -252,7 +253,7 @@ def comparison(found: Found, a: str, b: str) -> Page:
     measured = {name: found.versions[name].measured for name in (a, b)}
     plots: list[Block | None] = []
     if all(row.get("history") for row in measured.values()):
-        plots = [figures.over_time(f"compare-{a}-{b}", measured, found.lineage["facts"]["hardware"])]
+        plots = [figures.over_time(f"compare-{a}-{b}", measured, trained_on(found.lineage["facts"]))]
     return Page(
         compared(a, b),
         f"{a} and {b}",
