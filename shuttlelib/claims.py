@@ -15,8 +15,8 @@ from shuttlelib import measures
 
 HOLDS, NOT_HERE, OPEN, UNMEASURED = "holds", "does not hold here", "not decided", "not measured"
 POOLED = {1: ("stage1_v1", "stage1_v2", "stage1_v3"), 2: ("stage2_v1", "stage2_v2", "stage2_v3")}
-LEAST_SPREAD_PX = 0.01  # three places nearer than this count as this far apart
 HEATMAP = {1: ("stage1_v4",), 2: ("stage2_v4", "stage2_v5", "stage2_v6", "stage2_v7")}
+LEAST_SPREAD_PX = 0.01  # three places nearer than this count as this far apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +171,7 @@ def crutch(rows: Mapping[str, Row], constant: str = "stage2_v4", drawn: str = "s
 
     value, low, high = measures.interval(
         [clean[0], noisy[0]],
-        lambda without, with_: measures.ratio(float(without["loss"].mean()), float(with_["loss"].mean())),
+        lambda a, b: measures.ratio(float(a["loss"].mean()), float(b["loss"].mean())),
     )
     each = [
         f"{name} {a['loss'].mean():.4f} without, {b['loss'].mean():.4f} with noise {level:g}"

@@ -96,7 +96,7 @@ def load_data(data_dirs: Sequence[str | Path]) -> list[Clip]:
     splits.check({clip.name: (clip.venue, clip.split) for clip in dataset}, Path(folders))
     of_video: dict[str, Clip] = {}
     for clip in dataset:
-        twin = of_video.setdefault(clip.info.video_sha256, clip)
+        twin = of_video.setdefault(clip.info.video_sha256 or clip.name, clip)  # "" where it is unknown
         if twin.split != clip.split:
             raise labels.LabelError(
                 f"{clip.video_path} ({clip.split}) is the same video as {twin.video_path} ({twin.split}): "

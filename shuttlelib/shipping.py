@@ -17,6 +17,7 @@ from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import write_json
 
+WAITING = ".publishing"  # in the models folder, where a pair changes places with the one before
 MAX_FILE_MIB, MAX_WEIGHTS_MB = 15, 100  # of one file, for hosts that refuse more; of all shipped weights
 
 
@@ -52,6 +53,7 @@ def publish(
     for name, part in {"the data folder": dataset, **(also or {})}.items():
         if not part:
             raise ShuttleError(f"{name}: no clip to judge on; give a data folder with a val split")
+    _roll_back(models_dir)
     made = recipes.make_pair(stage1, stage2, out_dir / "models")
     names = tuple(folder.name for folder in runtime.default_pair(made))
     for name in names:
@@ -76,12 +78,13 @@ def publish(
 
 
 def _exchange(made: Path, names: tuple[str, ...], models_dir: Path) -> None:
-    """Put model folders in the place of those of the same name, by renames: a kill leaves whole ones.
+    """Put model folders in the place of those of the same name, by renames; see `_roll_back` of a kill.
 
     Graphs, engines and tables of the older weights go; the report's findings stay, which name their weights.
     """
-    waiting = models_dir / ".publishing"
-    rmtree(waiting, ignore_errors=True)
+    waiting, over = models_dir / WAITING, models_dir / f"{WAITING}-done"
+    for left in (waiting, over):
+        rmtree(left, ignore_errors=True)
     for name in names:
         copytree(made / name, waiting / "new" / name)
         for old in (models_dir / name).glob("*"):
@@ -94,7 +97,15 @@ def _exchange(made: Path, names: tuple[str, ...], models_dir: Path) -> None:
         if (models_dir / name).is_dir():
             (models_dir / name).rename(waiting / "old" / name)
         (waiting / "new" / name).rename(models_dir / name)
-    rmtree(waiting)
+    waiting.rename(over)
+    rmtree(over)
+
+
+def _roll_back(models_dir: Path) -> None:
+    """Undo an exchange that a kill cut short: the pair before it is whole again."""
+    for old in (models_dir / WAITING / "old").glob("*"):
+        rmtree(models_dir / old.name, ignore_errors=True)
+        old.rename(models_dir / old.name)
 
 
 def _of_stage(facts: Mapping[str, str], stage: int) -> dict[str, str]:

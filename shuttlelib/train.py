@@ -67,7 +67,6 @@ class TrainConfig:
         seed: of weights, draws and order.
         accumulate: parts a process cuts its share of the batch into, one after the other, to save memory. As
             with several processes, BatchNorm and the losses of visible samples see a part at a time.
-            BatchNorm sees a part at a time.
         data_path: where samples are cut and augmented: "cpu", "device" or "auto" (see `batches.Source`).
         keep: which validated weights stay: "best", of the highest accuracy, or "last".
     """

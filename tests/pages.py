@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from shuttlelib.paths import REPO
 
-CANNOT = ("account", "camera", "gpu", "server")  # what a marked command needs, and no test has
+CANNOT = ("account", "camera", "gpu", "network", "server")  # what a marked command needs, and no test has
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMENT = re.compile(r"\s+# +((\w+).*)")
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -123,7 +124,23 @@ def test_a_kill_while_a_pair_is_put_in_place_leaves_whole_models(shipped, tmp_pa
             shipping._exchange(made, ("stage1_v5", "stage2_v8"), models)
     assert (models / "stage2_v8" / "model.safetensors").read_bytes() == before
     assert [folder.name for folder in runtime.default_pair(models)] == ["stage1_v5", "stage2_v8"]
-    (made / "stage2_v8" / "model.safetensors").write_bytes(b"new")
+    for name in ("stage1_v5", "stage2_v8"):
+        (made / name / "model.safetensors").write_bytes(b"new")
+    rename = Path.rename
+
+    def killed_between(source, target):
+        if source.parent.name == "new" and source.name == "stage2_v8":
+            raise KeyboardInterrupt
+        return rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed_between)
+        with pytest.raises(KeyboardInterrupt):
+            shipping._exchange(made, ("stage1_v5", "stage2_v8"), models)
+    assert not (models / "stage2_v8").exists()
+    shipping._roll_back(models)
+    assert (models / "stage2_v8" / "model.safetensors").read_bytes() == before
+    assert (models / "stage1_v5" / "model.safetensors").read_bytes() != b"new", "both are those before"
     shipping._exchange(made, ("stage1_v5", "stage2_v8"), models)
     assert (models / "stage2_v8" / "model.safetensors").read_bytes() == b"new"
     assert {path.name for path in models.iterdir()} == {"stage1_v5", "stage2_v8", "default.json"}
