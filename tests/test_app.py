@@ -10,6 +10,7 @@ import threading
 from contextlib import suppress
 
 import numpy as np
+import pandas as pd
 import pytest
 from fakes import cut_short, write_models
 
@@ -319,6 +320,26 @@ def test_a_desk_holds_one_video_and_leaves_nothing(folders, clip, options):
     assert list(folders.root.glob("v-*")) == []
 
 
+def test_a_tracking_that_is_stopped_leaves_the_result_before_and_a_new_one_the_corrections(
+    folders, clip, options
+):
+    desks = Desks(folders, options)
+    desk = desks.place("page", clip, folders.new(VISITOR))
+    list(desks.run(desk, "smart"))
+    before, desk.corrections = desk.track, {3: None, 99: (1.0, 2.0)}
+    for job in desks.run(desk, "calibration"):
+        job.cancel()
+    assert desk.job.result is None
+    assert desk.track is before
+    assert before.result.csv.is_file()
+    list(desks.run(desk, "fast"))
+    assert desk.track is not before
+    assert desk.track.summary["mode"] == "fast"
+    assert desk.corrections == {3: None}, "of frames that this track has"
+    assert [path for path in desk.folder.iterdir() if path.is_dir()] == [desk.track.result.csv.parent]
+    desks.close()
+
+
 def test_videos_wait_in_line(folders, clip, options):
     desks = Desks(folders, dataclasses.replace(options, at_once=1, waiting=2))
     names = ("first", "second", "third", "fourth")
@@ -348,15 +369,30 @@ def test_gaps_and_the_least_confidence(track):
 
 
 def test_a_filtered_download_says_so(track):
-    assert track.write_filtered(0) == (track.result.csv, track.result.summary_json)
+    assert track.write_kept(0, {}) == (track.result.csv, track.result.summary_json)
     least = float(np.median(track.confidence))
-    csv, report = track.write_filtered(least)
+    csv, report = track.write_kept(least, {})
     summary = json.loads(report.read_text())
     kept = int((track.confidence >= least).sum())
     assert summary["filter"] == {"min_confidence": least, "rows_kept": kept, "rows_left_out": 30 - kept}
     assert csv.read_text().splitlines()[0].endswith(",source,min_confidence")
     assert len(importers.read_labels(csv)) == kept
     assert f"confidence_{round(least * 100)}" in csv.name
+
+
+def test_a_download_holds_the_corrections_and_says_which(track):
+    seen = int(np.flatnonzero(track.visible)[0])
+    csv, report = track.write_kept(1.0, {seen: None, 12: (3.25, 4.5)})
+    rows = pd.read_csv(csv).set_index("frame")
+    assert csv.stem.endswith("_corrected_confidence_100")
+    assert {seen, 12} <= set(rows.index), "a corrected row is sure"
+    assert rows.loc[12, ["visible", "x_px", "y_px", "source"]].tolist() == [1, 3.25, 4.5, "corrected"]
+    assert rows.loc[seen, "visible"] == 0
+    assert rows.loc[seen, ["x_px", "y_px"]].isna().all()
+    assert json.loads(report.read_text())["corrected_frames"] == sorted({seen, 12})
+    whole, _ = track.write_kept(0, {12: (3.25, 4.5)})
+    others = [frame for frame in range(30) if frame != 12]
+    pd.testing.assert_frame_equal(pd.read_csv(whole).iloc[others], track.rows.iloc[others])
 
 
 def test_corrections_go_the_whole_way_to_the_label_loop(track, tmp_path):
@@ -412,6 +448,7 @@ def test_curves_are_thinned_and_gaps_shaded(track):
     drawn = views.curves(track, 0)
     assert drawn.count('class="gap"') == 3  # once a panel
     assert drawn.count("<polyline") == 5  # two runs of x, two of y, one of confidence
+    assert "<figcaption>x, px</figcaption><b>160</b><b>0</b>" in drawn  # the right edge is at the top
     thin = list(views._polylines(np.arange(10.0), np.arange(10.0), np.ones(10, bool), 5))
     assert thin == ["0,0 5,5"]
 

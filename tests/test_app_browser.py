@@ -199,6 +199,8 @@ def test_upload_progress_result_correction_download(visit, tiny_video, tmp_path)
     page.wait_for_function("document.querySelector('#overlay video').readyState > 0", timeout=SOON_MS)
     rows = pd.read_csv(download(page, "#csv", tmp_path / "d"))
     summary = json.loads(download(page, "#json", tmp_path / "d").read_text())
+    assert rows["source"].iloc[[0, 73]].tolist() == ["corrected", "corrected"]
+    assert summary["corrected_frames"] == [0, 73]
     drawn = probe(download(page, "#mp4", tmp_path / "d"))
     assert (len(rows), summary["frames"], drawn.frame_count) == (900, 900, 900)
 
@@ -241,7 +243,7 @@ def test_cancel_in_the_middle(visit, served, tiny_video):
     assert time.monotonic() - asked < 5
     assert page.locator("#result").is_hidden()
     assert videos_left(served[1]) == ["long.mp4"]
-    assert not list(served[1].glob("v-*/*/track/*"))
+    assert not list(served[1].glob("v-*/*/track-*"))
     track(page, "fast")  # and the page is ready for another go
     page.wait_for_selector("#progress >> text=/[0-9,]+ of 4,000 frames/", timeout=SOON_MS)
 

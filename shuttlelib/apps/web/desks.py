@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 
 from shuttlelib.apps.web.folders import Folders
 from shuttlelib.apps.web.jobs import WATCH_S, Job
@@ -23,10 +25,10 @@ class Desk:
     """One open page.
 
     Attributes:
-        folder: of its video; results go to its sub-folder `track`.
+        folder: of its video; every tracking writes to a sub-folder of its own.
         video: the file, in the folder unless it is the sample.
         job: the tracking, from its start on.
-        track, stills: the result, once there is one.
+        track, stills: the last result, once there is one; a tracking that is stopped or fails leaves it.
         corrections: frame to native px, None where not visible.
     """
 
@@ -37,14 +39,20 @@ class Desk:
     stills: Stills | None = None
     corrections: dict[int, tuple[float, float] | None] = field(default_factory=dict)
 
+    def take(self, track: Track) -> None:
+        """Put a result in the place of the one before; corrections stay, they are the same video's."""
+        assert self.video is not None
+        self.forget_track()
+        self.track, self.stills = track, Stills(self.video, track.time_s)
+        self.corrections = {f: place for f, place in self.corrections.items() if f < len(track.rows)}
+
     def forget_track(self) -> None:
-        """Stop a tracking and forget what it found."""
-        if self.job is not None:
-            self.job.cancel()
+        """Delete a result."""
         if self.stills is not None:
             self.stills.close()
-        self.job = self.track = self.stills = None
-        self.corrections = {}
+        if self.track is not None:
+            rmtree(self.track.result.csv.parent, ignore_errors=True)
+        self.track = self.stills = None
 
 
 class Desks:
@@ -83,14 +91,16 @@ class Desks:
         """
         assert desk.folder is not None
         assert desk.video is not None
-        desk.forget_track()
-        job = desk.job = Job(desk.video, desk.folder / "track", mode, self.options)
+        if desk.job is not None:
+            desk.job.cancel()
+        job = desk.job = Job(desk.video, Path(mkdtemp(prefix="track-", dir=desk.folder)), mode, self.options)
         for _ in self._in_turn(job):
             self.folders.touch(desk.folder)
             yield job
         if job.result is not None and desk.job is job:
-            desk.track = Track.read(desk.video, job.result)
-            desk.stills = Stills(desk.video, desk.track.time_s)
+            desk.take(Track.read(desk.video, job.result))
+        else:
+            rmtree(job.out, ignore_errors=True)
 
     def _in_turn(self, job: Job) -> Iterator[None]:
         with self._entering:
@@ -113,10 +123,10 @@ class Desks:
         desk = self._by_session.pop(session, None)
         if desk is None:
             return
-        job = desk.job
+        if desk.job is not None:
+            desk.job.cancel()
+            desk.job.join()
         desk.forget_track()
-        if job is not None:
-            job.join()
         if desk.folder is not None:
             self.folders.remove(desk.folder)
 

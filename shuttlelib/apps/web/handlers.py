@@ -72,25 +72,25 @@ class Handlers:
         """After a tracking, however it ended: buttons back, and the result or the reason there is none."""
         desk = self._desk(request)
         track, job = desk.track, desk.job
-        if track is not None:
+        if job is not None and job.result is None:
+            kept = "Nothing was kept." if track is None else "The result from before is still here."
+            said = views.notice(f"{job.error or 'Stopped.'} {kept}", "error" if job.error else "info")
+        elif track is not None:
             partial, note = (in_plain_words(track.summary[key], track.video) for key in ("warning", "note"))
             said = views.notice(partial and f"Partial result. {partial}", "warning") + views.notice(note)
-        elif job is not None and job.error:
-            said = views.notice(job.error, "error")
         else:
-            said = views.notice("Stopped. Nothing was kept." if job is not None else "")
+            said = ""
         last = 0 if track is None else len(track.rows) - 1
         slider = gr.Slider(maximum=max(last, 1), value=_first_seen(desk), interactive=last > 0)
         done = gr.Column(visible=track is not None)
         return said, gr.Button(visible=True), gr.Button(visible=False), done, slider
 
     def show(self, least: float, request: gr.Request) -> Updates:
-        """All that depends on the least confidence: numbers, trajectory, curves, gaps, downloads."""
+        """All that depends on the least confidence alone: numbers, trajectory, curves, gaps, the video."""
         desk = self._desk(request)
         if desk.track is None or desk.stills is None:
-            return (gr.skip(),) * 8
+            return (gr.skip(),) * 6
         track = desk.track
-        csv, report = track.write_filtered(least)
         middle = desk.stills.read(len(track.rows) // 2)
         return (
             views.overview(track, least),
@@ -98,8 +98,6 @@ class Handlers:
             views.curves(track, least),
             views.lost_table(track, least),
             views.player(track.overlay),
-            gr.DownloadButton(value=str(csv)),
-            gr.DownloadButton(value=str(report)),
             gr.DownloadButton(value=str(track.overlay)),
         )
 
@@ -121,44 +119,47 @@ class Handlers:
         track = self._desk(request).track
         return _index(track, frame + event.by) if track is not None else 0
 
-    def pick(self, request: gr.Request, event: gr.EventData) -> Updates:
+    def pick(self, least: float, request: gr.Request, event: gr.EventData) -> Updates:
         """A click on a frame: the shuttle is there."""
         desk = self._desk(request)
         if desk.track is not None:
             width, height = desk.track.size_wh
             x, y = min(max(float(event.x), 0.0), width), min(max(float(event.y), 0.0), height)
             desk.corrections[_index(desk.track, event.frame)] = (x, y)
-        return self._corrected(desk)
+        return self._corrected(desk, least)
 
-    def hide(self, frame: float, request: gr.Request) -> Updates:
+    def hide(self, frame: float, least: float, request: gr.Request) -> Updates:
         """The shuttle is not visible in this frame."""
         desk = self._desk(request)
         if desk.track is not None:
             desk.corrections[_index(desk.track, frame)] = None
-        return self._corrected(desk)
+        return self._corrected(desk, least)
 
-    def undo(self, frame: float, request: gr.Request) -> Updates:
+    def undo(self, frame: float, least: float, request: gr.Request) -> Updates:
         """Take a frame's correction back."""
         desk = self._desk(request)
         desk.corrections.pop(int(frame), None)
-        return self._corrected(desk)
+        return self._corrected(desk, least)
 
-    def corrected(self, request: gr.Request) -> Updates:
-        """The table of corrections and the file of labels."""
-        return self._corrected(self._desk(request))
+    def corrected(self, least: float, request: gr.Request) -> Updates:
+        """The table of corrections, and the files that hold them: labels, CSV and JSON."""
+        return self._corrected(self._desk(request), least)
 
     def leave(self, request: gr.Request) -> None:
         """The page was closed: stop, and delete everything of it."""
         self.desks.leave(_session(request))
 
-    def _corrected(self, desk: Desk) -> Updates:
+    def _corrected(self, desk: Desk, least: float) -> Updates:
         if desk.track is None:
-            return "", gr.DownloadButton(interactive=False)
+            return "", gr.DownloadButton(interactive=False), gr.skip(), gr.skip()
         table = views.corrections_table(desk.track, desk.corrections)
-        if not desk.corrections:
-            return table, gr.DownloadButton(value=None, interactive=False)
-        return table, gr.DownloadButton(
-            value=str(write_labels(desk.track, desk.corrections)), interactive=True
+        labels = str(write_labels(desk.track, desk.corrections)) if desk.corrections else None
+        csv, report = desk.track.write_kept(least, desk.corrections)
+        return (
+            table,
+            gr.DownloadButton(value=labels, interactive=labels is not None),
+            gr.DownloadButton(value=str(csv)),
+            gr.DownloadButton(value=str(report)),
         )
 
     def _take(self, request: gr.Request, video: Path, folder: Path) -> Updates:

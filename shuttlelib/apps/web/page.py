@@ -98,6 +98,7 @@ def _answer() -> dict[str, Any]:
                 gr.HTML('<h2 class="part">Take it with you</h2>')
                 for name, label in (("csv", "CSV"), ("json", "JSON"), ("mp4", "Overlay video")):
                     part[name] = gr.DownloadButton(label, size="sm", elem_id=name)
+                gr.HTML('<p class="said">Corrections are in CSV and JSON; the video is as tracked.</p>')
             with gr.Column(min_width=300):
                 gr.HTML('<h2 class="part">Corrections</h2>')
                 part["corrections"] = gr.HTML(js_on_load=look.script("seek"), elem_id="corrections")
@@ -130,17 +131,20 @@ def _wire_question(part: dict[str, Any], handlers: Handlers) -> None:
 
 def _show(event: Any, part: dict[str, Any], handlers: Handlers) -> None:
     """After `event`: everything that depends on the least confidence, and the current frame."""
-    names = ("overview", "court", "curves", "lost", "player", "csv", "json", "mp4")
+    names = ("overview", "court", "curves", "lost", "player", "mp4")
     shown = partial(event, handlers.show, part["least"], [part[name] for name in names])
     where = [part["frame"], part["least"], part["zoom"]]
     shown(**_QUIET).then(handlers.frame, where, part["viewer"], **_QUIET).then(
-        handlers.corrected, None, [part["corrections"], part["labels"]], **_QUIET
+        handlers.corrected, part["least"], _corrected(part), **_QUIET
     )
+
+
+def _corrected(part: dict[str, Any]) -> list[Any]:
+    return [part[name] for name in ("corrections", "labels", "csv", "json")]
 
 
 def _wire_answer(part: dict[str, Any], handlers: Handlers) -> None:
     where = [part["frame"], part["least"], part["zoom"]]
-    corrected = [part["corrections"], part["labels"]]
     _show(part["least"].release, part, handlers)
     part["frame"].change(handlers.frame, where, part["viewer"], **_LATEST)
     part["zoom"].change(handlers.frame, where, part["viewer"], **_LATEST)
@@ -148,8 +152,10 @@ def _wire_answer(part: dict[str, Any], handlers: Handlers) -> None:
         part[name].seek(handlers.seek, None, part["frame"], **_LATEST)
     part["viewer"].step(handlers.step, part["frame"], part["frame"], **_LATEST)
     for event, handler, given in (
-        (part["viewer"].pick, handlers.pick, None),
-        (part["hide"].click, handlers.hide, part["frame"]),
-        (part["undo"].click, handlers.undo, part["frame"]),
+        (part["viewer"].pick, handlers.pick, part["least"]),
+        (part["hide"].click, handlers.hide, where[:2]),
+        (part["undo"].click, handlers.undo, where[:2]),
     ):
-        event(handler, given, corrected, **_QUIET).then(handlers.frame, where, part["viewer"], **_QUIET)
+        event(handler, given, _corrected(part), **_QUIET).then(
+            handlers.frame, where, part["viewer"], **_QUIET
+        )

@@ -13,6 +13,7 @@ from shuttlelib.files import atomic_write, write_json
 from shuttlelib.tracking import TrackResult
 
 LABEL_COLUMNS = ("Frame", "Visibility", "X", "Y")  # TrackNet's, which every importer reads
+Corrections = Mapping[int, tuple[float, float] | None]  # frame to native px, None where not visible
 
 
 class Gap(NamedTuple):
@@ -92,26 +93,34 @@ class Track:
         edges = np.flatnonzero(missing[1:] != missing[:-1]).reshape(-1, 2).tolist()
         return [Gap(first, end - 1, bool(self.visible[first:end].any())) for first, end in edges]
 
-    def write_filtered(self, least: float) -> tuple[Path, Path]:
-        """CSV and JSON for download: rows below `least` left out, and both files say so.
+    def write_kept(self, least: float, corrections: Corrections) -> tuple[Path, Path]:
+        """CSV and JSON for download: corrections made, rows below `least` left out, and both files say so.
 
-        At 0 they are the tracker's own files. The CSV gets a last column `min_confidence`, the JSON an entry
-        `filter`, and both a name that tells.
+        Without either they are the tracker's own files. A corrected row is sure (confidence 1, source
+        `corrected`) and stays. With a `least` the CSV gets a last column `min_confidence`; the JSON gets the
+        entries `corrected_frames` and `filter`, and both files a name that tells.
         """
         csv, report = self.result.csv, self.result.summary_json
-        if least <= 0:
+        if least <= 0 and not corrections:
             return csv, report
-        name = f"{csv.stem}_confidence_{round(least * 100)}"
-        kept = self.kept(least)
-        counts = {"rows_kept": int(kept.sum()), "rows_left_out": int((~kept).sum())}
-        filtered = {**self.summary, "filter": {"min_confidence": least, **counts}}
+        rows, told, name = self.rows.astype({"source": object}), dict(self.summary), csv.stem
+        if corrections:
+            name += "_corrected"
+            told["corrected_frames"] = sorted(corrections)
+        for frame, place in corrections.items():
+            x, y = place or (np.nan, np.nan)
+            rows.loc[frame, ["visible", "x_px", "y_px"]] = [int(place is not None), x, y]
+            rows.loc[frame, ["confidence", "source"]] = [1.0, "corrected"]
+        if least > 0:
+            kept = rows["confidence"] >= least
+            counts = {"rows_kept": int(kept.sum()), "rows_left_out": int((~kept).sum())}
+            name += f"_confidence_{round(least * 100)}"
+            told["filter"] = {"min_confidence": least, **counts}
+            rows = rows[kept].assign(min_confidence=least)
         with atomic_write(csv.with_name(f"{name}.csv")) as temp:
-            self.rows[kept].assign(min_confidence=least).to_csv(temp, index=False, lineterminator="\n")
-        write_json(csv.with_name(f"{name}.json"), filtered)
+            rows.to_csv(temp, index=False, lineterminator="\n")
+        write_json(csv.with_name(f"{name}.json"), told)
         return csv.with_name(f"{name}.csv"), csv.with_name(f"{name}.json")
-
-
-Corrections = Mapping[int, tuple[float, float] | None]  # frame to native px, None where not visible
 
 
 def write_labels(track: Track, corrections: Corrections) -> Path:

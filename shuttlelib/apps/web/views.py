@@ -65,7 +65,7 @@ def overview(track: Track, least: float) -> str:
             ("frames", f"{len(shown):,}"),
             ("with a shuttle", f"{shown.mean():.0%}"),
             ("mean confidence there", trust),
-            ("times lost", f"{len(_lost(track, least)):,}"),
+            ("times lost", f"{len(_lost(track, least)):,}" if shown.any() else "never seen"),
             ("tracked at", f"{track.summary['speed_fps']:.0f} fps"),
         ]
     )
@@ -170,13 +170,12 @@ def curves(track: Track, least: float) -> str:
     )
     everywhere = np.ones(n, dtype=bool)
     panels = (
-        ("x, px", track.xy_px[:, 0] / width, shown, f"{width}", "x"),
-        ("y, px (down)", track.xy_px[:, 1] / height, shown, f"{height}", "y"),
-        ("confidence", 1 - track.confidence, everywhere, "", "sure"),
+        ("x, px", 1 - track.xy_px[:, 0] / width, shown, (f"{width}", "0"), "x"),
+        ("y, px (down)", track.xy_px[:, 1] / height, shown, ("0", f"{height}"), "y"),
+        ("confidence", 1 - track.confidence, everywhere, ("1", "0"), "sure"),
     )
     drawn = []
-    for name, values, where, most, kind in panels:
-        ends = ("0", most) if most else ("1", "0")
+    for name, values, where, ends, kind in panels:
         lines = _polylines(np.arange(n) + 0.5, values, where, max(1, n // _POINTS))
         marks = "".join(f'<polyline class="{kind}" points="{points}"/>' for points in lines)
         if kind == "sure" and least > 0:
@@ -185,7 +184,8 @@ def curves(track: Track, least: float) -> str:
             f"<figure><figcaption>{name}</figcaption><b>{ends[0]}</b><b>{ends[1]}</b>"
             f'<svg viewBox="0 0 {n} 1" preserveAspectRatio="none">{shade}{marks}</svg></figure>'
         )
-    ticks = "".join(f"<span>{clock(second)}</span>" for second in np.linspace(0, track.time_s[-1], 5))
+    clocks = dict.fromkeys(clock(second) for second in np.linspace(0, track.time_s[-1], 5))
+    ticks = "".join(f"<span>{tick}</span>" for tick in clocks)
     return f'<div class="curves" data-n="{n}">{"".join(drawn)}<i></i></div><div class="ticks">{ticks}</div>'
 
 
@@ -217,10 +217,11 @@ def lost_table(track: Track, least: float) -> str:
     ]
     blinks = len(gaps) - len(lost)
     notes = [f"the first {_ROWS} of {len(lost):,}"] if len(lost) > _ROWS else []
-    notes += (
-        [f"{blinks:,} blinks of at most {_LEAST_LOST_S:g} s are shaded above, not listed"] if blinks else []
-    )
-    return _table(("at", "frames", "for", "why"), lines) + f'<p class="said">{"; ".join(notes)}</p>'
+    if blinks:
+        blink, are = ("blink", "is") if blinks == 1 else ("blinks", "are")
+        notes.append(f"{blinks:,} {blink} of at most {_LEAST_LOST_S:g} s {are} shaded below, not listed")
+    table = _table(("at", "frames", "for", "why"), lines) if lines else ""
+    return table + f'<p class="said">{"; ".join(notes)}</p>'
 
 
 def corrections_table(track: Track, corrections: Corrections) -> str:
