@@ -40,7 +40,9 @@ def startup_s(setup: Setup, video: Path, models_dir: Path | None, repeat: int = 
     """
     _, files = _start(setup, video, models_dir)
     warm = sorted(_start(setup, video, models_dir)[0] for _ in range(repeat))[repeat // 2]
-    files += [str(path) for path in (models_dir or paths.MODELS).rglob("*.onnx")]
+    folders = (models_dir or paths.MODELS, paths.CACHE)  # graphs and weights; engines and compiled networks
+    files += [str(path) for folder in folders for path in folder.rglob("*") if path.is_file()]
+    os.sync()  # what is not on disk yet stays in the page cache
     cold = _start(setup, video, models_dir)[0] if _forget([*files, str(video)]) else None
     return {"warm": round(warm, 3), "cold": None if cold is None else round(cold, 3)}
 

@@ -64,8 +64,9 @@ def measure(
 
     Returns:
         One row a precision and backend that go together: file, size_mb, device, position_px and visible
-        as `export.gaps` says of it and torch on the CPU, latency_ms of one input; and skipped: why
-        there are no such numbers, else empty.
+        as `export.gaps` says of it and torch on the CPU, latency_ms of one input from the host and back (a
+        tracker leaves frames on the GPU: see `shuttle bench`); and skipped: why there are no such numbers,
+        else empty.
     """
     truth = runtime.load(model_dir, "torch", "cpu").run(**inputs)
     rows = []
@@ -75,8 +76,8 @@ def measure(
         row = _row(precision, name, Path(model_dir) / _file(name, precision))
         try:
             backend = runtime.load(model_dir, name, "auto", threads, precision)
-            row |= export.gaps(truth, backend.run(**inputs)) | {"device": backend.device, "skipped": ""}
-            row["latency_ms"] = export.latency_ms(backend, runs=runs)
+            row |= export.gaps(truth, backend.run(**inputs)) | {"skipped": ""}
+            row |= {"latency_ms": export.latency_ms(backend, runs=runs), "device": backend.device}
         except Exception as error:  # of a driver or library too: the other rows are still worth having
             row["skipped"] = str(error).strip() or type(error).__name__
         rows.append(row)

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from shuttlelib.cut import Cut
 from shuttlelib.errors import ShuttleError
-from shuttlelib.frames import Frame
+from shuttlelib.frames import PAST, Frame
 from shuttlelib.geometry import SizeHW
-from shuttlelib.looks import Look
+from shuttlelib.looks import Look, sample_window
 from shuttlelib.pictures import note_once
 from shuttlelib.runtime import Backend, Candidates
 from shuttlelib.runtime.graphs import Captured, Function, Sized, run_once
@@ -140,6 +140,15 @@ class DeviceEyes:
                 if not is_out_of_memory(error):
                     raise
             yield frame
+
+    def warm_up(self, size_hw: SizeHW) -> None:
+        """Have made what the first looks at frames of a size need, before they come and cannot wait."""
+        blank = Frame.from_planes(0, 0.0, np.zeros((size_hw[0] * 3 // 2, size_hw[1]), np.uint8))
+        for stage, network in self._networks.items():
+            for batch in (1,) if stage == 1 else (1, 2, 3) if network else ():
+                windows = [sample_window(stage, network.input_hw, size_hw)] * batch
+                past = np.zeros((batch, PAST, 3), np.float32) if network.uses_history else None
+                self.take([Look(stage, windows, [[blank] * network.frames] * batch, past)])
 
     def take(self, looks: Sequence[Look]) -> list[Candidates]:
         """The answer to each look."""

@@ -6,7 +6,6 @@ For deployments that copy a frame to the GPU once, as decoded, and do nothing el
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
@@ -15,7 +14,8 @@ from shuttlelib import export, networks
 from shuttlelib.cut import Cut
 from shuttlelib.folding import folded
 from shuttlelib.frames import PAST
-from shuttlelib.geometry import FULLHD_HW, SizeHW, Window, crop_window, full_window
+from shuttlelib.geometry import FULLHD_HW, SizeHW, Window
+from shuttlelib.looks import sample_window
 
 NAME = "model.planes.onnx"
 MAX_FRAMES = 4096
@@ -64,13 +64,6 @@ def export_planes(model_dir: Path, size_hw: SizeHW = FULLHD_HW) -> Path:
     path = model_dir / NAME
     export.write_graph(module, args, ["planes", "slots", "windows", "history"][: len(args)], shapes, path)
     return path
-
-
-def sample_window(stage: int, input_hw: SizeHW, size_hw: SizeHW) -> Window:
-    """A window of a stage in frames of a size."""
-    if stage == 1:
-        return full_window(size_hw, input_hw)
-    return crop_window(np.array([size_hw[1] / 2, size_hw[0] / 2]), size_hw, input_hw[0])
 
 
 def example(window: Window, size_hw: SizeHW, frames: int, batch: int = 2) -> tuple[Tensor, ...]:

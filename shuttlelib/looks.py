@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from shuttlelib.frames import Frame, windows_of
-from shuttlelib.geometry import Window
+from shuttlelib.geometry import SizeHW, Window, crop_window, full_window
 from shuttlelib.runtime import Candidates
 
 Result = TypeVar("Result")
@@ -40,6 +40,13 @@ class Look(NamedTuple):
         for frames, window, pixels in zip(self.frames, self.windows, out):
             windows_of(frames, window, pixels)
         return out
+
+
+def sample_window(stage: int, input_hw: SizeHW, size_hw: SizeHW) -> Window:
+    """A window of a stage in frames of a size."""
+    if stage == 1:
+        return full_window(size_hw, input_hw)
+    return crop_window(np.array([size_hw[1] / 2, size_hw[0] / 2]), size_hw, input_hw[0])
 
 
 def answer_all(asking: Generator[Look, Candidates, Result], see: Callable[[Look], Candidates]) -> Result:

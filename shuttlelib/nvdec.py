@@ -16,13 +16,20 @@ DECODERS = ("cpu", "nvdec", "auto")
 
 def open_on_gpu(path: Path, notes: list[str], decoder: str) -> "av.container.InputContainer | None":
     """A video file opened for NVDEC; None where it cannot be, and why as a note if `decoder` is nvdec."""
-    container, reason = None, "the GPU does not decode its codec"
+    reason = "the GPU does not decode its codec"
     try:
-        container = av.open(str(path), hwaccel=HWAccel("cuda", allow_software_fallback=True))
+        with _open(path) as trial:
+            on_gpu = any(video.codec_context.is_hwaccel for video in trial.streams.video)
+            # A codec that the GPU knows may still come in a size or in colours that it does not decode
+            works = on_gpu and next(trial.decode(video=0), None) is not None
+        if works:
+            return _open(path)
     except (av.FFmpegError, OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-    if container and any(video.codec_context.is_hwaccel for video in container.streams.video):
-        return container
     if decoder == "nvdec":
         note_once(notes, f"NVDEC cannot be used ({reason}), so it was decoded on the CPU")
     return None
+
+
+def _open(path: Path) -> "av.container.InputContainer":
+    return av.open(str(path), hwaccel=HWAccel("cuda", allow_software_fallback=False))

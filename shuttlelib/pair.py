@@ -9,6 +9,7 @@ from shuttlelib import runtime
 from shuttlelib.ahead import read_ahead
 from shuttlelib.errors import UsageError
 from shuttlelib.frames import Frame
+from shuttlelib.geometry import SizeHW
 from shuttlelib.looks import Look
 from shuttlelib.runtime import Candidates
 from shuttlelib.runtime.vote import Vote
@@ -50,8 +51,11 @@ class Networks:
         """Stage 1 without stage 2, whose calibration does not hold for it."""
         return self if self.stage2 is None else replace(self, stage2=None, calibration=None)
 
-    def warm_up(self) -> None:
-        """Have made what the first frames need, before they come and cannot wait."""
+    def warm_up(self, size_hw: SizeHW) -> None:
+        """Have made what the first frames of a size need, before they come and cannot wait."""
+        if self.eyes is not None:
+            self.eyes.warm_up(size_hw)
+            return
         runtime.warm_up(self.stage1)
         if self.stage2 is not None:
             runtime.warm_up(self.stage2, (1, 2, 3))

@@ -16,8 +16,8 @@ from shuttlelib import cards, clips, half, lineage_run, recipes, runtime, tracki
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import write_json
+from shuttlelib.runtime.base import WAITING
 
-WAITING = ".publishing"  # in the models folder, where a pair changes places with the one before
 MAX_FILE_MIB, MAX_WEIGHTS_MB = 15, 100  # of one file, for hosts that refuse more; of all shipped weights
 
 
@@ -73,7 +73,6 @@ def publish(
     if not force:
         _check_better(results, dataset, models_dir, out_dir)
     _exchange(made, names, models_dir)
-    write_json(models_dir / "default.json", json.loads((made / "default.json").read_text()))
     return results
 
 
@@ -93,10 +92,13 @@ def _exchange(made: Path, names: tuple[str, ...], models_dir: Path) -> None:
             elif old.is_dir():
                 copytree(old, waiting / "new" / name / old.name)
     (waiting / "old").mkdir(parents=True)
+    if (models_dir / "default.json").is_file():
+        copy2(models_dir / "default.json", waiting / "old")
     for name in names:
         if (models_dir / name).is_dir():
             (models_dir / name).rename(waiting / "old" / name)
         (waiting / "new" / name).rename(models_dir / name)
+    write_json(models_dir / "default.json", json.loads((made / "default.json").read_text()))
     waiting.rename(over)
     rmtree(over)
 
@@ -106,6 +108,7 @@ def _roll_back(models_dir: Path) -> None:
     for old in (models_dir / WAITING / "old").glob("*"):
         rmtree(models_dir / old.name, ignore_errors=True)
         old.rename(models_dir / old.name)
+    rmtree(models_dir / WAITING, ignore_errors=True)
 
 
 def _of_stage(facts: Mapping[str, str], stage: int) -> dict[str, str]:

@@ -145,10 +145,12 @@ def tracking_source(
     check_outputs(source, out_dir, overlay)
     _check_rereadable(source, mode)
     csv, mp4, report = (out_dir / f"{source.stem}.{suffix}" for suffix in ("csv", "mp4", "json"))
-    with _ready(source, networks, asked) as asked, ExitStack() as outputs:
+    with _until_asked(source, asked) as asked, ExitStack() as outputs:
         leaving = threading.Event()  # who waits for frames, perhaps in another thread, then waits no longer
         footage = source.open(lambda: leaving.is_set() or asked())
         outputs.callback(footage.frames.close)
+        if not source.rereadable:
+            networks.warm_up(footage.info.even_hw)
         run = _Run(source, footage, networks.alone() if mode == WHOLE else networks, mode, params)
         summary_to = outputs.enter_context(atomic_write(report))  # entered first, so renamed last
         emits = [growing_csv(csv, outputs, keep=not source.rereadable), *also]
@@ -165,11 +167,10 @@ def tracking_source(
     return TrackResult(csv, mp4 if overlay else None, report, summary, summary["warning"])
 
 
-def _ready(source: Source, networks: Networks, asked: Asked | None) -> AbstractContextManager[Asked]:
-    """Whether somebody asked to stop; where frames cannot wait the networks are warm first."""
+def _until_asked(source: Source, asked: Asked | None) -> AbstractContextManager[Asked]:
+    """Whether somebody asked to stop what cannot be read again."""
     if source.rereadable:
         return nullcontext(lambda: False)
-    networks.warm_up()
     return nullcontext(asked) if asked else stop_when_asked()
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from fakes import cut_short, write_models
 
-from shuttlelib import clips, importers
+from shuttlelib import importers, intake
 from shuttlelib.apps.web import folders as folders_
 from shuttlelib.apps.web import stills, views
 from shuttlelib.apps.web.desks import Desks, Gone
@@ -401,7 +401,7 @@ def test_corrections_go_the_whole_way_to_the_label_loop(track, tmp_path):
     folder.mkdir()
     for path in (track.video, labels):
         (folder / path.name).write_bytes(path.read_bytes())
-    (clip,) = clips.import_folder(folder, tmp_path / "data")
+    (clip,) = intake.import_folder(folder, tmp_path / "data")
     assert clip.name == "rally"
     assert clip.table["frame"].tolist() == [3, 7]
     assert clip.table["visible"].tolist() == [False, True]

@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from fakes import write_models
 
-from shuttlelib import clips
+from shuttlelib import intake
 from shuttlelib.paths import REPO
 from shuttlelib.video import probe
 
@@ -208,7 +208,7 @@ def test_upload_progress_result_correction_download(visit, tiny_video, tmp_path)
     mine.mkdir()
     shutil.copy(video, mine)
     download(page, "#labels", mine)
-    (clip,) = clips.import_folder(mine, tmp_path / "data")
+    (clip,) = intake.import_folder(mine, tmp_path / "data")
     assert clip.table["frame"].tolist() == [0, 73]
     assert clip.table["visible"].tolist() == [False, True]
     x, y = clip.table[["x_px", "y_px"]].to_numpy()[1]

@@ -10,9 +10,9 @@ from shuttlelib import networks, paths, tracking, versions
 from shuttlelib.cut import Cut
 from shuttlelib.device import DeviceEyes, Planes
 from shuttlelib.errors import ShuttleError
-from shuttlelib.export_planes import example, sample_window
+from shuttlelib.export_planes import example
 from shuttlelib.frames import Frame
-from shuttlelib.looks import Look, answer_all
+from shuttlelib.looks import Look, answer_all, sample_window
 from shuttlelib.together import answer_together
 from shuttlelib.track_params import TrackParams
 from shuttlelib.tracker import Tracker
@@ -86,6 +86,14 @@ def test_rows_are_those_of_pixels_cut_on_the_host(history):
     both = pair(uses_history=history)
     ours = alone(both, scene(), DeviceEyes(*both, "cpu").take)
     same(ours, alone(both, scene(), tracking.Networks(*both).take), 0.5)
+
+
+@pytest.mark.parametrize("history", [False, True])
+def test_warming_up_asks_what_the_first_frames_will(history):
+    both = pair(uses_history=history)
+    tracking.Networks(*both, eyes=DeviceEyes(*both, "cpu")).warm_up(SIZE_HW)
+    assert [len(batch) for batch in both[0].batches] == [1]
+    assert [len(batch) for batch in both[1].batches] == [1, 2, 3]
 
 
 def test_several_trackers_on_a_device_get_the_rows_they_get_alone():

@@ -103,6 +103,18 @@ def test_of_two_packages_the_one_that_builds_for_other_gpus_can_come_first(monke
     assert engines.find_tensorrt(rtx_first=True) == "tensorrt_rtx"
 
 
+def test_the_package_whose_engine_lies_there_runs_it(monkeypatch, tmp_path):
+    graph = tmp_path / "model.onnx"
+    graph.write_bytes(b"graph")
+    data_centre = SimpleNamespace(__name__="tensorrt", __version__="10.14.1")
+    monkeypatch.setattr(engines, "_installed", lambda: [data_centre, RTX])
+    asked = graph, "8.6", "NVIDIA RTX A4000"
+    assert engines.choose_tensorrt(*asked)[0] is data_centre
+    name = engines.engine_name(graph, RTX, "8.6", "")  # as `shuttle export --engine 8.6` writes it
+    (tmp_path / name).write_bytes(b"engine")
+    assert engines.choose_tensorrt(*asked) == (RTX, name)
+
+
 @pytest.mark.parametrize("capability", ["8.6", "8.9", "12.0"])
 def test_rtx_engines_are_built_without_a_gpu(capability):
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")

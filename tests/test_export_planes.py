@@ -8,8 +8,9 @@ import torch
 
 from shuttlelib import export_planes, networks, versions
 from shuttlelib.cut import Cut
-from shuttlelib.export_planes import FromPlanes, example, sample_window
+from shuttlelib.export_planes import FromPlanes, example
 from shuttlelib.frames import PAST
+from shuttlelib.looks import sample_window
 from shuttlelib.runtime import engines
 
 

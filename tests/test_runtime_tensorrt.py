@@ -9,8 +9,8 @@ import torch
 from fakes import BrightBackend, write_models
 
 from shuttlelib import paths, runtime
-from shuttlelib.errors import ShuttleError
-from shuttlelib.runtime import engines, tensorrt
+from shuttlelib.errors import ShuttleError, UsageError
+from shuttlelib.runtime import choice, engines, tensorrt
 from shuttlelib.runtime import memory as memory_
 
 
@@ -98,7 +98,7 @@ def gpu(tmp_path, monkeypatch):
     package.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager")
     package.Logger = type("Logger", (), {"ERROR": 0, "__init__": lambda *_: None})
     package.Runtime = lambda _: SimpleNamespace(deserialize_cuda_engine=lambda data: package.engine())
-    monkeypatch.setattr(tensorrt, "find_tensorrt", lambda: package)
+    monkeypatch.setattr(engines, "_installed", lambda: [package])
     return package
 
 
@@ -156,8 +156,13 @@ def test_compiled_kernels_are_kept_and_used_at_the_next_start(gpu, model):
     assert backend._contexts[1].config.cache.held == b"kernels of this GPU"
     assert kept.stat().st_mtime_ns == written
     kept.write_bytes(b"kernels of another")
-    load(model)
+    backend = load(model)
     assert kept.read_bytes() == b"kernels of this GPU"
+    kept.unlink()
+    backend.run(spots(1))
+    assert not kept.exists(), "nothing new was compiled"
+    backend.run(spots(4))
+    assert kept.read_bytes() == b"kernels of this GPU", "nor is a later batch size compiled at every start"
 
 
 def test_an_engine_is_kept_for_this_gpu(gpu, model):
@@ -167,6 +172,15 @@ def test_an_engine_is_kept_for_this_gpu(gpu, model):
     assert engines.read_engine(kept) == b"for 8.6"
     kept.write_bytes(b"damaged")
     assert load(model).note == f"{kept}: damaged, so the engine was built again"
+
+
+def test_a_gpu_that_tensorrt_rtx_does_not_know_is_left_to_other_backends(gpu, model, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(engines, "build_engine", lambda _, capability: engines._capability(gpu, capability))
+    with pytest.raises(ShuttleError, match=r"does not run on GPUs of compute capability 9\.0") as caught:
+        load(model)
+    assert not isinstance(caught.value, UsageError), "nobody gave that number"
+    assert not choice._works("tensorrt", model, "fp32")
 
 
 def test_int8_takes_the_graph_that_tensorrt_reads(gpu, model):

@@ -138,7 +138,10 @@ def test_a_kill_while_a_pair_is_put_in_place_leaves_whole_models(shipped, tmp_pa
         with pytest.raises(KeyboardInterrupt):
             shipping._exchange(made, ("stage1_v5", "stage2_v8"), models)
     assert not (models / "stage2_v8").exists()
+    with pytest.raises(ShuttleError, match="`shuttle publish` was cut short; run it again"):
+        runtime.default_pair(models)  # not half of each pair
     shipping._roll_back(models)
+    assert [folder.name for folder in runtime.default_pair(models)] == ["stage1_v5", "stage2_v8"]
     assert (models / "stage2_v8" / "model.safetensors").read_bytes() == before
     assert (models / "stage1_v5" / "model.safetensors").read_bytes() != b"new", "both are those before"
     shipping._exchange(made, ("stage1_v5", "stage2_v8"), models)

@@ -69,8 +69,13 @@ def test_networks_are_warm_before_frames_come_that_cannot_wait(clip, tmp_path, r
     video, pair, batches = video_file(clip), networks(), []
 
     def open_(asked):
-        batches.extend(len(batch) for batch in pair.stage2.batches)
-        return video.open(asked)
+        footage = video.open(asked)
+
+        def frames():
+            batches.extend(len(batch) for batch in pair.stage2.batches)
+            yield from footage.frames
+
+        return replace(footage, frames=frames())
 
     track_source(replace(video, open=open_, rereadable=rereadable), tmp_path, pair)
     assert batches == warm
@@ -428,6 +433,9 @@ def test_an_error_does_not_wait_for_a_source_that_is_silent(clip, tmp_path, ahea
         return replace(footage, frames=frames())
 
     class Eyes:
+        def warm_up(self, size_hw):
+            pass
+
         def ahead(self, frames):
             return frames
 

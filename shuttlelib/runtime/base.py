@@ -20,6 +20,8 @@ GRAPHS = {  # by precision; bfloat16 is a way to run the fp32 graph
 PRECISIONS = tuple(GRAPHS)
 TENSORRT_GRAPHS = {**GRAPHS, "int8": "model.int8-tensorrt.onnx"}  # it reads symmetric quantization only
 
+WAITING = ".publishing"  # in a models folder, where a pair changes places with the one before
+
 
 class Candidates(NamedTuple):
     """What a network says of a batch.
@@ -91,9 +93,11 @@ def default_pair(models_dir: Path | None = None) -> tuple[Path, Path]:
     """Folders of the shipped stage-1 and stage-2 versions, as models/default.json names them.
 
     Raises:
-        ShuttleError: the file is missing or damaged.
+        ShuttleError: the file is missing or damaged, or a new pair was put there by half.
     """
     root = Path(models_dir or paths.MODELS)
+    if (root / WAITING / "old").is_dir():
+        raise ShuttleError(f"{root}: `shuttle publish` was cut short; run it again, it puts that right first")
     try:
         names = json.loads((root / "default.json").read_text())
         return root / names["stage1"], root / names["stage2"]

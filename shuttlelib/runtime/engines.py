@@ -34,14 +34,32 @@ def find_tensorrt(rtx_first: bool = False) -> ModuleType:
     Raises:
         ShuttleError: neither is installed.
     """
-    names = ("tensorrt", "tensorrt_rtx")
-    for name in names[::-1] if rtx_first else names:
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
+    found = _installed()
+    if found:
+        return found[-1 if rtx_first else 0]
     fix = "in the clone run pip install -e '.[tensorrt]' (data-centre cards) or '.[rtx]' (RTX cards)"
     raise ShuttleError(f"--backend tensorrt: the package is not installed; {fix}, or use --backend onnx")
+
+
+def _installed() -> list[ModuleType]:
+    found = []
+    for name in ("tensorrt", "tensorrt_rtx"):
+        with suppress(ImportError):
+            found.append(importlib.import_module(name))
+    return found
+
+
+def choose_tensorrt(graph: Path, capability: str, gpu: str) -> tuple[ModuleType, str]:
+    """The package that runs a graph, and its engine's name: one whose engine lies there, else the first.
+
+    Args:
+        graph, capability, gpu: see `engine_name`.
+
+    Raises:
+        ShuttleError: none is installed.
+    """
+    found = [(trt, engine_name(graph, trt, capability, gpu)) for trt in _installed() or [find_tensorrt()]]
+    return next((each for each in found if (graph.parent / each[1]).is_file()), found[0])
 
 
 def build_engine(graph: Path, capability: str | None = None) -> bytes:
@@ -146,7 +164,13 @@ def load_engine(graph: Path, trt_runtime: Any, name: str, capability: str) -> tu
                 return engine, note
             note = f"{path}: damaged, so the engine was built again"
     rtx = "-tensorrt_rtx-" in name  # the other package builds for the GPU at hand anyway
-    data = build_engine(graph, capability if rtx else None)
+    try:
+        data = build_engine(graph, capability if rtx else None)
+    except UsageError as error:
+        fix = "pip install -e '.[tensorrt]', or use --backend onnx or torch-graph"
+        raise ShuttleError(
+            f"TensorRT-RTX does not run on GPUs of compute capability {capability}; {fix}"
+        ) from error
     engine = trt_runtime.deserialize_cuda_engine(data)
     if engine is None:
         raise ShuttleError(f"{graph}: its engine does not load on this GPU; use --backend torch")

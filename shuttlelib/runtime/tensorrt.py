@@ -3,7 +3,6 @@
 Source: TensorRT's and TensorRT-RTX's Python API, https://docs.nvidia.com/deeplearning
 """
 
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from shuttlelib import paths
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import WriteError, atomic_write
 from shuttlelib.runtime.base import TENSORRT_GRAPHS, Candidates, check_inputs, graph_path, run_blank
-from shuttlelib.runtime.engines import BATCHES, engine_name, find_tensorrt, load_engine
+from shuttlelib.runtime.engines import BATCHES, choose_tensorrt, find_tensorrt, load_engine
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +38,7 @@ class TensorRTBackend:
     name = "tensorrt"
 
     def __init__(self, model_dir: Path, card: dict[str, Any], precision: str = "fp32") -> None:
-        trt = find_tensorrt()
+        find_tensorrt()  # before torch, which takes longer to find no GPU
         import torch
 
         if not torch.cuda.is_available():
@@ -47,7 +46,7 @@ class TensorRTBackend:
         graph = graph_path(model_dir, precision, TENSORRT_GRAPHS)
         gpu = torch.cuda.get_device_name()
         capability = "{}.{}".format(*torch.cuda.get_device_capability())
-        file = engine_name(graph, trt, capability, gpu)
+        trt, file = choose_tensorrt(graph, capability, gpu)
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
         self._engine, self.note = load_engine(graph, self._runtime, file, capability)
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
@@ -60,21 +59,13 @@ class TensorRTBackend:
         self.version, self.input_hw = card["name"], card["input_hw"]
         self.frames, self.ahead = card["frames"], card["ahead"]
         self.uses_history = "history" in names
-        self.warm_up()
+        run_blank(self, (1,))
 
-    def _context(self, batch: int) -> Any:
-        """The execution context of a batch size: a captured CUDA graph must not share its own."""
-        if batch not in self._contexts:
-            context = self._kernels.context()
-            if context is None:
-                raise ShuttleError(f"version {self.version}: TensorRT is out of memory; use --device cpu")
-            self._contexts[batch] = context
-        return self._contexts[batch]
-
-    def warm_up(self, batches: Sequence[int] = (1,)) -> None:
-        """See `runtime.warm_up`; what TensorRT-RTX compiled meanwhile is kept for the next start."""
-        run_blank(self, batches)
-        self._kernels.keep()
+    def _new_context(self) -> Any:
+        context = self._kernels.context()
+        if context is None:
+            raise ShuttleError(f"version {self.version}: TensorRT is out of memory; use --device cpu")
+        return context
 
     def run(self, frames: np.ndarray, history: np.ndarray | None = None) -> Candidates:
         """See `runtime.Backend.run`."""
@@ -101,7 +92,9 @@ class TensorRTBackend:
         tensors = {"frames": frames.contiguous()}
         if history is not None:
             tensors["history"] = history.contiguous()
-        context = self._context(len(frames))
+        # One a batch size: a captured CUDA graph must not share its own
+        new = len(frames) not in self._contexts
+        context = self._new_context() if new else self._contexts[len(frames)]
         for name, tensor in tensors.items():
             context.set_input_shape(name, tuple(tensor.shape))
         for name in _OUTPUTS:
@@ -114,6 +107,9 @@ class TensorRTBackend:
         if not context.execute_async_v3(self._stream.cuda_stream):
             raise ShuttleError(f"version {self.version}: TensorRT failed to run it; use --backend torch")
         caller.wait_stream(self._stream)  # before that nothing of the caller's reuses the memory
+        if new:  # what TensorRT-RTX compiled for it is kept for the next start
+            self._contexts[len(frames)] = context
+            self._kernels.keep()
         return tuple(tensors[name] for name in _OUTPUTS)
 
 

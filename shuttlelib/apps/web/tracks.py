@@ -109,8 +109,9 @@ class Track:
             told["corrected_frames"] = sorted(corrections)
         for frame, place in corrections.items():
             x, y = place or (np.nan, np.nan)
-            rows.loc[frame, ["visible", "x_px", "y_px"]] = [int(place is not None), x, y]
-            rows.loc[frame, ["confidence", "source"]] = [1.0, "corrected"]
+            row = {"visible": int(place is not None), "x_px": x, "y_px": y, "confidence": 1.0}
+            for column, value in (row | {"source": "corrected"}).items():
+                rows.loc[frame, column] = value
         if least > 0:
             kept = rows["confidence"] >= least
             counts = {"rows_kept": int(kept.sum()), "rows_left_out": int((~kept).sum())}
