@@ -79,28 +79,44 @@ def clean_dataset(data_dir: str | Path, out_dir: str | Path) -> pd.DataFrame:
     """Clean every clip of a data folder into another (or the same) one.
 
     Writes the cleaned tables, links to the videos, `splits.csv`, and the audit as `cleanup/audit.csv`. A clip
-    that the other folder has already keeps its venue and split there.
+    that the other folder has already keeps its venue and split there, and a venue its split. Where the folder
+    is the same, the file keeps what was dropped, merged or sorted before.
 
     Returns:
-        The audit of all clips.
+        The audit of all clips, as found now.
 
     Raises:
         LabelError: as `clips.load_dataset`.
     """
-    audits, places = [], splits.read(out_dir)
+    cleaned, audits, places = [], [], splits.read(out_dir)
+    divided = dict(places.values())
     for clip in clips.load_dataset(data_dir, raw=True):
         table, audit = clean(clip.table, clip.info)
-        venue, part = places.get(clip.name, (clip.venue, clip.split))
-        clips.store(replace(clip, table=table, venue=venue, split=part), out_dir)
+        venue, part = places.get(clip.name, (clip.venue, divided.get(clip.venue, clip.split)))
+        cleaned.append(replace(clip, table=table, venue=venue, split=part))
         audits.append(audit)
-    if (Path(data_dir) / REVISION).is_file() and Path(data_dir).resolve() != Path(out_dir).resolve():
+    in_place = Path(data_dir).resolve() == Path(out_dir).resolve()
+    if (Path(data_dir) / REVISION).is_file() and not in_place:
         with atomic_write(Path(out_dir) / REVISION) as temp:  # the copy descends from that commit
             copyfile(Path(data_dir) / REVISION, temp)
     found = [audit for audit in audits if len(audit)] or audits[:1]
     whole = pd.concat(found, ignore_index=True)
-    with atomic_write(Path(out_dir) / "cleanup" / "audit.csv") as temp:
-        whole.to_csv(temp, index=False)
+    path = Path(out_dir) / "cleanup" / "audit.csv"
+    record = _with_earlier(whole, path) if in_place and path.is_file() else whole
+    with atomic_write(path) as temp:
+        record.to_csv(temp, index=False)
+    splits.write(out_dir, places | {clip.name: (clip.venue, clip.split) for clip in cleaned})
+    for clip in cleaned:  # last: in place, the record of what they lose is written by now
+        clips.store(clip, out_dir)
     return whole
+
+
+def _with_earlier(audit: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """An audit after the rows of an earlier one that tell of what no table shows any more."""
+    before, key = pd.read_csv(path, dtype={"clip": str}), ["clip", "frame", "check"]
+    again = before.set_index(key).index.isin(audit.set_index(key).index)
+    gone = before[(before["action"] != "flagged") & ~again]
+    return pd.concat([part for part in (gone, audit) if len(part)] or [audit], ignore_index=True)
 
 
 # The order matters: rows are put in order and repeats removed before motion is looked at.

@@ -59,12 +59,12 @@ def import_command(
 
     Example: shuttle data import my_rallies --out data/mine
     """
-    from shuttlelib import clips
+    from shuttlelib import clips, intake
 
-    imported = clips.import_folder(source, out, format.value, link=not copy)
+    imported = intake.import_folder(source, out, format.value, link=not copy)
     names = {clip.name for clip in imported}
     left = sorted(set(clips.videos_in(source)) - names)
-    bare = sorted(set(clips.exports_in(source, format.value)) - names)
+    bare = sorted(set(intake.exports_in(source, format.value)) - names)
     rows = sum(len(clip.table) for clip in imported)
     typer.echo(f"{len(imported)} clips with {rows} labelled frames in {out}")
     if left:

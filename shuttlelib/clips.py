@@ -1,4 +1,4 @@
-"""Data folders of clips and labels: reading, importing, splitting, counting; between labels and samples.
+"""Data folders of clips and labels: reading, storing, splitting, counting; between labels and samples.
 
 A data folder holds `<clip>.mp4` (or another container), `<clip>.parquet` with its labels, and `splits.csv`
 with the columns `clip,venue,split`. Splits are by venue, never by frame or clip: frames of one
@@ -8,21 +8,22 @@ venue are near-copies, so any finer split measures memory.
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from glob import escape
+from itertools import chain
 from pathlib import Path
 
 import av
 import numpy as np
 import pandas as pd
 
-from shuttlelib import importers, labels, layouts, splits, video
+from shuttlelib import labels, splits, video
 from shuttlelib.files import atomic_write
 from shuttlelib.labels import ClipInfo, LabelError
 from shuttlelib.video import VIDEO_SUFFIXES
 
-UNKNOWN_VENUE = "unknown"
 VAL_SLACK = 1.25  # whole venues rarely give the wanted share; this much more is accepted
 
 
@@ -72,10 +73,7 @@ def load_dataset(data_dir: str | Path, raw: bool = False) -> list[Clip]:
         if not raw:
             table = labels.usable(table)
             labels.require_clean(table, path, info.frame_count)
-        if places and path.stem not in places:
-            source = data_dir / "splits.csv"
-            raise LabelError(f"{source}: clip {path.stem!r} is missing; add a line of its venue and split")
-        venue, part = places.get(path.stem, (UNKNOWN_VENUE, "train"))
+        venue, part = splits.place_of(path.stem, places, data_dir if places else None)
         dataset.append(Clip(path.stem, _video_of(path), table, info, venue, part))
     splits.check({clip.name: (clip.venue, clip.split) for clip in dataset}, data_dir / "splits.csv")
     return dataset
@@ -88,58 +86,6 @@ def split(dataset: Sequence[Clip], name: str) -> list[Clip]:
     return [clip for clip in dataset if clip.split == name]
 
 
-def import_folder(src: str | Path, out: str | Path, fmt: str = "auto", link: bool = True) -> list[Clip]:
-    """Bring a folder of videos and labels of any supported format into a data folder.
-
-    Each video takes the label file of its name (`<clip>.csv`, `<clip>_ball.csv`, `<clip>.json`,
-    `<clip>.parquet`), otherwise its rows of a Label Studio export that lies beside it. Videos without
-    labels are left out. `splits.csv` is carried over; a clip that it does not name keeps its place in `out`,
-    or its venue is "unknown". Where no video lies in `src` itself, the layouts of public sets are looked for,
-    whose matches are venues (`layouts`). The places of all clips are checked as a whole before any is stored.
-
-    Args:
-        src: the folder to read.
-        out: the data folder to write; clips already there stay.
-        fmt: one of `importers.FORMATS`.
-        link: link to the videos instead of copying them.
-
-    Returns:
-        The imported clips as stored, not yet cleaned.
-
-    Raises:
-        LabelError: nothing to import, a label file that cannot be read, a Parquet file older than other
-            labels of its clip, or a venue that would be in two splits.
-        VideoError: a video that cannot be read.
-    """
-    src, out = Path(src), Path(out)
-    kept, exports = splits.read(out), exports_in(src, fmt)
-    places = {**kept, **splits.read(src)}
-    imported = []
-    for name, path in videos_in(src).items():
-        exported = exports.get(name, {})
-        source = _own_labels(src, name, fmt, exported)
-        if source is None and not exported:
-            continue
-        info = probe(path)
-        if source:
-            table = importers.read_labels(source, info.size_hw, name, fmt)
-        else:
-            table = pd.concat(exported.values(), ignore_index=True)
-        imported.append(Clip(name, path, table, info, *places.get(name, (UNKNOWN_VENUE, "train"))))
-    for rally in layouts.find(src, VIDEO_SUFFIXES) if not videos_in(src) else ():
-        info = probe(rally.video)
-        table = importers.read_labels(rally.labels, info.size_hw, rally.name, fmt)
-        place = places.get(rally.name, (rally.venue, rally.split))
-        imported.append(Clip(rally.name, rally.video, table, info, *place))
-    if not imported:
-        raise LabelError(
-            f"{src}: no video there has labels of the same name; put <clip>.mp4 beside <clip>.csv"
-        )
-    # all at once: a venue may move to another split as a whole, never clip by clip
-    splits.write(out, {**kept, **{clip.name: (clip.venue, clip.split) for clip in imported}})
-    return [store(clip, out, link) for clip in imported]
-
-
 def store(clip: Clip, out: str | Path, link: bool = True) -> Clip:
     """Write one clip into a data folder: video (linked or copied), labels, and its line of `splits.csv`.
 
@@ -150,7 +96,7 @@ def store(clip: Clip, out: str | Path, link: bool = True) -> Clip:
     # first, so that what it refuses is not stored
     splits.write(out, {**splits.read(out), clip.name: (clip.venue, clip.split)})
     target = Path(out) / f"{clip.name}{clip.video_path.suffix}"
-    if target.resolve() != clip.video_path.resolve():
+    if target.resolve() != clip.video_path.resolve() or (target.is_symlink() and not link):
         _place(clip.video_path, target, link)
     labels.write_table(Path(out) / f"{clip.name}.parquet", clip.table, clip.info)
     return replace(clip, video_path=target)
@@ -174,21 +120,12 @@ def videos_in(folder: str | Path) -> dict[str, Path]:
     return found
 
 
-def exports_in(folder: Path, fmt: str = "auto") -> dict[str, dict[Path, pd.DataFrame]]:
-    """Labels by clip name and file, of the Label Studio exports of a folder that hold many clips."""
-    found: dict[str, dict[Path, pd.DataFrame]] = {}
-    for path in sorted((*folder.glob("*.json"), *folder.glob("*.csv"))):
-        own = {file for name in videos_in(folder) for file in _label_names(folder, name)}
-        if fmt in ("auto", "label_studio") and path not in own and importers.is_label_studio(path):
-            for name, rows in importers.read_labels(path).groupby("clip"):
-                found.setdefault(str(name), {})[path] = rows
-    return found
-
-
 def video_beside(path: Path, name: str) -> Path | None:
-    """The video of that name (without suffix) in the folder of a label file; None without one."""
-    places = (path.with_name(name + suffix) for suffix in VIDEO_SUFFIXES)
-    return next((place for place in places if place.exists()), None)
+    """The video of that name (without suffix, which may be of any case) beside a file; None without one."""
+    usual = (path.with_name(name + suffix) for suffix in VIDEO_SUFFIXES)
+    others = path.parent.glob(f"{escape(name)}.*")  # read only where none has the usual name
+    named = (place for place in others if place.stem == name and place.suffix.lower() in VIDEO_SUFFIXES)
+    return next((place for place in chain(usual, named) if place.is_file()), None)
 
 
 def probe(path: str | Path) -> ClipInfo:
@@ -196,16 +133,24 @@ def probe(path: str | Path) -> ClipInfo:
 
     Frames are counted as packets, without decoding: the container's own number is missing or wrong too
     often, and reading the packets costs no more than the hash does.
+
+    Raises:
+        VideoError: the video cannot be read, or has fewer packets than its index lists.
     """
-    info = video.probe(path)
+    info, count, whole = video.probe(path), 0, 0
     with av.open(str(path)) as container:
-        packets = container.demux(video.video_stream(container, Path(path)))
+        stream = video.video_stream(container, path)
         try:
-            count = sum(packet.size > 0 and not packet.is_discard for packet in packets)
+            for packet in container.demux(stream):
+                count += packet.size > 0 and not packet.is_discard
+                whole += packet.size > 0 and not packet.is_corrupt
         except av.error.InvalidDataError as error:
             raise video.VideoError(
                 f"{path}: the video is damaged ({error.strerror}); record it again"
             ) from error
+        listed = sum(entry.size > 0 for entry in stream.index_entries) if stream.frames else 0
+    if whole < listed:
+        raise video.VideoError(f"{path}: stops early, {whole} of {listed} frames; copy or record it again")
     return ClipInfo(info.width, info.height, info.fps, count, video.sha256(path))
 
 
@@ -245,7 +190,9 @@ def split_by_venue(dataset: Sequence[Clip], val_share: float, seed: int) -> list
     parts = {venue: "val" if venue in chosen else "train" for venue in frames}
     divided = [replace(clip, split=parts.get(clip.venue, clip.split)) for clip in dataset]
     folder = dataset[0].video_path.parent
-    splits.write(folder, {**splits.read(folder), **{clip.name: (clip.venue, clip.split) for clip in divided}})
+    # a line whose clip is gone moves with its venue
+    kept = {name: (venue, parts.get(venue, part)) for name, (venue, part) in splits.read(folder).items()}
+    splits.write(folder, {**kept, **{clip.name: (clip.venue, clip.split) for clip in divided}})
     return divided
 
 
@@ -254,8 +201,9 @@ def stats(dataset: Sequence[Clip]) -> pd.DataFrame:
 
     Returns:
         Indexed by clip: venue, split, width, height, fps, frames, labelled and flagged (rows),
-        visible (share of the labelled), longest_gap (frames from one visible row to the next) and
-        the speed percentiles speed_p50, speed_p95, speed_max (native px between consecutive frames;
+        visible (share of the labelled), longest_hidden_frames (the longest run of frames, from the clip's
+        first to its last, that are labelled not visible or not at all), and the speed percentiles
+        speed_p50, speed_p95, speed_max (native px between consecutive frames;
         nan where no two consecutive frames are visible).
     """
     return pd.DataFrame([_stats(clip) for clip in dataset]).set_index("clip")
@@ -276,6 +224,8 @@ def _stats(clip: Clip) -> dict[str, object]:
     """One row of `stats`."""
     table = clip.table
     seen = table[table["visible"]]
+    count = clip.info.frame_count or table["frame"].max() + 1
+    edges = sorted({-1, count, *seen.loc[seen["frame"] < count, "frame"]})
     gap = seen["frame"].diff()
     step = pd.Series(np.hypot(seen["x_px"].diff(), seen["y_px"].diff()))[gap == 1].dropna()
     p50, p95, top = step.quantile([0.5, 0.95, 1.0]) if len(step) else (np.nan,) * 3
@@ -290,7 +240,7 @@ def _stats(clip: Clip) -> dict[str, object]:
         "labelled": len(table),
         "flagged": int((table["flags"] != "").sum()),
         "visible": table["visible"].mean(),
-        "longest_gap": gap.max(),
+        "longest_hidden_frames": np.diff(edges).max() - 1,
         "speed_p50": p50,
         "speed_p95": p95,
         "speed_max": top,
@@ -306,33 +256,6 @@ def _place(source: Path, target: Path, link: bool) -> None:
                 os.symlink(source.resolve(), temp)
                 return
         shutil.copyfile(source, temp)
-
-
-def _label_names(folder: Path, clip: str, fmt: str = "auto") -> tuple[Path, ...]:
-    """Where a clip's own label file of a format may be, best first."""
-    ends: tuple[str, ...] = (".parquet", ".csv", "_ball.csv", ".json")
-    if fmt in importers.CSV_FORMATS:
-        ends = (".csv", "_ball.csv")
-    elif fmt in ("parquet", "label_studio"):
-        ends = ends[:1] if fmt == "parquet" else ends[1:]
-    return tuple(folder / f"{clip}{end}" for end in ends)
-
-
-def _own_labels(folder: Path, clip: str, fmt: str, exported: Iterable[Path]) -> Path | None:
-    """A clip's own label file, None without one; `exported` are the exports that hold the clip as well.
-
-    Raises:
-        LabelError: it is a Parquet file (an earlier import, often), and other labels are newer.
-    """
-    found = [file for file in _label_names(folder, clip, fmt) if file.is_file()]
-    if fmt == "auto" and found and found[0].suffix == ".parquet":
-        for other in (*found[1:], *exported):
-            if other.stat().st_mtime_ns > found[0].stat().st_mtime_ns:
-                raise LabelError(
-                    f"{other}: newer than {found[0].name}, which holds the same clip: give the --format of "
-                    "the one to read, or delete the other"
-                )
-    return found[0] if found else None
 
 
 def _video_of(path: Path) -> Path:

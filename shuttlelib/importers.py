@@ -79,7 +79,7 @@ def read_labels(
     if path.suffix.lower() == ".parquet" or fmt == "parquet":
         table, _ = read_table(path)
         return table.assign(clip=clip) if clip else table
-    text = _read_text(path)
+    text = read_text(path)
     if path.suffix.lower() == ".json" or text.lstrip()[:1] in ("[", "{"):
         return _of_clip(label_studio.from_json(text, path), clip, path)
     header, rows = _read_csv(path, text)
@@ -92,7 +92,7 @@ def read_labels(
 
 def is_label_studio(path: Path) -> bool:
     """Whether a file looks like a Label Studio export (which may hold many clips)."""
-    head = path.read_bytes()[:2000].lstrip()
+    head = path.read_bytes()[:2000].lstrip(b"\xef\xbb\xbf \t\r\n")  # a byte order mark and blanks
     if path.suffix.lower() == ".json":
         return head[:1] == b"["
     return b"annotation_id" in head.split(b"\n")[0]
@@ -161,12 +161,17 @@ def _one_clip_table(
     return make_table(clip, frame, visible, xy[:, 0], xy[:, 1], form.origin)
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a label or splits file, less a byte order mark.
+
+    Raises:
+        LabelError: it is not UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise LabelError(
-            f"{path}: not a text file (byte {error.start}); give a CSV, JSON or Parquet file"
+            f"{path}: not a text file in UTF-8 (byte {error.start}); save it as UTF-8, in Excel as CSV UTF-8"
         ) from error
 
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pandas as pd
 
@@ -234,7 +235,7 @@ def clip_and_frame(annotation: Annotation) -> tuple[str, int]:
     data = annotation.data
     if data.get("clip") not in ("", None) and data.get("frame") not in ("", None):
         return str(data["clip"]), whole_number(annotation.cell("frame", data["frame"]))
-    match = _FRAME_FILE.search(_UPLOADED.sub("", str(data.get("image", ""))))
+    match = _FRAME_FILE.search(_UPLOADED.sub("", unquote(str(data.get("image", "")))))
     if not match:
         raise annotation.cell("image", data.get("image", "")).fail(
             "give tasks the data fields clip and frame, or name images <clip>_<frame>.jpg"
@@ -255,11 +256,7 @@ def sightings(annotation: Annotation) -> list[tuple[bool, float, float]]:
         )
     visible = choice in VISIBLE if choice else bool(annotation.points)
     found = [
-        (
-            visible,
-            _px(annotation, point, "x", "width"),
-            _px(annotation, point, "y", "height"),
-        )
+        (visible, _px(annotation, point, "x", "width"), _px(annotation, point, "y", "height"))
         for point in annotation.points
     ]
     return found or [(visible, float("nan"), float("nan"))]

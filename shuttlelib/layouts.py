@@ -1,4 +1,4 @@
-"""Folder layouts of the public sets: which video belongs to which label file; beside `importers` in the flow.
+"""Folder layouts of the public sets: which video belongs to which label file; used by `intake`.
 
 Both layouts keep the labels of a rally in `<match>/csv/<rally>_ball.csv`. They differ in where the video is:
 
@@ -10,11 +10,11 @@ Both layouts keep the labels of a rally in `<match>/csv/<rally>_ball.csv`. They 
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from shuttlelib import splits
+from shuttlelib.clips import video_beside
 from shuttlelib.labels import LabelError
 
 SPORTS = ("badminton", "tennis", "tabletennis")
@@ -38,7 +38,7 @@ class Rally:
     split: str
 
 
-def find(root: str | Path, suffixes: Sequence[str], sport: str = "badminton") -> list[Rally]:
+def find(root: str | Path, sport: str = "badminton") -> list[Rally]:
     """The rallies of a folder in one of the layouts; empty where there are none.
 
     A match that a set's own list has in two splits goes whole to the stricter one (test, then val), because a
@@ -46,7 +46,6 @@ def find(root: str | Path, suffixes: Sequence[str], sport: str = "badminton") ->
 
     Args:
         root: the set's folder, or one above it.
-        suffixes: of videos, in lower case.
         sport: of a set that holds several.
 
     Raises:
@@ -63,19 +62,15 @@ def find(root: str | Path, suffixes: Sequence[str], sport: str = "badminton") ->
                 continue
             own = listed.setdefault(part.parent, _listed(part.parent / "info"))
             split, prefix = own.get((match.name, rally), "train"), ""
-            video = _video(part.parent / "videos", f"{match.name}_{rally}", suffixes)
+            video = video_beside(part.parent / "videos" / rally, f"{match.name}_{rally}")
         else:
             split = part.name.lower() if part.name.lower() in splits.NAMES else "train"
             prefix = "" if match == root or part == root else f"{part.name.lower()}_"
-            video = _video(match / "video", rally, suffixes)
+            video = video_beside(match / "video" / rally, rally)
         if video is None:
             raise LabelError(f"{labels}: no video of this rally beside it; download the set again")
         found.append(Rally(f"{prefix}{match.name}_{rally}", video, labels, f"{prefix}{match.name}", split))
     return _whole_matches(found)
-
-
-def _video(folder: Path, stem: str, suffixes: Sequence[str]) -> Path | None:
-    return next((path for suffix in suffixes if (path := folder / f"{stem}{suffix}").is_file()), None)
 
 
 def _listed(info: Path) -> dict[tuple[str, str], str]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shuttlelib import cleanup, clips, labels
+from shuttlelib import cleanup, clips, intake, labels, splits
 from shuttlelib.labels import ClipInfo, LabelError
 
 INFO = ClipInfo(1280, 720, 30.0, 100)
@@ -181,7 +181,7 @@ def test_a_folder_is_cleaned_into_another(tmp_path, tiny_video):
     (tmp_path / "raw").mkdir()
     video = tiny_video("raw/a.mp4", frames=6)
     (tmp_path / "raw" / "a.csv").write_text("Frame,Visibility,X,Y\n0,1,9,9\n0,1,9,9\n1,1,0,0\n9,1,5,5\n")
-    clips.import_folder(tmp_path / "raw", tmp_path / "data")
+    intake.import_folder(tmp_path / "raw", tmp_path / "data")
     with pytest.raises(LabelError, match="run `shuttle data clean`"):
         clips.load_dataset(tmp_path / "data")
     audit = cleanup.clean_dataset(tmp_path / "data", tmp_path / "clean")
@@ -193,8 +193,41 @@ def test_a_folder_is_cleaned_into_another(tmp_path, tiny_video):
     assert len(written) == len(audit)
 
 
+def make_clip(tmp_path, tiny_video, name, place):
+    """Store a clip with a doubled row in `data`."""
+    path = tiny_video(f"{name}.mp4")
+    table = labels.make_table(name, [0, 0, 1], True, [9.0, 9, 12], 9.0, "tracknet_csv")
+    clips.store(clips.Clip(name, path, table, clips.probe(path), *place), tmp_path / "data")
+
+
+def test_a_new_clip_of_a_venue_that_moved_goes_with_it(tmp_path, tiny_video):
+    data, out = tmp_path / "data", tmp_path / "clean"
+    make_clip(tmp_path, tiny_video, "a", ("hall", "train"))
+    cleanup.clean_dataset(data, out)
+    splits.write(out, {"a": ("hall", "val")})
+    make_clip(tmp_path, tiny_video, "b", ("hall", "train"))
+    make_clip(tmp_path, tiny_video, "c", ("gym", "train"))
+    cleanup.clean_dataset(data, out)
+    assert splits.read(out) == {"a": ("hall", "val"), "b": ("hall", "val"), "c": ("gym", "train")}
+    assert len(clips.load_dataset(out)) == 3
+
+
+def test_cleaning_in_place_again_keeps_the_record_of_what_is_gone(tmp_path, tiny_video):
+    make_clip(tmp_path, tiny_video, "00007", ("hall", "train"))
+    data = tmp_path / "data"
+    path = data / "cleanup" / "audit.csv"
+    cleanup.clean_dataset(data, data)
+    first = path.read_text()
+    assert "00007,0,duplicate" in first
+    assert "duplicate" not in names(cleanup.clean_dataset(data, data))
+    assert path.read_text() == first
+    make_clip(tmp_path, tiny_video, "00007", ("hall", "train"))  # imported again, so found again
+    cleanup.clean_dataset(data, data)
+    assert path.read_text() == first
+
+
 def test_on_real_labels_little_is_flagged_and_nothing_lost(rallies_dir, tmp_path):
-    clips.import_folder(rallies_dir, tmp_path / "data")
+    intake.import_folder(rallies_dir, tmp_path / "data")
     raw = clips.load_dataset(tmp_path / "data")
     audit = cleanup.clean_dataset(tmp_path / "data", tmp_path / "data")
     assert set(audit["check"]) <= {"at_border", "flicker", "static_run"}

@@ -27,7 +27,7 @@ def source(tmp_path, tiny_video):
         (folder / f"{name}.csv").write_text(
             "Frame,Ball,x,y\n0,1,0.5,0.5\n0,1,0.5,0.5\n1,0,-1,-1\n2,1,0.2,0.2\n"
         )
-    (folder / "splits.csv").write_text("clip,venue,split\na,Odense,train\nb,Tokyo,train\n")
+    (folder / "splits.csv").write_text("clip,venue,split\na,Odense,train\nb,Tokyo,train\nc,Tokyo,train\n")
     return folder
 
 

@@ -43,7 +43,7 @@ FLOW = [
     {"charts", "charts_bench", "charts_lineage", "failure_charts"},
     {"frames", "nvdec", "pictures", "video"},
     {"labels", "cells", "label_studio", "importers"},
-    {"clips", "splits", "layouts", "synth"},
+    {"clips", "splits", "layouts", "intake", "synth"},
     {"anomalies", "cleanup", "planting"},
     {"label_noise"},
     {

@@ -81,7 +81,7 @@ def test_the_top_edge_of_the_picture_is_a_place(write):
         ("Frame,Visibility,X\n0,1,5\n", "row 1, column 'Y' is missing"),
         ("a;b\n1;2\n", "row 1, column 'Frame' is missing"),
         ("", "the file is empty"),
-        (b"\xff\xfe\x00", "not a text file"),
+        (b"\xff\xfe\x00", "not a text file in UTF-8 .byte 0.; save it as UTF-8"),
         ('Frame,Ball,x,y\n0,1,"0.5,0.5\n', "row 2 has 3 values"),
     ],
 )

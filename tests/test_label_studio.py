@@ -126,6 +126,12 @@ def test_the_images_name_says_the_frame_where_the_task_does_not(read):
     assert table[["clip", "frame"]].to_numpy().tolist() == [["00030", 291], ["match_2", 17]]
 
 
+def test_the_images_name_is_read_as_the_url_that_it_is(read):
+    images = ("/data/local-files/?d=00030%2F000291.jpg", "https://x.y/Malm%C3%B6%20final_000291.jpg")
+    table = read([full(None, (1, None, []), clip=None, image=image) for image in images])
+    assert table[["clip", "frame"]].to_numpy().tolist() == [["00030", 291], ["Malmö final", 291]]
+
+
 @pytest.mark.parametrize("host", ["", "http://label.example"])
 def test_the_random_part_of_an_uploaded_image_is_no_part_of_the_clip(read, host):
     image = host + "/data/upload/3/1a2b3c4d-00030_frame_000002.png"

@@ -1,6 +1,7 @@
 import copy
 import errno
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -289,6 +290,42 @@ def test_a_pull_cut_off_between_its_two_files_is_made_good(work, data):
     labels.write_table(data / "00030.parquet", table.iloc[:0], info)
     bring(work, data, task)
     assert files(data) == whole
+
+
+def test_labels_that_were_imported_over_come_back(work, data, tmp_path):
+    video = tmp_path / "00030.mp4"
+    old = labels.make_table("00030", [1, 3], True, [6.0, 7.0], 8.0, "tracknet_csv")
+    imported = clips.Clip("00030", video, old, clips.probe(video), "hall", "val")
+    clips.store(replace(imported, table=old.assign(flags="spike")), data)  # cleaned before the pull
+    bring(work, data, shown(work, "00030", 1, said(work, "00030", "visible", (24.0, 16.0))))
+    again = said(work, "00030", "visible", (25.0, 16.0), at="2026-01-02T00:00:00Z")
+    tasks = [
+        shown(work, "00030", 1, again),
+        shown(work, "00030", 2, said(work, "00030", "occluded", number=12)),
+    ]
+    bring(work, data, *tasks)
+    whole = files(data)
+    clips.store(imported, data)
+    done = bring(work, data, *tasks)
+    assert done.changes[["frame", "action"]].to_numpy().tolist() == [[1, "restored"], [2, "restored"]]
+    assert rows(data)["x_px"].round(6).tolist()[::2] == [25.0, 7.0]
+    assert rows(data)["origin"].tolist() == ["label_studio", "label_studio", "tracknet_csv"]
+    assert past(data)["action"].tolist() == ["replaced", "replaced", "added"]
+    assert (
+        files(data)[history.path_of(data, "00030").relative_to(data)]
+        == whole[history.path_of(data, "00030").relative_to(data)]
+    )
+    assert bring(work, data, *tasks).changes.empty
+
+
+def test_what_another_labelling_answered_later_is_not_undone(work, data, tmp_path):
+    task = shown(work, "00030", 1, said(work, "00030", "visible", (24.0, 16.0)))
+    bring(work, data, task)
+    other = replace(work, project=8)
+    bring(other, data, shown(work, "00030", 1, said(work, "00030", "visible", (30.0, 16.0))))
+    table, info = labels.read_table(data / "00030.parquet")
+    labels.write_table(data / "00030.parquet", table.assign(origin="tracknet_csv"), info)
+    assert bring(work, data, task).changes.empty
 
 
 def test_the_latest_of_one_persons_answers_counts(work):

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from huggingface_hub.utils import get_session, hf_raise_for_status
 from tqdm import tqdm
 
-from shuttlelib import clips, splits
+from shuttlelib import clips, intake, splits
 from shuttlelib.apps.hub import client, transfer
 from shuttlelib.apps.hub.client import HubError
 from shuttlelib.clips import Clip
@@ -81,7 +81,7 @@ def fetch(name: str, out: str | Path, source: Path | None = None, revision: str 
             )
         source = chosen.fetch(revision or chosen.revision, out / "source")
     before = splits.read(out)
-    imported = clips.import_folder(source, out)
+    imported = intake.import_folder(source, out)
     if name == "tracknetv3":
         imported = _name_venues(out, before)
     return imported

@@ -18,7 +18,7 @@ class Applied:
     Attributes:
         table: the canonical table, in frame order.
         history: the whole history, older rows first.
-        changed: history rows that are new.
+        changed: history rows that are new, and such rows of answers that were lost and are restored.
         gone: frames with an annotation in the history that is not on the server any more.
         is_new: whether table or history differ from before.
     """
@@ -43,8 +43,9 @@ def apply(
     """Bring the answers for one clip into its labels.
 
     A frame is touched only when its answers are not all in the history: labels that were cleaned since the
-    last pull stay clean. A frame whose table still holds what the history says was replaced (the write was
-    cut off between the two files) is done again without a second history row.
+    last pull stay clean. A frame that lost them since is done again without a second history row: none of
+    its rows is from the server (its labels were imported again), or its rows still are what the history says
+    was replaced (the write was cut off between the two files).
 
     Args:
         table, history: of the clip, empty ones for a new clip.
@@ -61,12 +62,16 @@ def apply(
     rows = {frame: table[table["frame"] == frame] for frame in table["frame"].unique().tolist()}
     new_rows: dict[int, pd.DataFrame] = {}
     changes: list[pd.DataFrame] = []
+    restored: list[pd.DataFrame] = []
     for frame, group in sorted(by_frame.items()):
         old = rows.get(frame, table.iloc[:0])
         fresh = [a for a in group if (server, project, a.annotation, a.at) not in known]
         if fresh:
             changes.append(history_.entries(fresh, old, clip, server, project))
-        elif not _cut_off(history, frame, old, group, clip):
+        elif _is_lost(history[history["frame"] == frame].iloc[-1], old, group, clip, (server, project)):
+            entries = history_.entries(group, old, clip, server, project)
+            restored.append(entries.assign(action=history_.RESTORED))
+        else:
             continue
         new_rows[frame] = answers_.as_rows(group, clip)
     lost = _deleted(history, there, server, project)
@@ -78,17 +83,22 @@ def apply(
     kept = table[~table["frame"].isin(list(new_rows))]
     parts = [part for part in (kept, *new_rows.values()) if len(part)]
     merged = pd.concat(parts).sort_values("frame", kind="stable") if parts else kept
-    changed = pd.concat(changes, ignore_index=True) if changes else history.iloc[:0]
-    grown = pd.concat([history, changed], ignore_index=True) if len(history) and changes else None
-    whole = changed if grown is None and changes else history if grown is None else grown
-    return Applied(as_canonical(merged), whole, changed, sorted(lost), bool(new_rows))
+    grown = _joined([history, *changes])
+    return Applied(as_canonical(merged), grown, _joined([*changes, *restored]), sorted(lost), bool(new_rows))
 
 
-def _cut_off(
-    history: pd.DataFrame, frame: int, old: pd.DataFrame, group: Sequence[Answer], clip: str
+def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Histories one after the other."""
+    filled = [part for part in parts if len(part)]
+    return pd.concat(filled, ignore_index=True) if filled else history_.empty()
+
+
+def _is_lost(
+    last: pd.Series, old: pd.DataFrame, group: Sequence[Answer], clip: str, source: tuple[str, int]
 ) -> bool:
-    """Whether the history has the answers for a frame and the table does not."""
-    last = history[history["frame"] == frame].iloc[-1]
+    """Whether the history has the answers for a frame, by its last row, and the table does not."""
+    if (last["server"], last["project"]) == source and not (old["origin"] == "label_studio").any():
+        return True
     if last["action"] == history_.REMOVED:
         return False
     was = history_.rows_as_json(old)

@@ -15,6 +15,7 @@ from shuttlelib.apps.labeling.answers import Answer
 from shuttlelib.labels import LabelError
 
 ADDED, REPLACED, CONFIRMED, REMOVED = "added", "replaced", "confirmed", "removed"
+RESTORED = "restored"  # told of, not kept: the history has the answer
 COLUMNS: dict[str, Any] = {
     "clip": object,
     "frame": "int64",

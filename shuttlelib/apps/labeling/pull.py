@@ -176,7 +176,7 @@ def _store(video: Path, data: Path, applied: Applied) -> None:
         with atomic_write(history_.path_of(data, name)) as temp:
             applied.history.to_parquet(temp, index=False)
     if clips.video_beside(path, name) is None or name not in splits.read(data):
-        place = splits.read(data).get(name, (clips.UNKNOWN_VENUE, "train"))
+        place = splits.place_of(name, splits.read(data), None)
         clips.store(Clip(name, video, applied.table, info, *place), data)
 
 

@@ -1,0 +1,148 @@
+"""Folders of videos and labels in any supported format in, a data folder out; behind `shuttle data import`.
+
+`importers` reads the label files, `layouts` knows how public sets are laid out.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from shuttlelib import clips, importers, labels, layouts, splits
+from shuttlelib.clips import Clip
+from shuttlelib.labels import ClipInfo, LabelError
+
+
+def import_folder(src: str | Path, out: str | Path, fmt: str = "auto", link: bool = True) -> list[Clip]:
+    """Bring a folder of videos and labels of any supported format into a data folder.
+
+    Each video takes the label file of its name (`<clip>.csv`, `<clip>_ball.csv`, `<clip>.json`,
+    `<clip>.parquet`), otherwise its rows of a Label Studio export that lies beside it. Videos without
+    labels, or with a label file of no rows, are left out. `splits.csv` is carried over; a clip that it does
+    not name keeps its place in `out`, and without the file its venue is "unknown". Where no video lies in
+    `src` itself, the layouts of public sets are looked for, whose matches are venues (`layouts`). The places
+    of all clips are checked as a whole before any is stored.
+
+    Args:
+        src: the folder to read.
+        out: the data folder to write; other clips there stay, and labels that were pulled into it.
+        fmt: one of `importers.FORMATS`.
+        link: link to the videos instead of copying them.
+
+    Returns:
+        The imported clips as stored, not yet cleaned.
+
+    Raises:
+        LabelError: nothing to import, a label file that cannot be read, a Parquet file older than other
+            labels of its clip, labels or a clip in `out` of another video, a clip that `splits.csv` does not
+            name, or a venue that would be in two splits.
+        VideoError: a video that cannot be read, or stops early.
+    """
+    src, out = Path(src), Path(out)
+    kept, named, exports = splits.read(out), splits.read(src), exports_in(src, fmt)
+    places = {**kept, **named}
+    imported = []
+    for name, path in clips.videos_in(src).items():
+        exported = exports.get(name, {})
+        source = _own_labels(src, name, fmt, exported)
+        if source is None and not exported:
+            continue
+        info = clips.probe(path)
+        if source:
+            table = importers.read_labels(source, info.size_hw, name, fmt)
+            if source.suffix == ".parquet":
+                stated, fix = labels.read_table(source)[1], "import them beside the video that was labelled"
+                _require_same(source, stated, path, info, fix)
+        else:
+            table = pd.concat(exported.values(), ignore_index=True)
+        if len(table):
+            place = splits.place_of(name, places, src if named else None)
+            imported.append(Clip(name, path, table, info, *place))
+    for rally in layouts.find(src) if not clips.videos_in(src) else ():
+        info = clips.probe(rally.video)
+        table = importers.read_labels(rally.labels, info.size_hw, rally.name, fmt)
+        place = places.get(rally.name, (rally.venue, rally.split))
+        imported.append(Clip(rally.name, rally.video, table, info, *place))
+    if not imported:
+        raise LabelError(
+            f"{src}: no video there has labels of the same name; put <clip>.mp4 beside <clip>.csv"
+        )
+    imported = [_over_stored(clip, out) for clip in imported]
+    # all at once: a venue may move to another split as a whole, never clip by clip
+    splits.write(out, {**kept, **{clip.name: (clip.venue, clip.split) for clip in imported}})
+    return [clips.store(clip, out, link) for clip in imported]
+
+
+def exports_in(folder: Path, fmt: str = "auto") -> dict[str, dict[Path, pd.DataFrame]]:
+    """Labels by clip name and file, of the Label Studio exports of a folder that hold many clips."""
+    found: dict[str, dict[Path, pd.DataFrame]] = {}
+    for path in sorted((*folder.glob("*.json"), *folder.glob("*.csv"))):
+        own = {file for name in clips.videos_in(folder) for file in _label_names(folder, name)}
+        if fmt in ("auto", "label_studio") and path not in own and importers.is_label_studio(path):
+            for name, rows in importers.read_labels(path).groupby("clip"):
+                found.setdefault(str(name), {})[path] = rows
+    return found
+
+
+def _over_stored(clip: Clip, out: Path) -> Clip:
+    """A clip that takes the place of one of its name in `out`, with the labels that were pulled there.
+
+    Raises:
+        LabelError: the one in `out` is of another video, or its video has another suffix.
+    """
+    path, history = (folder / f"{clip.name}.parquet" for folder in (out, out / "history"))
+    beside = clips.video_beside(path, clip.name)
+    fix = "rename one, import into another folder, or delete"
+    if beside and beside.suffix.lower() != clip.video_path.suffix.lower():
+        raise LabelError(f"{clip.video_path}: {beside} has the same name: {fix} {beside.name} to replace it")
+    try:
+        stored, stated = labels.read_table(path)
+    except LabelError:  # none, or a damaged one, which is to be imported again
+        return clip
+    _require_same(path, stated, clip.video_path, clip.info, f"{fix} {path} to replace it")
+    if not history.is_file():
+        return clip
+    pulled = stored["frame"].isin(pd.read_parquet(history)["frame"]) & (stored["origin"] == "label_studio")
+    rest = clip.table[~clip.table["frame"].isin(stored.loc[pulled, "frame"])]
+    table = pd.concat([rest, stored[pulled]]).sort_values("frame", kind="stable", ignore_index=True)
+    return replace(clip, table=table)
+
+
+def _require_same(path: Path, stated: ClipInfo, video: Path, info: ClipInfo, fix: str) -> None:
+    """Check that a Parquet file's labels are of this very video; by the size, where it does not say the hash.
+
+    Raises:
+        LabelError: they are of another one.
+    """
+    known = bool(stated.video_sha256)
+    if stated.video_sha256 != info.video_sha256 if known else stated.size_hw != info.size_hw:
+        had, has = (f"{i.width}x{i.height}, hash {i.video_sha256[:12] or '?'}" for i in (stated, info))
+        raise LabelError(f"{path}: labels of another video ({had}) than {video} ({has}): {fix}")
+
+
+def _label_names(folder: Path, clip: str, fmt: str = "auto") -> tuple[Path, ...]:
+    """Where a clip's own label file of a format may be, best first."""
+    ends: tuple[str, ...] = (".parquet", ".csv", "_ball.csv", ".json")
+    if fmt in importers.CSV_FORMATS:
+        ends = (".csv", "_ball.csv")
+    elif fmt in ("parquet", "label_studio"):
+        ends = ends[:1] if fmt == "parquet" else ends[1:]
+    return tuple(folder / f"{clip}{end}" for end in ends)
+
+
+def _own_labels(folder: Path, clip: str, fmt: str, exported: Iterable[Path]) -> Path | None:
+    """A clip's own label file, None without one; `exported` are the exports that hold the clip as well.
+
+    Raises:
+        LabelError: it is a Parquet file (an earlier import, often), and other labels are newer.
+    """
+    found = [file for file in _label_names(folder, clip, fmt) if file.is_file()]
+    if fmt == "auto" and found and found[0].suffix == ".parquet":
+        for other in (*found[1:], *exported):
+            if other.stat().st_mtime_ns > found[0].stat().st_mtime_ns:
+                raise LabelError(
+                    f"{other}: newer than {found[0].name}, which holds the same clip: give the --format of "
+                    "the one to read, or delete the other"
+                )
+    return found[0] if found else None
