@@ -16,7 +16,7 @@ usage: bash paperspace/launch.sh create NAME TEMPLATE_ID [COMMAND…]   (COMMAND
        bash paperspace/launch.sh script [COMMAND…]                    print the startup script, for any machine
        bash paperspace/launch.sh off poweroff|api                     shut down the machine this runs on
 Environment: PAPERSPACE_API_KEY; for create: REPO_URL, REPO_REF (main), MACHINE_TYPE (A4000), REGION (ny2),
-DISK_GB (100), HOURS (12: the machine stops by itself after so many).
+DISK_GB (100), HOURS (12: the machine stops by itself after so many); TORCH_INDEX, CPU_ONLY: see setup.sh.
 TEXT
 }
 
@@ -77,13 +77,17 @@ pairs = zip(words[::2], words[1::2])
 print(json.dumps({n.rstrip(":"): json.loads(v) if n.endswith(":") else v for n, v in pairs}))' "$@"
 }
 
-# startup.sh with its three settings filled in. No token belongs in it: the vendor stores it in the clear.
+# startup.sh with its settings filled in. No token belongs in it: the vendor stores it in the clear.
 script() {
   [ -n "${REPO_URL:-}" ] || usage_error "REPO_URL is not set: where should the machine clone the project from?"
-  case $REPO_URL in *://*@*) usage_error "REPO_URL holds a password; a startup script is stored in the clear" ;; esac
-  local text
+  case "$REPO_URL ${TORCH_INDEX:-}" in
+    *://*@*) usage_error "REPO_URL or TORCH_INDEX holds a password; a startup script is stored in the clear" ;;
+  esac
+  local text name
   text=$(
-    printf '#!/bin/bash\nREPO_URL=%q\nREPO_REF=%q\nCOMMAND=(' "$REPO_URL" "${REPO_REF:-main}"
+    printf '#!/bin/bash\nREPO_URL=%q\nREPO_REF=%q\nSETTINGS=(' "$REPO_URL" "${REPO_REF:-main}"
+    for name in TORCH_INDEX CPU_ONLY; do [ -z "${!name:-}" ] || printf '%q ' "$name=${!name}"; done
+    printf ')\nCOMMAND=('
     [ $# = 0 ] || printf '%q ' "$@"
     printf ')\n'
     tail -n +2 "$REPO/paperspace/startup.sh"

@@ -113,10 +113,26 @@ check() {
   need_space "$SHUTTLE_SCRATCH" "${SHUTTLE_SCRATCH_GB:-$scratch_gb}" "the cache of decoded frames" "SHUTTLE_SCRATCH=…"
 }
 
+# Said before hours of training, not after. Where nobody is there to log in, at boot, a job without pushes is better
+# than none.
+check_login() {
+  [ -n "${options[push]}" ] || return 0
+  "$SHUTTLE_ENV/bin/python" -c 'import sys
+from huggingface_hub import whoami
+try:
+    whoami()
+except Exception as error:
+    sys.exit("".join(str(error).splitlines()[:1]))' && return
+  local fix="no login at the Hub (see above): export HF_TOKEN=… first, or run $SHUTTLE_ENV/bin/hf auth login"
+  [ ! -t 0 ] || die "--push ${options[push]}: $fix"
+  say "notice    --push ${options[push]}: $fix"
+}
+
 start() {
   parse_options "$@"
   if [ "${words[0]}" = shuttle ]; then parse_shuttle; else parse_notebook; fi
   check
+  check_login
   lock_or_die "$SHUTTLE_JOBS/.lock" "$SHUTTLE_JOBS: another start is at work there; try again" 20
   local job=$SHUTTLE_JOBS/${options[name]}
   ! is_alive "$job" || die "${options[name]} runs already ($(cat "$job/owner" 2>/dev/null)); see run_headless.sh status"

@@ -11,7 +11,8 @@ usage: bash paperspace/setup.sh [--resume] [--rebuild]
   --resume   then go on with every job that the last stop of the machine cut off
   --rebuild  throw the environment away and build it anew
 Environment: SHUTTLE_STORE (persistent folder), SHUTTLE_ENV, PYTHON (an interpreter from 3.11 on),
-TORCH_INDEX (a package index with torch for an older driver), SHUTTLE_ENV_GB (space asked for),
+TORCH_INDEX (a package index with torch for an older driver; remembered, TORCH_INDEX= forgets it),
+CPU_ONLY=1 (do without a GPU that does not answer), SHUTTLE_ENV_GB (space asked for),
 SHUTTLE_LOCK (requirements). See paths.env.
 TEXT
 }
@@ -30,11 +31,14 @@ find_python() {
 
 minor_of() { "$1" -Ic 'import sys; print("%d.%d" % sys.version_info[:2])'; }
 
+# Where the environment's torch came from: the next start of the machine, which names no index, keeps to it.
+index_of() { cat "$SHUTTLE_ENV/.index" 2>/dev/null || true; }
+
 # What an environment is made of; another Python, lock file or index of torch makes another one.
 fingerprint() {
   {
     minor_of "$1"
-    printf '%s\n' "${TORCH_INDEX:-}" "$SHUTTLE_ENV"
+    printf '%s\n' "$TORCH_INDEX" "$SHUTTLE_ENV"
     cat "$lock"
   } | sha256sum | cut -c1-16
 }
@@ -55,7 +59,7 @@ pip_install() {
 # pip resolves the torch of the lock file, built for the newest CUDA. TORCH_INDEX replaces torch and what torch
 # brings along, nothing else.
 packages() {
-  if [ -z "${TORCH_INDEX:-}" ]; then
+  if [ -z "$TORCH_INDEX" ]; then
     pip_install -r "$lock"
     return
   fi
@@ -69,10 +73,13 @@ build() {
   need_space "$SHUTTLE_ENV" "$SHUTTLE_ENV_GB" "a new environment" "SHUTTLE_STORE=… bash paperspace/setup.sh"
   lock_or_die "$SHUTTLE_ENV.lock" "$SHUTTLE_ENV: another setup.sh is at work there; wait for it"
   say "build     $SHUTTLE_ENV (some minutes)"
-  rm -f "$SHUTTLE_ENV/.ready"
+  rm -f "$SHUTTLE_ENV/.ready" "$SHUTTLE_ENV/.gpu"
+  # to pip a torch of another index is the same torch, so it would mix the two
   if ! "$SHUTTLE_ENV/bin/python" -Im pip --version >/dev/null 2>&1 ||
-    [ "$(minor_of "$SHUTTLE_ENV/bin/python")" != "$(minor_of "$1")" ]; then
+    [ "$(minor_of "$SHUTTLE_ENV/bin/python")" != "$(minor_of "$1")" ] || [ "$(index_of)" != "$TORCH_INDEX" ]; then
     rm -rf "$SHUTTLE_ENV"
+    mkdir -p "$SHUTTLE_ENV"
+    printf '%s\n' "$TORCH_INDEX" >"$SHUTTLE_ENV/.index"
     "$1" -m venv "$SHUTTLE_ENV" || die "$SHUTTLE_ENV: the virtual environment could not be made (see above)"
   fi
   if ! packages; then
@@ -102,11 +109,19 @@ offer_kernel() {
     say "note      no kernel for JupyterLab: ipykernel could not write to ${HOME:-the home folder}"
 }
 
-# Renting a GPU and training on the CPU is the dear mistake: where there is a GPU, torch must see it.
+# A card of NVIDIA's, or its tool: a machine that was rented for its GPU.
+has_nvidia() {
+  command -v nvidia-smi >/dev/null || grep -qsx 0x10de "${SHUTTLE_PCI:-/sys/bus/pci/devices}"/*/vendor
+}
+
+# Renting a GPU and training on the CPU is the dear mistake: where there is a GPU, torch must see it and compute on it.
 check_gpu() {
   local facts
   facts=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null) || facts=''
   if [ -z "$facts" ]; then
+    [ -n "${CPU_ONLY:-}" ] || ! has_nvidia ||
+      die "there is a GPU of NVIDIA's here, and its driver does not answer: see what nvidia-smi says, start the" \
+        "machine again, or install its driver. To go on without the GPU: CPU_ONLY=1 bash paperspace/setup.sh"
     say "gpu       none: everything runs on the CPU, training slowly"
     return
   fi
@@ -114,8 +129,10 @@ check_gpu() {
   [ "$(cat "$SHUTTLE_ENV/.gpu" 2>/dev/null)" != "$facts" ] || return 0
   "$SHUTTLE_ENV/bin/python" -c 'import sys, torch
 print("torch    ", torch.__version__, "for CUDA", torch.version.cuda)
-sys.exit(not torch.cuda.is_available())' ||
-    die "torch does not see the GPU ($facts): its CUDA is newer than the driver allows." \
+if not torch.cuda.is_available(): sys.exit(1)
+picture, kernel = (torch.ones(1, 1, n, n, device="cuda") for n in (8, 3))
+sys.exit(float(torch.conv2d(picture, kernel).sum()) != 36 * 9)' ||
+    die "torch does not see the GPU ($facts) or cannot compute on it: its CUDA is newer than the driver allows." \
       "Choose a machine with a newer driver, or a torch for an older one:" \
       "TORCH_INDEX=https://download.pytorch.org/whl/cu126 bash paperspace/setup.sh"
   printf '%s\n' "$facts" >"$SHUTTLE_ENV/.gpu"
@@ -139,6 +156,7 @@ main() {
   lock=${SHUTTLE_LOCK:-$REPO/requirements.lock}
   [ -f "$lock" ] || usage_error "$lock: no such file of requirements (SHUTTLE_LOCK)"
   python=$(find_python)
+  TORCH_INDEX=${TORCH_INDEX-$(index_of)}
   key=$(fingerprint "$python")
   [ -z "$rebuild" ] || rm -rf "$SHUTTLE_ENV"
   if [ "$(cat "$SHUTTLE_ENV/.ready" 2>/dev/null)" = "$key" ]; then

@@ -1,10 +1,22 @@
 #!/bin/bash
 # Runs at every boot of a rented machine: brings the clone and the environment, resumes what the last stop cut
-# off, and starts COMMAND the first time. `launch.sh script` puts REPO_URL, REPO_REF and COMMAND above; as the
-# startup script of another vendor (cloud-init user data, a template's on-start script) it works the same.
+# off, and starts COMMAND the first time. `launch.sh script` puts REPO_URL, REPO_REF, SETTINGS (of setup.sh) and
+# COMMAND above; as the startup script of another vendor (cloud-init user data, a template's on-start script) it
+# works the same.
 set -euo pipefail
 exec >>"${STARTUP_LOG:-/var/log/shuttle-startup.log}" 2>&1
 date -u
+
+# A machine whose setup fails costs as much as one at work: where COMMAND shuts it down, so does this, unless somebody
+# has logged in meanwhile to look.
+give_up() {
+  [ "$1" != 0 ] && [[ " ${COMMAND[*]} " = *" --off "[pa]* ]] || return 0
+  echo "the setup failed: shutting down in ${SHUTTLE_OFF_DELAY:-600} s, unless somebody logs in"
+  sleep "${SHUTTLE_OFF_DELAY:-600}"
+  [ -n "$(who)" ] || ${SHUTTLE_POWEROFF:-poweroff}
+}
+trap 'give_up $?' EXIT
+
 user=${STARTUP_USER:-$(id -un 1000 2>/dev/null || echo root)}
 home=${STARTUP_HOME:-$(getent passwd "$user" | cut -d: -f6)}
 
@@ -16,7 +28,8 @@ fi
 run() { if [ "$user" = "$(id -un)" ]; then "$@"; else sudo -Hu "$user" "$@"; fi; }
 clone=$home/shuttlelib
 [ -d "$clone/.git" ] || run git clone --quiet --branch "$REPO_REF" "$REPO_URL" "$clone"
-run bash "$clone/paperspace/setup.sh" --resume
+run env "${SETTINGS[@]}" bash "$clone/paperspace/setup.sh" --resume
+trap - EXIT
 if [ ${#COMMAND[@]} -gt 0 ] && [ ! -e "$home/.shuttle-started" ]; then
   cd "$clone"
   run bash paperspace/run_headless.sh "${COMMAND[@]}"

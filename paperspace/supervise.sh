@@ -105,19 +105,38 @@ run_once() {
   wait "$child" || code=$?
 }
 
+version_of() { grep -s '^ "name":' "$1/version.json" || printf '%s\n' "$1"; }
+
+# The weights worth sharing. A version has one place on the Hub: what was trained to compare, to time or as a start
+# stays here, and what notebook 05 fine-tuned stands for what it started from.
+bests() {
+  local best mined=$run_dir/05_mine_hard_examples/best
+  find "$run_dir" -mindepth 1 -maxdepth 3 \
+    \( -name '09_*' -o -name lineage -o -name '*_rendered' -o -name trial \) -prune -o -type d -name best -print |
+    while IFS= read -r best; do
+      if [ "$best" = "$mined" ] || [ "$(version_of "$best")" != "$(version_of "$mined")" ]; then
+        printf '%s\n' "$best"
+      fi
+    done
+}
+
+# The stamp is older than its push, so that weights written meanwhile go up next time, and counts only once the push
+# has worked.
 push() {
   [ -n "${options[push]}" ] || return 0
-  local best stamp=$job/pushed
-  find "$run_dir" -maxdepth 3 -type d -name best | while IFS= read -r best; do
+  local best stamp
+  bests | while IFS= read -r best; do
+    stamp=$job/pushed-$(cksum <<<"$best" | cut -d' ' -f1)
     if [ -f "$stamp" ] && [ -z "$(find "$best" -newer "$stamp" -print -quit)" ]; then continue; fi
+    touch "$stamp.partial" || true
     if timeout 1800 "$SHUTTLE_ENV/bin/shuttle" models push "${options[push]}" --model "$best" \
-      --licence "${options[licence]}"; then
+      --licence "${options[licence]}" </dev/null; then
+      mv "$stamp.partial" "$stamp" || true
       note "pushed $best to ${options[push]}"
     else
-      note "notice: $best could not be pushed to ${options[push]} (see above); it stays where it is"
+      note "notice: $best could not be pushed to ${options[push]} (see above); the next push tries again"
     fi
-  done
-  touch "$stamp" || true
+  done || true # find fails over a folder that a job removes meanwhile; the machine shuts down all the same
 }
 
 push_now_and_then() {

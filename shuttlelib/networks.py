@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from shuttlelib import blocks
 from shuttlelib.errors import ShuttleError, UsageError
-from shuttlelib.files import atomic_write, write_json
+from shuttlelib.files import atomic_write, write_json, writing
 from shuttlelib.pooled import PooledNet
 from shuttlelib.prediction import (
     ALWAYS_VISIBLE,
@@ -143,6 +143,8 @@ def build(spec: Spec, pretrained: bool = False) -> ShuttleNet:
 def save(net: ShuttleNet, model_dir: Path, facts: dict | None = None) -> None:
     """Write model.safetensors (fp16; fp32 what that cannot hold) and version.json, each whole or not at all.
 
+    Graphs and engines of earlier weights go.
+
     Raises:
         ShuttleError: a weight is not finite; nothing is written.
     """
@@ -152,12 +154,20 @@ def save(net: ShuttleNet, model_dir: Path, facts: dict | None = None) -> None:
             f"{model_dir}: {wrong[0]} is not finite ({len(wrong)} of {len(state)} tensors); nothing was "
             "written; train again from weights that are, at a lower learning rate"
         )
-    model_dir.mkdir(parents=True, exist_ok=True)
+    with writing(model_dir):
+        model_dir.mkdir(parents=True, exist_ok=True)
+        for old in graphs(model_dir):  # before the weights: a kill between the two leaves none beside others
+            old.unlink()
     half = {k: _halved(v) if v.is_floating_point() else v for k, v in state.items()}
     with atomic_write(model_dir / "model.safetensors") as temp:
         save_file(half, temp)
     meta = {**net.spec.as_dict(), "candidates": CANDIDATES, "history": uses_history(net.spec)}
     write_json(model_dir / "version.json", {**meta, **(facts or {})})
+
+
+def graphs(model_dir: Path) -> list[Path]:
+    """What export made of the weights in a folder: graphs and engines, wrong beside any others."""
+    return [*model_dir.glob("model*.onnx"), *model_dir.glob("*.engine")]
 
 
 def _halved(value: Tensor) -> Tensor:

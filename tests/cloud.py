@@ -32,6 +32,7 @@ class Machine:
             "SHUTTLE_GRACE": "20",
             "SHUTTLE_OFF_DELAY": "0",
             "SHUTTLE_POWEROFF": f"touch {root / 'powered-off'}",  # never the real one
+            "SHUTTLE_PCI": str(root / "pci"),
             "PIP_NO_INDEX": "1",
             "OMP_NUM_THREADS": "1",
             **environment,

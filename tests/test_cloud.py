@@ -1,4 +1,6 @@
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +20,14 @@ case $1 in
   fill) mkdir "$SHUTTLE_JOB/state.partial" ;;
   die) kill -9 $$ ;;
   die-once) [ -e "$2" ] || { touch "$2"; kill -9 $$; } ;;
-  models) echo "token ${#HF_TOKEN} long" && [ "$3" != refused/repo ] ;;
+  models)
+    echo "token ${#HF_TOKEN} long"
+    [ "$3" != refused/repo ] || exit 1
+    [ "$3" != flaky/repo ] || [ -e "$SHUTTLE_STORE/mended" ] || exit 1
+    if [ "$3" = slow/repo ]; then
+      touch "$SHUTTLE_STORE/begun"
+      until [ "$5/model.safetensors" -nt "$SHUTTLE_STORE/begun" ]; do touch "$5/model.safetensors"; done
+    fi ;;
   work) exec python3 -uc '
 import signal, sys, time
 def save(*_):
@@ -168,13 +177,91 @@ def test_the_machine_stays_up_for_another_job(machine):
     machine.headless("stop", "other")
 
 
+PUSH = ("--licence", "mit", "notebooks/03_train_stage1.ipynb")
+
+
+def trained(machine: Machine, folder: str, version: str = "stage1_v5") -> Path:
+    """Leave best weights in the job's run folder."""
+    best = machine.store / "runs/job" / folder / "best"
+    best.mkdir(parents=True)
+    (best / "version.json").write_text(json.dumps({"stage": 1, "name": version}, indent=1))
+    return best
+
+
+def pushed(machine: Machine) -> list[str]:
+    """The folders of the run that were pushed or tried, in order of name."""
+    found = re.findall(r"models push \S+ --model \S+/runs/job/(\S+) ", machine.log("job"))
+    return sorted(found)
+
+
+def test_a_push_that_failed_is_tried_again_and_one_that_worked_is_not(machine):
+    trained(machine, "03_train_stage1")
+    assert "the next push tries again" in start(machine, "--push", "flaky/repo", *PUSH)
+    (machine.store / "mended").touch()
+    assert "pushed " in start(machine, "--push", "flaky/repo", *PUSH)
+    assert len(pushed(machine)) == 2
+    start(machine, "--push", "flaky/repo", *PUSH)
+    assert len(pushed(machine)) == 2
+
+
+def test_weights_written_while_a_push_runs_are_pushed_next(machine):
+    best = trained(machine, "03_train_stage1")
+    for path in (*best.iterdir(), best):
+        os.utime(path, (0, 0))
+    start(machine, "--push", "slow/repo", *PUSH)
+    start(machine, "--push", "slow/repo", *PUSH)
+    assert len(pushed(machine)) == 2
+
+
+def test_of_each_version_the_weights_that_were_trained_longest_are_pushed(machine):
+    trained(machine, "03_train_stage1")
+    trained(machine, "04_train_stage2", "stage2_v9")
+    for folder in ("09_compare_versions/stage1_v5", "lineage/stage2_v9", "stage2_rendered", "stage2/trial"):
+        trained(machine, folder, folder[-9:])
+    start(machine, "--push", "me/shuttle", *PUSH)
+    assert pushed(machine) == ["03_train_stage1/best", "04_train_stage2/best"]
+    trained(machine, "05_mine_hard_examples", "stage2_v9")
+    os.utime(machine.store / "runs/job/04_train_stage2/best")
+    start(machine, "--push", "me/shuttle", *PUSH)
+    assert pushed(machine)[2:] == ["05_mine_hard_examples/best"]
+
+
+def test_a_push_without_a_login_is_refused_where_a_person_can_log_in(machine):
+    program(machine.root / "env/bin/python", 'case $2 in *whoami*) echo "no token" >&2; exit 1 ;; esac')
+    words = [
+        "bash",
+        SCRIPTS / "run_headless.sh",
+        "--port",
+        "0",
+        "--name",
+        "job",
+        "--push",
+        "me/shuttle",
+        *PUSH,
+    ]
+    terminal, keyboard = os.openpty()
+    done = subprocess.run(
+        words, cwd=REPO, env=machine.environment, stdin=keyboard, capture_output=True, text=True, check=False
+    )
+    os.close(terminal)
+    os.close(keyboard)
+    assert done.returncode == 1
+    assert (
+        "no token\nerror: --push me/shuttle: no login at the Hub (see above): export HF_TOKEN" in done.stderr
+    )
+    assert not machine.store.exists()
+    said = machine.run("run_headless.sh", *words[2:]).stdout
+    assert "notice    --push me/shuttle: no login at the Hub" in said, "at boot the job goes on without"
+    assert "started   job" in said
+    machine.run("run_headless.sh", "wait", "job")
+
+
 @pytest.mark.parametrize(
     ("repo", "said"), [("me/shuttle", "pushed "), ("refused/repo", "could not be pushed")]
 )
 def test_the_best_weights_are_pushed_and_no_token_is_written(machine, repo, said):
     machine.environment |= {"HF_TOKEN": "hf_secret", "PAPERSPACE_API_KEY": "ps_secret"}
-    best = machine.store / "runs/job/03_train_stage1/best"
-    best.mkdir(parents=True)
+    best = trained(machine, "03_train_stage1")
     log = start(machine, "--push", repo, "--licence", "mit", "notebooks/03_train_stage1.ipynb")
     assert f"shuttle models push {repo} --model {best} --licence mit" in log
     assert "token 9 long" in log
@@ -227,8 +314,9 @@ def test_the_container_runs_a_job_to_its_end(machine):
     assert machine.run("entry.sh", "echo", "hello").stdout == "hello\n"
 
 
-def test_the_image_copies_what_is_there():
+def test_the_image_copies_what_is_there_and_asks_for_the_driver_that_decodes():
     lines = (SCRIPTS / "Dockerfile").read_text().splitlines()
+    assert "ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility,video" in lines
     copied = [word for line in lines if line.startswith("COPY") for word in line.split()[1:-1]]
     assert "requirements.lock" in copied
     assert [name for name in copied if not (REPO / name).exists()] == []

@@ -98,6 +98,12 @@ def test_create_rents_a_machine_with_a_startup_script(machine, api):
     assert KEY not in done.stdout + done.stderr + json.dumps(api.asked)
 
 
+def test_what_setup_needs_to_know_goes_along(machine):
+    machine.environment |= {"TORCH_INDEX": "https://index.example/cu126", "CPU_ONLY": "1"}
+    script = machine.run("launch.sh", "script", "shuttle", "versions").stdout
+    assert "SETTINGS=(TORCH_INDEX=https://index.example/cu126 CPU_ONLY=1 )" in script
+
+
 def test_a_machine_that_is_not_to_be_had_leaves_no_script_behind(machine, api):
     api.answers["POST", "/machines"] = [(400, {"code": "NO_CAPACITY", "message": "out of A4000"})]
     done = machine.run(*CREATE)
@@ -164,7 +170,13 @@ def test_what_only_reads_is_asked_again(machine, api):
             "no answer to PATCH /machines/ps1/stop",
         ),
         ({"REPO_URL": ""}, ["create", "a", "b"], 2, "REPO_URL is not set"),
-        ({"REPO_URL": "https://me:pw@git.example/x"}, ["script"], 2, "REPO_URL holds a password"),
+        (
+            {"REPO_URL": "https://me:pw@git.example/x"},
+            ["script"],
+            2,
+            "REPO_URL or TORCH_INDEX holds a password",
+        ),
+        ({"TORCH_INDEX": "https://me:pw@index.example/x"}, ["script"], 2, "TORCH_INDEX holds a password"),
         ({"DISK_GB": "much"}, ["create", "a", "b"], 2, "DISK_GB=much"),
         ({}, ["script", "x" * 17_000], 1, "longer than 16384 bytes"),
         ({}, ["stop"], 2, "stop which machine?"),

@@ -18,6 +18,10 @@ import os
 __version__ = "0.0"
 class version: cuda = "13.0"
 class cuda: is_available = staticmethod(lambda: "TORCH_SEES_IT" in os.environ)
+ones = lambda *shape, device: None
+class conv2d:
+    __init__ = lambda self, picture, kernel: None
+    sum = lambda self: os.environ.get("TORCH_SUMS_UP_TO", "324")
 """
 
 
@@ -97,11 +101,65 @@ def test_a_gpu_that_torch_cannot_use_is_an_error_with_the_fix(machine):
         assert done.returncode == 1
         assert "torch does not see the GPU (NVIDIA RTX A4000, 550.54.14, 16376 MiB)" in done.stderr
         assert "TORCH_INDEX=" in done.stderr
-        machine.environment["TORCH_SEES_IT"] = "1"
+        machine.environment |= {"TORCH_SEES_IT": "1", "TORCH_SUMS_UP_TO": "0"}
+        assert "or cannot compute on it" in machine.run("setup.sh").stderr
+        machine.environment.pop("TORCH_SUMS_UP_TO")
         assert "gpu       NVIDIA RTX A4000" in machine.run("setup.sh").stdout
+        machine.environment.pop("TORCH_SEES_IT")
+        assert machine.run("setup.sh").returncode == 0, "seen once, it is not asked again"
+        assert machine.run("setup.sh", "--rebuild").returncode == 1, "another environment is"
+        (machine.store / "env/.ready").unlink()
+        assert machine.run("setup.sh").returncode == 1
     finally:
         tool.unlink()
-        machine.environment.pop("TORCH_SEES_IT", None)
+        for name in ("TORCH_SEES_IT", "TORCH_SUMS_UP_TO"):
+            machine.environment.pop(name, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", ["tool", "driver"])
+def test_a_gpu_whose_driver_does_not_answer_is_not_trained_without_unasked(machine, broken):
+    card = machine.root / "pci/0000:00:05.0/vendor"
+    if broken == "tool":
+        found = machine.tool("nvidia-smi", "echo NVIDIA-SMI has failed; exit 9")
+    else:
+        card.parent.mkdir(parents=True)
+        card.write_text("0x10de\n")
+        found = card
+    try:
+        done = machine.run("setup.sh")
+        assert done.returncode == 1
+        assert "its driver does not answer" in done.stderr
+        machine.environment["CPU_ONLY"] = "1"
+        assert "gpu       none" in machine.run("setup.sh").stdout
+    finally:
+        found.unlink()
+        machine.environment.pop("CPU_ONLY", None)
+
+
+@pytest.mark.slow
+def test_the_index_of_torch_is_remembered_until_another_is_given(machine):
+    lock, before = machine.root / "lock", (machine.root / "lock").read_text()
+    lock.write_text("torch==0.0\n")
+    machine.environment |= {"PIP_FIND_LINKS": str(machine.root), "TORCH_INDEX": "https://index.example/cu126"}
+    try:
+        assert "build  " in machine.run("setup.sh").stdout
+        machine.environment.pop("TORCH_INDEX")
+        assert "build  " not in machine.run("setup.sh").stdout
+        lock.write_text("torch==0.0\n# newer\n")
+        (machine.store / "env/kept").touch()
+        assert "build  " in machine.run("setup.sh").stdout
+        assert (machine.store / "env/.index").read_text() == "https://index.example/cu126\n"
+        assert (machine.store / "env/kept").exists()
+        machine.environment["TORCH_INDEX"] = ""
+        assert "build  " in machine.run("setup.sh").stdout
+        assert not (machine.store / "env/kept").exists(), "torch of two indexes would share its folders"
+        assert python(machine, "import torch; print(torch.__version__)") == "0.0"
+    finally:
+        lock.write_text(before)
+        for name in ("PIP_FIND_LINKS", "TORCH_INDEX"):
+            machine.environment.pop(name, None)
+        machine.run("setup.sh")
 
 
 @pytest.mark.slow
@@ -141,6 +199,27 @@ def test_a_boot_brings_clone_environment_and_job(machine):
     assert (home / "cloned").read_text().count("https://git.example/shuttlelib") == 1
     assert log.read_text().count("started   shuttle-versions") == 1, "the first boot starts it, no other"
     machine.run("run_headless.sh", "wait", "shuttle-versions")
+
+
+@pytest.mark.parametrize(
+    ("off", "logged_in", "goes_off"),
+    [("poweroff", "", True), ("api", "", True), ("none", "", False), ("poweroff", "ann pts/0", False)],
+)
+def test_a_boot_whose_setup_fails_shuts_down_if_the_job_would(tmp_path, off, logged_in, goes_off):
+    log = tmp_path / "startup.log"
+    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    machine = Machine(tmp_path, STARTUP_HOME=str(tmp_path), STARTUP_LOG=str(log), STARTUP_USER=user)
+    setup = "echo setup of $TORCH_INDEX; exit 1"
+    machine.tool("git", f"mkdir -p ${{@: -1}}/paperspace; echo '{setup}' >${{@: -1}}/paperspace/setup.sh")
+    machine.tool("who", f'echo -n "{logged_in}"')
+    machine.environment |= {"REPO_URL": "https://git.example/x", "TORCH_INDEX": "https://index.example/cu126"}
+    script = tmp_path / "boot.sh"
+    script.write_text(machine.run("launch.sh", "script", "--off", off, "shuttle", "versions").stdout)
+    del machine.environment["TORCH_INDEX"]
+    done = subprocess.run(["bash", str(script)], env=machine.environment, check=False, timeout=300)
+    assert done.returncode == 1
+    assert "setup of https://index.example/cu126" in log.read_text()
+    assert (tmp_path / "powered-off").exists() == goes_off
 
 
 @pytest.mark.slow

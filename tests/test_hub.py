@@ -420,6 +420,38 @@ def test_weights_go_up_with_a_card_and_come_back_to_load(hub, model, tmp_path):
     assert weights.push("me/shuttle", [model], "mit").files == 0
 
 
+def test_new_weights_leave_no_graph_or_measure_of_the_old_ones(hub, model, tmp_path):
+    for name in ("model.onnx", "model.fp16.onnx"):
+        (model / name).write_bytes(b"a graph")
+    weights.push("me/shuttle", [model], "mit")
+    weights.pull("me/shuttle", tmp_path / "models")
+    there = tmp_path / "models" / "stage2_v8"
+    (there / "model.int8.onnx").write_bytes(b"made here")
+    assert weights.pull("me/shuttle", tmp_path / "models").files == 0
+    assert (there / "model.int8.onnx").is_file(), "it is of these weights"
+    anew = networks.build(networks.load(model).net.spec)
+    networks.save(anew, tmp_path / "anew")
+    weights.push("me/shuttle", [tmp_path / "anew"], "mit")
+    held = {path for path in hub.repos["model", "me/shuttle"].commits[-1][1] if "/" in path}
+    assert held == {f"stage2_v8/{name}" for name in weights.NEEDED}
+    weights.pull("me/shuttle", tmp_path / "models")
+    assert {path.name for path in there.iterdir()} == set(weights.NEEDED)
+
+
+def test_a_pull_that_is_refused_keeps_the_graphs_made_here(hub, model, tmp_path):
+    weights.push("me/shuttle", [model], "mit")
+    weights.pull("me/shuttle", tmp_path / "models")
+    there = tmp_path / "models" / "stage2_v8"
+    net = networks.load(model).net
+    networks.save(networks.build(net.spec), there)
+    (there / "model.onnx").write_bytes(b"made here")
+    networks.save(networks.build(net.spec), model)
+    weights.push("me/shuttle", [model], "mit")
+    with pytest.raises(HubError, match="changed here since the last pull"):
+        weights.pull("me/shuttle", tmp_path / "models")
+    assert (there / "model.onnx").is_file()
+
+
 def test_damaged_weights_are_not_kept(hub, model, tmp_path):
     weights.push("me/shuttle", [model], "mit")
     path = "stage2_v8/model.safetensors"

@@ -150,6 +150,23 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path, value):
     assert not (tmp_path / "model").exists()
 
 
+def test_graphs_of_earlier_weights_go_with_them_and_with_nothing_else(tmp_path):
+    net = small_net("stage2_v8")
+    names = ["model.onnx", "model.fp16.onnx", "model.int8-tensorrt.onnx", "model-sm86.engine", "README.md"]
+    for name in names:
+        (tmp_path / name).touch()
+    networks.save(net, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors", "version.json", "README.md"}
+    (tmp_path / "model.onnx").touch()
+    broken = small_net("stage2_v8")
+    next(broken.parameters()).data.fill_(float("nan"))
+    with pytest.raises(ShuttleError, match="nothing was written"):
+        networks.save(broken, tmp_path)
+    assert (tmp_path / "model.onnx").exists()
+    networks.mean(tmp_path, tmp_path, 0.5, tmp_path)
+    assert not (tmp_path / "model.onnx").exists()
+
+
 def test_weights_of_a_network_that_sees_other_frames_are_a_start(tmp_path):
     old = small_net("stage2_v8").eval()
     networks.save(old, tmp_path)

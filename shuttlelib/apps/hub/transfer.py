@@ -146,13 +146,22 @@ def upload(
     return Moved(repo, end, len(new), sum(path.stat().st_size for path in new.values()))
 
 
-def download(repo: str, kind: Kind, revision: str, wanted: Mapping[str, str], tree: Tree, out: Path) -> Moved:
+def download(
+    repo: str,
+    kind: Kind,
+    revision: str,
+    wanted: Mapping[str, str],
+    tree: Tree,
+    out: Path,
+    stale: Sequence[Path] = (),
+) -> Moved:
     """Bring files of a commit into a folder, verified, each whole or not at all.
 
     Args:
         revision: commit hash.
         wanted: name in `out` to path in the repository.
         tree: the commit's files.
+        stale: files of the folder that are wrong beside the new ones; they go once all is fetched.
 
     Raises:
         HubError: the folder holds another repository, a local file was edited since, or a file did not
@@ -174,11 +183,13 @@ def download(repo: str, kind: Kind, revision: str, wanted: Mapping[str, str], tr
             )
         stage = out / ".hub" / revision
         fetch(repo, kind, revision, {path: tree[path] for path in needed.values()}, stage)
+        for file in stale:  # before the new files: a kill between the two leaves none beside them
+            file.unlink(missing_ok=True)
         for name, path in needed.items():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(stage / path, out / name)
         for name in gone:
-            (out / name).unlink()
+            (out / name).unlink(missing_ok=True)
         write_record(out, repo, revision, {name: client.digest(out / name) for name in wanted})
         shutil.rmtree(out / ".hub", ignore_errors=True)
     return Moved(repo, revision, len(needed), sum(tree[path].size for path in needed.values()))

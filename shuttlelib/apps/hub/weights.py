@@ -21,7 +21,8 @@ _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 def push(repo: str, folders: Sequence[Path], licence: str | None, private: bool = False) -> Moved:
     """Put model folders into a repository, with a card made from their metrics.
 
-    A version of the same name is written over (the repository's history keeps it); other versions stay.
+    A version of the same name is replaced (the repository's history keeps it): what the folder lacks goes,
+    such as graphs and measures of the weights before. Other versions stay.
 
     Args:
         folders: model folders (a run's `best/`); the shipped pair if none.
@@ -46,11 +47,14 @@ def push(repo: str, folders: Sequence[Path], licence: str | None, private: bool 
             transfer.link(paths.MODELS / PAIR, stage / PAIR)
         staged = [stage / name for name in named]
         (stage / "README.md").write_text(card.model_card(repo, staged, licence), encoding="utf-8")
-        return transfer.upload(repo, "model", stage, (), private, replace=True)
+        own = [f"{name}/{file}" for name in named for file in FILES]
+        return transfer.upload(repo, "model", stage, own, private, replace=True)
 
 
 def pull(repo: str, out: str | Path, revision: str | None = None) -> Moved:
     """Bring the model folders of a repository into a folder, verified by SHA-256, and load each once.
+
+    Where weights change, graphs that were made here of the old ones go.
 
     Raises:
         HubError: not found, not ours, damaged on the way, or the folder holds another repository.
@@ -72,7 +76,14 @@ def pull(repo: str, out: str | Path, revision: str | None = None) -> Moved:
         for file in NEEDED:
             if f"{name}/{file}" not in tree:
                 raise HubError(f"{repo}@{commit[:12]}: {name}/{file} is missing: push the weights again")
-    moved = transfer.download(repo, "model", commit, wanted, tree, out)
+    stale = [
+        graph
+        for name in found
+        if not client.same_file(out / name / NEEDED[0], tree[f"{name}/{NEEDED[0]}"])
+        for graph in networks.graphs(out / name)
+        if f"{name}/{graph.name}" not in wanted
+    ]
+    moved = transfer.download(repo, "model", commit, wanted, tree, out, stale)
     for name in found:
         networks.load(out / name)
     return moved
