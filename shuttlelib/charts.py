@@ -24,14 +24,19 @@ FEW = 4  # so many lines are named at their end; more get a legend
 
 
 def trajectory(
-    table: pd.DataFrame, truth: pd.DataFrame | None = None, fps: float | None = None, title: str = ""
+    table: pd.DataFrame,
+    truth: pd.DataFrame | None = None,
+    fps: float | None = None,
+    title: str = "",
+    name: str = "predicted",
 ) -> Figure:
-    """x and y over time; invisible stretches are gaps, shaded.
+    """x and y over time; invisible stretches of the table are gaps, shaded.
 
     Args:
         table: columns frame, visible, x_px, y_px.
         truth: the same columns of the labels, drawn beneath.
         fps: turns frame numbers into seconds.
+        name: of the table beside the labels.
     """
     figure, axes = new_figure(2, 1, (10, 4.6), sharex=True)
     unit = 1 / fps if fps else 1.0
@@ -40,9 +45,7 @@ def trajectory(
         if truth is not None:
             there = truth[column].where(truth["visible"].astype(bool))
             axis.plot(truth["frame"] * unit, there, color=SKY, lw=5, alpha=0.6, label="label")
-        axis.plot(
-            table["frame"] * unit, table[column].where(seen), color=VERMILION, lw=1.4, label="predicted"
-        )
+        axis.plot(table["frame"] * unit, table[column].where(seen), color=VERMILION, lw=1.4, label=name)
         for start, stop in _runs(~seen):
             frames = table["frame"].to_numpy()
             axis.axvspan(
@@ -51,7 +54,8 @@ def trajectory(
         _label(axis, "", f"{column[0]} (px)")
     axes[1, 0].invert_yaxis()  # up in the picture is up in the plot
     axes[1, 0].set_xlabel("time (s)" if fps else "frame")
-    axes[0, 0].set_title(f"{title}  (grey: not visible)".strip(), loc="left", fontsize=11)
+    grey = "visible" if truth is None else name
+    axes[0, 0].set_title(f"{title}  (grey: not {grey})".strip(), loc="left", fontsize=11)
     if truth is not None:
         axes[0, 0].legend(loc="upper right", ncols=2, frameon=False, bbox_to_anchor=(1, 1.2))
     return figure
@@ -82,12 +86,13 @@ def error_curve(
     return figure
 
 
-def training_curves(history: pd.DataFrame) -> Figure:
+def training_curves(history: pd.DataFrame, kept: float | None = None) -> Figure:
     """A panel a measure over the steps (or epochs), training and validation together.
 
     Args:
         history: a column "step" or "epoch"; `train_<name>` holds training values, `val_<name>` or plain
             `<name>` validation values. "seconds" is left out.
+        kept: the step (or epoch) whose weights were kept, to mark it.
     """
     x = next((name for name in ("step", "epoch") if name in history), None)
     if x is None:
@@ -109,6 +114,10 @@ def training_curves(history: pd.DataFrame) -> Figure:
         ):
             if column in history:
                 axis.plot(history[x], history[column], color=color, lw=1.8, marker="o", ms=2.5, label=name)
+        if kept is not None:
+            axis.axvline(kept, color=GREY, lw=1, ls=":")
+            place = {"xycoords": axis.get_xaxis_transform(), "ha": "center", "color": GREY, "fontsize": 9}
+            axis.annotate("kept", (kept, 1.01), **place)
         _label(axis, x, _title(panel))
         _name_lines(axis)
     return figure
@@ -117,6 +126,8 @@ def training_curves(history: pd.DataFrame) -> Figure:
 def calibration(bins: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Share of rows that are right over their confidence, and how many rows there are.
 
+    The area of a mark follows its rows, by one measure for all curves.
+
     Args:
         bins: `calibration["bins"]` of `metrics.summarize`: low, high, frames, confidence, right; or several
             such by name (a legend then says which is which).
@@ -124,19 +135,20 @@ def calibration(bins: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mappin
     curves = bins if isinstance(bins, Mapping) else {"": bins}
     figure, axes = new_figure(2, 1, (5 if len(curves) == 1 else 7, 5.6), sharex=True, heights=(3, 1))
     top, low = axes[:, 0]
+    most = max((b["frames"] for rows in curves.values() for b in rows), default=0) or 1
     top.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
     top.annotate("perfect", (0.06, 0.09), color=GREY, fontsize=9, rotation=45, rotation_mode="anchor")
     for i, (color, (name, rows)) in enumerate(zip(_colors(len(curves)), curves.items())):
         full = [b for b in rows if b["frames"]]
         said, was, frames = ([b[key] for b in full] for key in ("confidence", "right", "frames"))
         top.plot(said, was, color=color, lw=1.2, ls=LINES[i % len(LINES)])
-        sizes = 20 + 100 * np.array(frames) / max(frames, default=1)
+        sizes = 20 + 100 * np.array(frames) / most
         top.scatter(said, was, s=sizes, color=color, marker=MARKERS[i % len(MARKERS)], label=name or None)
         width = 0.94 / len(curves)
         starts = [b["low"] + (b["high"] - b["low"]) * width * i for b in rows]
         widths = [width * (b["high"] - b["low"]) for b in rows]
         low.bar(starts, [b["frames"] for b in rows], widths, align="edge", color=color, alpha=0.6)
-    top.set(xlim=(0, 1), ylim=(0, 1.02))
+    top.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.05))  # marks at 0 and 1 are whole
     if len(curves) > 1:
         figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
     _label(top, "", "share of rows that are right")

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from shuttlelib.plots import BLACK, BLUE, CYCLE, GREEN, GREY, PINK, VERMILION, new_figure
 
@@ -142,8 +143,9 @@ def accuracy_against_latency(
             axis.plot(x, y, marker="o", ms=13, mfc="none", mec=color, ls="")
     _names(axis, shown)
     axis.set_xscale("log")
-    for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
-        ticks("{x:g}")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # of all nine numbers the last would touch
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
     low, high = (f([p[1] for p in shown.values()] or [0.0, 1.0]) for f in (min, max))
     pad = max(0.02, 0.12 * (high - low))
     axis.set(ylim=(low - pad, high + pad))
@@ -193,7 +195,8 @@ def _bought(rows: Mapping[str, Mapping[str, Any]], name: str, measure: str) -> t
     before = rows.get(row["parent"], {}).get(measure)
     if before is None:
         return f"{value:.3f}", BLACK
-    return f"{value:.3f} ({value - before:+.3f})", GREEN if value > before else VERMILION
+    change = round(value - before, 3) + 0.0  # as it is written; never -0.000
+    return f"{value:.3f} ({change:+.3f})", GREEN if change > 0 else VERMILION if change < 0 else GREY
 
 
 def _box(axis: Axes, x: float, y: float, name: str, row: Mapping[str, Any], bought: Sequence[str]) -> None:

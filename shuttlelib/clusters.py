@@ -22,7 +22,7 @@ from shuttlelib.mining import KINDS
 MEASURES = {
     "speed_px": ("slower", "faster"),
     "edge_px": ("nearer the edge", "farther from the edge"),
-    "height": ("higher in the frame", "lower in the frame"),
+    "from_top": ("higher in the frame", "lower in the frame"),
     "brightness": ("darker", "brighter"),
     "contrast": ("plainer background", "busier background"),
     "stands_out": ("stands out less", "stands out more"),
@@ -37,7 +37,7 @@ def describe(scores: pd.DataFrame, planes: Sequence[FrameCache]) -> pd.DataFrame
 
     Returns:
         The rows with speed_px (step to the label before or after, px of a 1280x720 frame in a thirtieth
-        of a second; nan alone), edge_px (to the nearest edge, same px), height (0 top, 1 bottom),
+        of a second; nan alone), edge_px (to the nearest edge, same px), from_top (0 top, 1 bottom),
         brightness and contrast (mean and spread of the light around, 0 to 255), stands_out (light of
         the spot itself against what is around), hidden_frames (since the last visible label, at most 30).
     """

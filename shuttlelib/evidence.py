@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from torch.utils.data import default_collate
 
 from shuttlelib import clips, geometry, networks, paths, runtime, train, video
@@ -54,6 +55,14 @@ def look(model: networks.Deployed, samples: Samples, draws: Sequence[int | tuple
         batch["xy"].numpy(),
         p_visible,
     )
+
+
+def motion(item: Mapping[str, Tensor]) -> float:
+    """How far the shuttle of a sample went in three steps, in sides of the picture; 0 unless well inside."""
+    now = item["xy"] / torch.tensor(item["frames"].shape[:-3:-1])
+    track = torch.cat([item["history"][-3:, :2], now[None]])
+    inside = ((track > 0.1) & (track < 0.9)).all()  # never what is not visible: 0 or nan
+    return float((track[-1] - track[0]).norm()) if inside else 0.0
 
 
 def folders(

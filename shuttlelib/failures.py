@@ -118,21 +118,23 @@ def by_cause(rows: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
 
 
 def examples(rows: pd.DataFrame, found: pd.DataFrame, each: int) -> pd.DataFrame:
-    """Frames to look at: `each` of every cause that has any wrong, from as many half seconds as there are.
+    """Frames to look at: `each` of every cause that has any wrong, two of a half second at most.
 
     Args:
         rows, found: as for `by_cause`; the index of `rows` must be unique.
 
     Returns:
-        Rows of `rows` in the order of the causes, with a column cause; empty ones where a cause has too few.
+        Rows of `rows` by cause, clip and frame, with a column cause; empty ones where a cause has too few.
         Frames of several causes are shown once where others can stand for the second.
     """
     picked = []
     shown = pd.Series(False, rows.index)
     for cause in found:
         wrong = rows[found[cause].to_numpy() & ~rows["right"].to_numpy()].sample(frac=1, random_state=0)
-        again = wrong.groupby("stretch").cumcount() + each * shown[wrong.index]  # shown already: last
-        first = wrong.loc[again.sort_values(kind="stable").index[:each]]
+        wrong = wrong.loc[shown[wrong.index].sort_values(kind="stable").index]  # shown already: last
+        nth = wrong.groupby("stretch").cumcount()
+        order = (nth + each * shown[wrong.index])[nth < 2]  # more of a half second are the same picture
+        first = wrong.loc[order.sort_values(kind="stable").index[:each]].sort_values(["clip", "frame"])
         shown[first.index] = True
         if len(first):
             picked.append(first.reset_index(drop=True).reindex(range(each)).assign(cause=cause))

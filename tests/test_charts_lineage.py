@@ -1,6 +1,7 @@
 import pandas as pd
+import pytest
 
-from shuttlelib import charts_lineage
+from shuttlelib import charts_lineage, plots
 
 
 def row(stage=1, parent="", **values):
@@ -34,6 +35,21 @@ def test_the_tree_shows_what_each_row_bought_and_which_failed():
     assert "failed" in shown
 
 
+@pytest.mark.parametrize(
+    ("value", "says", "color"),
+    [
+        (0.6, "(+0.100)", plots.GREEN),
+        (0.4, "(-0.100)", plots.VERMILION),
+        (0.5, "(+0.000)", plots.GREY),
+        (0.4999, "(+0.000)", plots.GREY),
+    ],
+)
+def test_a_change_that_reads_as_zero_is_neither_better_nor_worse(value, says, color):
+    figure = charts_lineage.family_tree({"a": row(), "b": row(parent="a", accuracy=value)})
+    (text,) = [text for text in figure.axes[0].texts if says in text.get_text()]
+    assert text.get_color() == color
+
+
 def test_bars_have_intervals_and_say_what_is_missing():
     figure = charts_lineage.bars(ROWS, "accuracy")
     axis = figure.axes[0]
@@ -56,6 +72,18 @@ def test_rows_that_nothing_of_their_kind_beats_are_ringed():
     axis = charts_lineage.accuracy_against_latency(better).axes[0]
     ringed = {tuple(line.get_xydata()[0]) for line in axis.lines if line.get_markersize() == 13}
     assert ringed == {(1.0, 0.95), (2.0, 0.9), (50.0, 0.6)}
+
+
+def test_ticks_of_latency_keep_apart():
+    rows = {str(ms): row(latency_ms=ms) for ms in (12.0, 350.0)}
+    figure = charts_lineage.accuracy_against_latency(rows)
+    figure.canvas.draw()
+    axis = figure.axes[0].xaxis
+    low, high = axis.get_view_interval()
+    both = (axis.get_ticklabels(minor=minor) for minor in (False, True))
+    places = (axis.get_ticklocs(minor=minor) for minor in (False, True))
+    named = [pair for kind in zip(both, places) for pair in zip(*kind) if low <= pair[1] <= high]
+    assert [label.get_text() for label, _ in named if label.get_text()] == ["20", "50", "100", "200"]
 
 
 def test_nothing_to_show_is_an_empty_figure():

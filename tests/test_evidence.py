@@ -7,6 +7,7 @@ from shutil import copyfile, copytree
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from shuttlelib import cleanup, clips, evidence, labels, paths, recipes, runtime
 from shuttlelib.clips import Clip
@@ -143,6 +144,20 @@ def test_a_pair_has_nothing_of_the_weights_that_lay_there_before(tmp_path, monke
     assert (models / "other" / "model.fp16.onnx").is_file()
     assert recipes.make_pair(*runtime.default_pair(models), models) == models  # as they are
     assert made == {path.name for path in (models / second.name).iterdir()}
+
+
+def test_motion_counts_only_what_stays_well_inside():
+    def item(*track, size=(20, 40)):
+        history = torch.tensor([[0.5, 0.5, 1.0], *((x, y, float(x > 0)) for x, y in track[:3])])
+        xy = torch.tensor(track[3]) * torch.tensor(size[::-1])
+        return {"frames": torch.zeros(2, 3, *size), "history": history, "xy": xy}
+
+    inside = [(0.2, 0.3), (0.3, 0.3), (0.4, 0.3), (0.5, 0.7)]
+    assert evidence.motion(item(*inside)) == pytest.approx(0.5)
+    for gone in ((0.0, 0.0), (0.05, 0.3), (0.3, 0.95)):  # 0, 0: not visible
+        assert evidence.motion(item(inside[0], gone, *inside[2:])) == 0
+    for now in ((NAN, NAN), (0.95, 0.5)):
+        assert evidence.motion(item(*inside[:3], now)) == 0
 
 
 def test_every_augmentation_step_stands_alone():

@@ -150,6 +150,17 @@ def test_bins_hold_visible_frames_once_and_leave_out_the_unmeasured():
     assert (table["missed_high"] >= table["missed"]).all()
 
 
+def test_examples_show_a_half_second_twice_at_most_and_in_order():
+    rows = judged(["FN"] * 12, clip=["a"] * 6 + ["b"] * 6, frame=range(12))
+    rows["stretch"] = ["a/0"] * 6 + ["b/0"] * 6
+    shown = failures.examples(rows, pd.DataFrame({"blur": [True] * 12, "faint": [True] * 12}), each=6)
+    for _, part in shown.groupby("cause"):
+        assert part["clip"].tolist()[:4] == ["a", "a", "b", "b"]
+        assert part["clip"].isna().tolist() == [False] * 4 + [True] * 2
+        assert part["frame"].dropna().is_monotonic_increasing
+    assert not shown["frame"].dropna().duplicated().any()  # others can stand for the second
+
+
 def test_examples_are_wrong_frames_of_many_stretches_filled_up_with_blanks():
     rows = judged(["FN"] * 6 + ["TP"] * 2, clip="a", frame=range(8))
     table = pd.DataFrame(

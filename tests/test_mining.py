@@ -242,6 +242,7 @@ def test_measures_say_what_was_drawn(make, tmp_path):
     rows = clusters.describe(scores, planes).set_index("frame")
     assert rows.loc[10, "speed_px"] == pytest.approx(np.hypot(8, 4), abs=0.1)  # twice the native step
     assert rows.loc[10, "edge_px"] == pytest.approx(160, abs=1)
+    assert rows.loc[10, "from_top"] == pytest.approx(path(10)[1] / HW[0], abs=0.01)
     assert rows.loc[10, "stands_out"] > 100
     assert rows.loc[10, "hidden_frames"] == 0
     assert rows.loc[3, "hidden_frames"] >= 3

@@ -117,6 +117,15 @@ def test_trajectory_breaks_where_the_shuttle_is_not_visible():
     assert charts.trajectory(track([0, 0])).axes[1].get_xlabel() == "frame"
 
 
+def test_trajectory_says_whose_gaps_are_grey():
+    table = track([1, 0])
+    titles = [charts.trajectory(table, *rest).axes[0].get_title(loc="left") for rest in ((), (table,))]
+    assert titles == ["(grey: not visible)", "(grey: not predicted)"]
+    top = charts.trajectory(table, table, title="clip", name="in the copy").axes[0]
+    assert top.get_title(loc="left") == "clip  (grey: not in the copy)"
+    assert set(named(top)) == {"label", "in the copy"}
+
+
 def curve(values):
     half = {"accuracy": values, "f1": [None] * 20}
     return {"tolerance_px": list(range(1, 21)), "grid512": half, "native": half}
@@ -163,6 +172,10 @@ def test_training_curves_pair_training_with_validation():
     }
     assert list(named(by_label["f1"])) == ["validation"]
     assert by_label["loss"].get_xlabel() == "step"
+    marked = charts.training_curves(history, kept=2).axes
+    assert [axis.get_lines()[-1].get_xdata() for axis in marked] == [[2, 2]] * 3
+    assert "kept" in [text.get_text() for text in marked[0].texts]
+    assert [text.get_text() for text in by_label["f1"].texts] == ["validation"]  # where nothing is said
     with pytest.raises(ValueError, match="no column 'step' or 'epoch', only loss"):
         charts.training_curves(history[["loss"]])
 
@@ -187,6 +200,14 @@ def test_calibration_of_several_kinds_is_told_apart_by_more_than_colour():
     assert len(shapes) == 2
     assert [bar.get_x() for bar in low.patches] == pytest.approx([0.5, 0.735])
     figure.canvas.draw()
+
+
+def test_calibration_marks_of_all_curves_are_of_one_measure_and_whole():
+    few, many = ({"low": 0, "high": 1, "frames": n, "confidence": 1.0, "right": 1.0} for n in (1, 60))
+    top = charts.calibration({"few": [few], "many": [many]}).axes[0]
+    sizes = [float(dots.get_sizes()[0]) for dots in top.collections]
+    assert sizes[0] < sizes[1] / 4
+    assert min(top.get_xlim()[1], top.get_ylim()[1]) > 1
 
 
 def cause_rows():
