@@ -273,6 +273,7 @@ def _find(
     pair, planes = _pair(model, other, samples)
     mixing = ("at_most", "hard_share", "groups")  # what may change without scoring again
     basis = {key: value for key, value in facts.items() if key not in mixing}
+    basis["measures"] = [*clusters.MEASURES]
     scores = mining.stored(run_dir / "scores.parquet", basis)
     if scores is None:
         scores = mining.score(model, samples, params, facts["seed"], pair)
