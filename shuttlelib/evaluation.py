@@ -53,11 +53,31 @@ def evaluate_folders(
     rates: dict[str, float] = {}
     for stem in stems:
         pred = _read_predictions(pred_paths[stem])
-        size = size_hw or _frame_size(pred, pred_paths[stem], label_paths[stem])
+        told = _told(pred_paths[stem])
+        size = size_hw or _frame_size(pred, told, pred_paths[stem], label_paths[stem])
         truth = labels.usable(importers.read_labels(label_paths[stem], size, stem))
+        truth = _possible(truth, size, label_paths[stem])
         scores[stem] = score_clip(pred, truth, size, (str(pred_paths[stem]), str(label_paths[stem])))
-        rates |= _rate(stem, pred_paths[stem], label_paths[stem])
-    return summarize(scores, {clip: venue for clip, (venue, _) in splits.read(labels_dir).items()}, rates)
+        rates |= _rate(stem, told, pred_paths[stem], label_paths[stem])
+        if len(truth) and scores[stem].missing_predictions == len(truth):
+            _warn(f"{pred_paths[stem]}: has none of the frames that are labelled")
+    places = splits.read(labels_dir)
+    trained = [stem for stem in stems if places.get(stem, ("", ""))[1] == "train"]
+    if trained:
+        _warn(f"{len(trained)} of {len(stems)} clips are of the train split ({_names(trained)})")
+    return summarize(scores, {clip: venue for clip, (venue, _) in places.items()}, rates)
+
+
+def _possible(truth: pd.DataFrame, size: SizeHW, path: Path) -> pd.DataFrame:
+    """Labels less those that name a place where no shuttle can be: people write (0, 0) for not visible."""
+    x, y = truth["x_px"], truth["y_px"]
+    wrong = truth["visible"] & (((x == 0) & (y == 0)) | ~(x.between(0, size[1]) & y.between(0, size[0])))
+    if wrong.any():
+        where = (
+            f"at (0, 0) or outside {size[1]}x{size[0]}, the first in frame {truth['frame'][wrong].iloc[0]}"
+        )
+        _warn(f"{path}: {wrong.sum()} visible labels {where}, count as unlabelled; see `shuttle data clean`")
+    return truth[~wrong]
 
 
 def _read_predictions(path: Path) -> pd.DataFrame:
@@ -69,21 +89,38 @@ def _read_predictions(path: Path) -> pd.DataFrame:
         ) from error
 
 
-def _frame_size(pred: pd.DataFrame, pred_path: Path, label_path: Path) -> SizeHW:
+def _told(pred_path: Path) -> dict[str, Any]:
+    """What the summary beside a track says of its video: width, height and fps, as far as they are there.
+
+    Raises:
+        MetricsError: one of them is no number above 0.
+    """
+    path = pred_path.with_suffix(".json")
+    facts = _read_json(path) if path.exists() else {}
+    told = {key: facts.get(key) for key in ("width", "height", "fps")} if isinstance(facts, dict) else {}
+    told = {key: value for key, value in told.items() if value is not None}
+    for key, value in told.items():
+        if not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise MetricsError(f"{path}: {key} is {value!r}, not a number above 0; track the video again")
+    return told
+
+
+def _frame_size(pred: pd.DataFrame, told: dict[str, Any], pred_path: Path, label_path: Path) -> SizeHW:
     """The clip's native size, from what lies beside predictions and labels; 1280x720 if it can be.
 
     Raises:
         MetricsError: it cannot be known, or labels and predictions are of different sizes.
     """
-    sidecar, clip = pred_path.with_suffix(".json"), clips.video_beside(label_path, pred_path.stem)
+    clip = clips.video_beside(label_path, pred_path.stem)
     sizes: list[SizeHW] = []
-    if sidecar.exists():
-        facts = _read_json(sidecar)
-        if isinstance(facts, dict) and {"width", "height"} <= set(facts):
-            sizes.append((int(facts["height"]), int(facts["width"])))
+    if {"width", "height"} <= set(told):
+        sizes.append((int(told["height"]), int(told["width"])))
     if label_path.suffix == ".parquet":
         info = labels.read_table(label_path)[1]
         sizes.append((info.height, info.width))
+    elif clip:
+        found = video.probe(clip)
+        sizes.append((found.height, found.width))
     if len(set(sizes)) > 1:
         (h, w), (labels_h, labels_w) = sizes
         raise MetricsError(
@@ -92,9 +129,6 @@ def _frame_size(pred: pd.DataFrame, pred_path: Path, label_path: Path) -> SizeHW
         )
     if sizes:
         return sizes[0]
-    if clip:
-        found = video.probe(clip)
-        return found.height, found.width
     check_table(pred, str(pred_path))
     far = pred.loc[pred["visible"].eq(1), ["x_px", "y_px"]].max()
     if far["x_px"] > CANONICAL_HW[1] or far["y_px"] > CANONICAL_HW[0]:
@@ -105,13 +139,16 @@ def _frame_size(pred: pd.DataFrame, pred_path: Path, label_path: Path) -> SizeHW
     return CANONICAL_HW
 
 
-def _rate(stem: str, pred_path: Path, label_path: Path) -> dict[str, float]:
+def _rate(stem: str, told: dict[str, Any], pred_path: Path, label_path: Path) -> dict[str, float]:
     """The clip's frame rate by its name, where the labels or the track's summary tell; else empty."""
-    if label_path.suffix == ".parquet":
-        return {stem: labels.read_table(label_path)[1].fps}
-    sidecar = pred_path.with_suffix(".json")
-    facts = _read_json(sidecar) if sidecar.exists() else None
-    return {stem: float(facts["fps"])} if isinstance(facts, dict) and "fps" in facts else {}
+    tracked = {stem: float(told["fps"])} if "fps" in told else {}
+    if label_path.suffix != ".parquet":
+        return tracked
+    fps = labels.read_table(label_path)[1].fps
+    if abs(tracked.get(stem, fps) / fps - 1) > 0.01:
+        both = f"{told['fps']:g} frames a second, {label_path} labels of one at {fps:g}"
+        _warn(f"{pred_path}: the track of a video at {both}: a frame number may mean another moment")
+    return {stem: fps}
 
 
 def _read_json(path: Path) -> Any:

@@ -26,8 +26,7 @@ end of the budget, whatever they scored before. Rows without a
 visibility head say "visible" always; their accuracy pays for it. Loss is each row's own, on
 training samples as training saw them (augmented) and on val samples; the ratio compares the two
 within a row. Free-running accuracy is the whole tracker's: a stage-1 row with the pair's stage 2, a
-stage-2 row with its stage 1, a baseline alone. Brackets are 95% bootstrap intervals, over clips
-where there are at least five."""
+stage-2 row with its stage 1, a baseline alone. Brackets are 95% bootstrap intervals over clips."""
 COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "parent": lambda r: r["parent"] or "-",
     "parameters": lambda r: f"{r['parameters'] / 1e6:.1f} M",

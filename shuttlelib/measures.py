@@ -21,7 +21,6 @@ from shuttlelib.spec import Spec
 TOLERANCE_PX = 4.0  # on the 512x288 grid
 NOISE_LEVELS = (0.0, 0.005, 0.01, 0.02, 0.04)  # standard deviation, fractions of the range
 RESAMPLES = 1000
-FEW_CLIPS = 5  # with fewer, clips say nothing of their spread and samples are resampled
 
 
 def to_grid512(spec: Spec) -> float:
@@ -76,24 +75,20 @@ def interval(
     """A number made of some tables, and its 95% bootstrap interval.
 
     Args:
-        tables: with a column `clip`; those of the same clips are resampled by the same draw of them. Of a
-            table with fewer than `FEW_CLIPS` clips the samples are resampled.
+        tables: with a column `clip`; those of the same clips are resampled by the same draw of them.
         statistic: of the tables, as many arguments.
 
     Returns:
-        value, low, high; nan where it is undefined.
+        value, low, high; nan where it is undefined, as the limits are of a single clip.
     """
     rng = np.random.default_rng(seed)
     where = [table.reset_index(drop=True).groupby("clip").indices for table in tables]
     drawn = []
-    for _ in range(RESAMPLES if all(map(len, tables)) else 0):
+    for _ in range(RESAMPLES if all(len(at) > 1 for at in where) else 0):
         draws: dict[tuple[str, ...], list[int]] = {}
         picks = []
-        for table, at in zip(tables, where):
+        for at in where:
             names = tuple(map(str, at))
-            if len(names) < FEW_CLIPS:
-                picks.append(rng.integers(len(table), size=len(table)))
-                continue
             if names not in draws:
                 draws[names] = rng.integers(len(names), size=len(names)).tolist()
             picks.append(np.concatenate([at[names[i]] for i in draws[names]]))

@@ -330,15 +330,19 @@ def calibration(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
 
 
 def check_table(table: pd.DataFrame, source: str) -> None:
-    for column in ("frame", "visible", "x_px", "y_px"):
+    needed = ("frame", "visible", "x_px", "y_px")
+    for column in (*needed, *(("confidence",) if "confidence" in table else ())):
         if column not in table:
             raise MetricsError(f"{source}: no column '{column}'; it has {', '.join(map(str, table.columns))}")
         if len(table) and not pd.api.types.is_numeric_dtype(table[column]):
-            text = table.loc[pd.to_numeric(table[column], errors="coerce").isna(), column].dropna()
-            raise MetricsError(f"{source}: column '{column}' must hold numbers, found {text.iloc[0]!r}")
+            held = table[column].dropna()
+            text = held[pd.to_numeric(held, errors="coerce").isna()]
+            found = (text if len(text) else held).iloc[0]
+            raise MetricsError(f"{source}: column '{column}' must hold numbers, found {found!r}")
     place = np.isfinite(table[["x_px", "y_px"]].to_numpy(np.float64)).all(1)
     confidence = table["confidence"] if "confidence" in table else pd.Series(np.nan, table.index)
     for wrong, problem in (
+        (~(table["frame"] % 1 == 0) | (table["frame"] < 0), "is no whole number from 0"),
         (table["frame"].duplicated(), "is there twice; keep one row a frame"),
         (~table["visible"].isin((0, 1)), "has a 'visible' that is neither 0 nor 1"),
         (table["visible"].eq(1) & ~place, "is visible without x_px, y_px; give both or set visible to 0"),

@@ -226,3 +226,50 @@ def test_summary_text_is_aligned_and_shows_undefined_as_a_dash():
     assert head.split()[0] == "clip"
     assert len(head) == len(dark) == len(mixed)
     assert dark.split()[:4] == ["all_dark", "4", "1.0000", "–"]
+
+
+def test_what_makes_a_score_doubtful_is_said(folders, capsys):
+    pred, truth = folders
+    for stem in ("a", "b"):
+        write_pred(pred, stem)
+        write_tracknet(truth, stem)
+    write_pred(pred, "c", PRED.assign(frame=PRED["frame"] + 1000))
+    write_tracknet(truth, "c", TRUTH.assign(x_px=[0, 5000, 100, 100, 100], y_px=[0, 100, 100, 100, 100]))
+    (truth / "splits.csv").write_text("clip,venue,split\na,x,train\nb,y,val\nc,y,val\n")
+    result = evaluate_folders(pred, truth, HD)
+    said = capsys.readouterr().err
+    assert "1 of 3 clips are of the train split (a)" in said
+    assert "c.csv: has none of the frames that are labelled" in said
+    assert "c.csv: 2 visible labels at (0, 0) or outside 1280x720, the first in frame 0" in said
+    assert result["frames"] == 13
+
+
+@pytest.mark.parametrize("key", ["width", "fps"])
+@pytest.mark.parametrize("value", [0, "1280", float("nan")])
+def test_a_summary_of_no_sense_is_named(folders, key, value):
+    pred, truth = folders
+    write_pred(pred, "a")
+    write_tracknet(truth, "a")
+    (pred / "a.json").write_text(json.dumps({"width": 1280, "height": 720, "fps": 30, key: value}))
+    with pytest.raises(MetricsError, match=rf"a\.json: {key} is {value!r}, not a number above 0"):
+        evaluate_folders(pred, truth)
+    (pred / "a.json").write_text(json.dumps({"width": 1280, "height": 720, "fps": None}))
+    assert evaluate_folders(pred, truth)["clips"] == 1
+
+
+def test_a_track_of_another_video_is_refused_or_said(folders, tiny_video, capsys):
+    pred, truth = folders
+    write_pred(pred, "a")
+    write_tracknet(truth, "a")
+    tiny_video("a.mp4", frames=5, size_hw=(360, 640)).rename(truth / "a.mp4")
+    (pred / "a.json").write_text(json.dumps({"width": 1920, "height": 1080}))
+    with pytest.raises(
+        MetricsError, match=r"labels of a 640x360 video, but .* is the track of one of 1920x1080"
+    ):
+        evaluate_folders(pred, truth)
+    (truth / "a.mp4").unlink()
+    (truth / "a.csv").unlink()
+    write_parquet(truth, "a", HD)
+    (pred / "a.json").write_text(json.dumps({"width": 1280, "height": 720, "fps": 60}))
+    evaluate_folders(pred, truth)
+    assert "at 60 frames a second" in capsys.readouterr().err

@@ -182,6 +182,10 @@ def test_interval_is_deterministic_and_ignores_the_order_of_clips():
         ({"frame": 0}, "frame 0 is there twice"),
         ({"confidence": 1.2}, "frame 0 has a confidence outside"),
         ({"y_px": "top"}, "column 'y_px' must hold numbers, found 'top'"),
+        ({"confidence": "high"}, "column 'confidence' must hold numbers, found 'high'"),
+        ({"visible": [True, None, False, True, True]}, "column 'visible' must hold numbers, found True"),
+        ({"frame": [0, 1, 2.5, 3, 4]}, "frame 2.5 is no whole number from 0"),
+        ({"frame": [0, 1, NAN, 3, 4]}, "frame nan is no whole number from 0"),
     ],
 )
 def test_malformed_rows_are_named(change, message):
