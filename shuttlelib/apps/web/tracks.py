@@ -108,7 +108,7 @@ class Track:
             name += "_corrected"
             told["corrected_frames"] = sorted(corrections)
         for frame, place in corrections.items():
-            x, y = place or (np.nan, np.nan)
+            x, y = np.round(place or (np.nan, np.nan), 3)
             row = {"visible": int(place is not None), "x_px": x, "y_px": y, "confidence": 1.0}
             for column, value in (row | {"source": "corrected"}).items():
                 rows.loc[frame, column] = value
