@@ -42,6 +42,7 @@ def bench(
     from shuttlelib import bench as benching
     from shuttlelib import paths, runtime, tracking
     from shuttlelib.bench_run import Setup
+    from shuttlelib.files import writing
 
     every = tuple(name for name in runtime.BACKENDS if name != "auto")
     backends = _chosen("--backend", backend, every, runtime.BACKENDS)
@@ -50,6 +51,8 @@ def bench(
     counts = [_whole("--streams", value) for value in _parts(streams, ("1",))]
     cores = [_whole("--threads", value) for value in _parts(threads, (str(os.cpu_count() or 1),))]
     setups = [Setup(*values) for values in product(backends, modes, precisions, counts, cores)]
+    with writing(out):  # minutes before it is needed
+        out.mkdir(parents=True, exist_ok=True)
     report = benching.bench(
         video or paths.SAMPLES / "rally.mp4",
         setups,
@@ -80,6 +83,6 @@ def _chosen(
 
 
 def _whole(name: str, value: str) -> int:
-    if not value.isdigit() or int(value) < 1:
+    if not value.isdecimal() or int(value) < 1:
         raise UsageError(f"{name} {value}: give a whole number from 1")
     return int(value)

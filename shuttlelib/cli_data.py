@@ -20,6 +20,7 @@ data_app = typer.Typer(
 
 
 Folder: dict[str, Any] = {"exists": True, "file_okay": False}  # of an option or argument: it must be there
+Seed: dict[str, Any] = {"min": 0, "max": 2**32 - 1}  # of an option: what every random generator takes
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -77,7 +78,7 @@ def import_command(
 def synth_command(
     out: Annotated[Path, typer.Option(help="data folder to write")],
     clips: Annotated[int, typer.Option(min=1, help="number of rallies")] = 6,
-    seed: Annotated[int, typer.Option(help="the same seed renders the same rallies")] = 0,
+    seed: Annotated[int, typer.Option(**Seed, help="the same seed renders the same rallies")] = 0,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in px")] = "1280x720",
     fps: Annotated[float, typer.Option(min=1, max=1000, help="frames per second")] = 30.0,
     frames: Annotated[int, typer.Option(min=1, help="frames a rally")] = 150,
@@ -111,7 +112,7 @@ def onto_command(
     data: Annotated[Path, typer.Argument(**Folder, help="data folder with train clips")],
     out: Annotated[Path, typer.Option(help="data folder to write")],
     clips: Annotated[int, typer.Option(min=1, help="clips to write; train clips are taken in turn")] = 6,
-    seed: Annotated[int, typer.Option(help="the same seed writes the same clips")] = 0,
+    seed: Annotated[int, typer.Option(**Seed, help="the same seed writes the same clips")] = 0,
 ) -> None:
     """Put rendered shuttles on the train clips, in place of their own.
 
@@ -161,7 +162,7 @@ def stats_command(
 def split_command(
     data: Annotated[Path, typer.Argument(**Folder, help="data folder; its splits.csv is written")],
     val_share: Annotated[float, typer.Option(help="wanted share of validation frames")] = 0.2,
-    seed: Annotated[int, typer.Option(help="of the draw of venues")] = 0,
+    seed: Annotated[int, typer.Option(**Seed, help="of the draw of venues")] = 0,
 ) -> None:
     """Divide whole venues into training and validation; test venues stay.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shuttlelib.cli_data import Folder
+from shuttlelib.cli_data import Folder, Seed
 from shuttlelib.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def serve(
     suggest_from: Annotated[
         float, typer.Option(min=0, max=1, help="Least confidence of a point that is pre-annotated.")
     ] = 0.9,
-    seed: Annotated[int, typer.Option(help="Of the draw of frames.")] = 0,
+    seed: Annotated[int, typer.Option(**Seed, help="Of the draw of frames.")] = 0,
     lossless: Annotated[bool, typer.Option("--lossless", help="PNG instead of JPEG.")] = False,
     browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
     wait: Annotated[bool, typer.Option(help="Keep the own server up until Ctrl-C.")] = True,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from shuttlelib.cli_data import Folder
+from shuttlelib.cli_data import Folder, Seed
 
 
 def mine(
@@ -27,7 +27,7 @@ def mine(
     ] = 0.3,
     steps: Annotated[int, typer.Option(min=1, help="Fine-tuning steps.")] = 1000,
     batch: Annotated[int | None, typer.Option(min=1, help="Samples a step; else the version's.")] = None,
-    seed: Annotated[int, typer.Option(help="Of looks, weights and draws.")] = 0,
+    seed: Annotated[int, typer.Option(**Seed, help="Of looks, weights and draws.")] = 0,
 ) -> None:
     """Find what a model gets wrong on its training data, fine-tune on it, list labels in doubt."""
     import pandas as pd

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from shuttlelib.cli_data import Folder
+from shuttlelib.cli_data import Folder, Seed
 from shuttlelib.cli_train import named_data, resumable
 from shuttlelib.errors import UsageError
 
@@ -36,7 +36,7 @@ def reproduce(
     rows_batch: Annotated[int, typer.Option(min=1, help="Samples a step of the lineage's rows.")] = 16,
     val_clips: Annotated[int, typer.Option(min=0, help="Val clips tracked for each row.")] = 3,
     workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of weights and draws.")] = 0,
+    seed: Annotated[int, typer.Option(**Seed, help="Of weights and draws.")] = 0,
     pretrained: Pretrained = True,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dry_run: DryRun = False,

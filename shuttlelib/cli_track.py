@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -13,7 +13,7 @@ import typer
 
 from shuttlelib.cli_data import Folder
 from shuttlelib.errors import ShuttleError, StoppedError, UsageError
-from shuttlelib.stopping import Asked, stop_when_asked
+from shuttlelib.stopping import Asked, stop_at_once, stop_when_asked
 
 if TYPE_CHECKING:
     from shuttlelib.sources import Source
@@ -148,7 +148,7 @@ def _named(found: "list[Source]", name: str) -> "list[Source]":
         raise UsageError(f"{endless.name}: does not end by itself; track it alone")
     if not name:
         return found
-    if len(found) > 1 or Path(name).name != name:
+    if len(found) > 1 or Path(name).name != name or not name.strip() or name.startswith("."):
         raise UsageError(f"--name {name}: give one video, and a name without a folder")
     return [replace(found[0], stem=name)]
 
@@ -200,7 +200,7 @@ def _track_all(
 
 def _held(found: "list[Source]") -> AbstractContextManager[Asked]:
     """Whether somebody asked to stop; held back where something cannot be read again, at once for all."""
-    return nullcontext(lambda: False) if all(source.rereadable for source in found) else stop_when_asked()
+    return stop_at_once() if all(source.rereadable for source in found) else stop_when_asked()
 
 
 def _told(outcomes: "Iterable[dict[str, Any] | ShuttleError]") -> tuple[list[dict[str, Any]], bool]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shuttlelib.cli_data import Folder
+from shuttlelib.cli_data import Folder, Seed
 from shuttlelib.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def run(
     only: Annotated[
         str | None, typer.Option(help="Some notebooks by number, on what an earlier run left in --out.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of data, weights and draws.")] = 0,
+    seed: Annotated[int, typer.Option(**Seed, help="Of data, weights and draws.")] = 0,
     data: Annotated[
         Path | None, typer.Option(**Folder, help="Data folder; rendered rallies are made if left out.")
     ] = None,
@@ -106,7 +106,7 @@ def train(
     data_path: DataPath = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Loader processes of the data path cpu.")] = 0,
     measure_data: MeasureData = False,
-    seed: Annotated[int, typer.Option(help="Of weights and draws.")] = 0,
+    seed: Annotated[int, typer.Option(**Seed, help="Of weights and draws.")] = 0,
     pretrained: Annotated[
         bool, typer.Option(help="Start historic rows from ImageNet weights (needs the Hub once).")
     ] = True,
@@ -294,6 +294,7 @@ Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 @versions_app.callback(epilog="Example: shuttle versions diff stage2_v5 stage2_v8")
 def list_versions(context: typer.Context, as_json: Json = False) -> None:
     """List the versions with their parents, what changed and what it taught."""
+    context.obj = as_json
     if context.invoked_subcommand:
         return
     from shuttlelib import versions
@@ -315,6 +316,7 @@ def list_versions(context: typer.Context, as_json: Json = False) -> None:
 
 @versions_app.command("diff", epilog="Example: shuttle versions diff stage2_v5 stage2_v8")
 def diff_versions(
+    context: typer.Context,
     a: Annotated[str, typer.Argument(help="A version.")],
     b: Annotated[str, typer.Argument(help="Another.")],
     as_json: Json = False,
@@ -323,7 +325,7 @@ def diff_versions(
     from shuttlelib import versions
 
     changed = versions.diff(a, b)
-    if as_json:
+    if as_json or context.obj:
         print(json.dumps(changed, indent=2))
         return
     rows = [

@@ -163,7 +163,10 @@ def _tables(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise MetricsError(f"{folder}: no such folder")
     found = {
-        p.stem: p for s in reversed(suffixes) for p in sorted(folder.glob(f"*{s}")) if p.name != "splits.csv"
+        p.stem: p
+        for s in reversed(suffixes)
+        for p in sorted(folder.glob(f"*{s}"))
+        if p.name != "splits.csv" and ".partial-" not in p.name  # what a killed run left
     }
     return dict(sorted(found.items()))
 

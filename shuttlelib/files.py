@@ -40,6 +40,8 @@ def atomic_write(path: str | Path, keep: bool = False) -> Iterator[Path]:
         WriteError: the folder is read-only, the disk is full or the like; the message names the fix.
     """
     path = Path(path)
+    if not path.name:
+        raise WriteError(f"{path}: cannot be written: it is a folder: give the name of a file")
     temp = path.with_name(f"{path.stem}.partial-{os.getpid()}{path.suffix}")
     try:
         with writing(path):

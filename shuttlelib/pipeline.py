@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from shuttlelib import paths, profiles
 from shuttlelib.errors import ShuttleError, UsageError
+from shuttlelib.files import writing
 from shuttlelib.report import notebooks as executed
 from shuttlelib.report import site
 from shuttlelib.report.notebooks import NotebookRun, Run
@@ -43,6 +44,8 @@ def select_notebooks(only: str | None = None, folder: Path | None = None) -> lis
     if only is None:
         return found
     wanted = [part.strip().removesuffix(".ipynb") for part in only.split(",") if part.strip()]
+    if not wanted:
+        raise UsageError(f"--only {only!r}: names no notebook; give numbers like 03,04")
     for part in wanted:
         if not any(part in (path.stem, path.stem[:2]) for path in found):
             numbers = ", ".join(path.stem[:2] for path in found)
@@ -68,7 +71,8 @@ def run_notebooks(
     """
     profiles.get(profile)
     out_dir = Path(out_dir).resolve()
-    out_dir.mkdir(parents=True, exist_ok=True)
+    with writing(out_dir):
+        out_dir.mkdir(parents=True, exist_ok=True)
     values = {
         "data_dir": str(out_dir / "data"),
         **(parameters or {}),

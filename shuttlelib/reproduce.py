@@ -6,6 +6,7 @@ of steps that is stored, so that the run can be killed at any point and goes on 
 """
 
 import json
+import math
 import threading
 import time
 import traceback
@@ -321,9 +322,9 @@ def _result(out: Path, name: str) -> Path:
 
 def _check(plan: Plan) -> None:
     unknown = sorted(set(plan.shares) - set(SHARES))
-    if unknown or any(share < 0 for share in plan.shares.values()):
+    if unknown or not all(0 <= share < math.inf for share in plan.shares.values()):
         raise UsageError(f"--shares {dict(plan.shares)}: give shares of at least 0 of {', '.join(SHARES)}")
-    if plan.minutes <= 0:
+    if not 0 < plan.minutes < math.inf:
         raise UsageError(f"--minutes {plan.minutes:g}: give some time")
     if not plan.data:
         raise ShuttleError("no data folder given")

@@ -34,3 +34,15 @@ def stop_when_asked() -> Iterator[Asked]:
         yield lambda: asked
     finally:
         restore()
+
+
+@contextmanager
+def stop_at_once() -> Iterator[Asked]:
+    """Have SIGTERM act as Ctrl-C does, so that it leaves nothing half-written; nobody is ever asked."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if main else None
+    try:
+        yield lambda: False
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)

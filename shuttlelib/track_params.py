@@ -8,6 +8,7 @@ from typing import Any
 from shuttlelib.errors import UsageError
 
 _PROBABILITIES = ("visible_threshold", "candidate_min_score", "alone_min_score", "peak_min")
+MAX_LAG_S = 60.0  # so much of the track is gone through at every frame
 _ABOVE_0 = ("stage1_candidates", "peaks", "sightings_kept", "sigma_heights", "first_sigma_heights")
 
 
@@ -120,6 +121,8 @@ class TrackParams:
             if name.endswith("_logit"):
                 continue
             share, positive = name in _PROBABILITIES, name in _ABOVE_0
+            if name == "lag_s" and value > MAX_LAG_S:
+                raise UsageError(f"{name} {value:g}: must be at most {MAX_LAG_S:g}")
             if value < 0 or (share and value > 1) or (positive and value == 0):
                 allowed = "from 0 to 1" if share else "above 0" if positive else "0 or more"
                 raise UsageError(f"{name} {value:g}: must be {allowed}")

@@ -145,6 +145,7 @@ def test_a_name_is_for_one_video_and_what_does_not_end_is_tracked_alone(shuttle,
     for arguments, words in (
         (("track", clip, clip.with_name("b.mp4"), "--name", "x"), "--name x: give one video"),
         (("track", clip, "--name", "../x"), "--name ../x: give one video"),
+        (("track", clip, "--name", ".."), "--name ..: give one video"),
         (("track", "0", clip), "camera 0: does not end by itself"),
         (("track", "ftp://me:secret@host/x"), "ftp://host/x: ftp is not supported"),
     ):
@@ -183,6 +184,11 @@ def test_wrong_usage_exits_2_with_one_line(shuttle, clip, models, tmp_path):
         (("track", clip, *out, "--backend", "jax"), "--backend jax"),
         (("track", clip, *out, "--device", "tpu"), "--device tpu"),
         (("track", clip, *out, "--threads", "0"), "--threads"),
+        (("data", "synth", *out, "--seed", "-1"), "'--seed': Input should be greater"),
+        (
+            ("train", "--version", "stage1_v5", "--data", tmp_path, *out, "--seed", 2**32),
+            "'--seed': Input should be less",
+        ),
         (("track", clip, *out, "--raw", "nonsense"), "--raw: goes with standard input (-) alone"),
         (("track", clip, clip, *out, "--models", models), "would both write"),
         (("trakc",), "trakc"),
@@ -289,6 +295,7 @@ def test_versions_are_listed_with_what_changed_and_compared(shuttle):
     rows = {row["name"]: row for row in json.loads(shuttle("versions", "--json")[1])}
     assert rows["unet_8in8"]["changed"] == {"frames": [3, 8]}
     changed = json.loads(shuttle("versions", "diff", "stage2_v6", "stage2_v7", "--json")[1])
+    assert json.loads(shuttle("versions", "--json", "diff", "stage2_v6", "stage2_v7")[1]) == changed
     assert changed["tau"] == [1.0, 0.7]
 
 
@@ -335,18 +342,28 @@ def test_several_videos_at_once_get_the_rows_they_get_alone(shuttle, tiny_video,
 @pytest.fixture
 def stop_at(monkeypatch):
     """Has Ctrl-C pressed when so many rows of a video are out; its handler must be the one of before then."""
-    before, update = signal.getsignal(signal.SIGINT), cli_track._Bar.update
+    kinds, update = (signal.SIGINT, signal.SIGTERM), cli_track._Bar.update
+    before = [signal.getsignal(kind) for kind in kinds]
 
-    def arrange(name, rows):
+    def arrange(name, rows, kind=signal.SIGINT):
         def press(bar, frames, info):
             update(bar, frames, info)
             if (bar._name, frames) == (name, rows):
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(kind)
 
         monkeypatch.setattr(cli_track._Bar, "update", press)
 
     yield arrange
-    assert signal.getsignal(signal.SIGINT) == before
+    assert [signal.getsignal(kind) for kind in kinds] == before
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_file_that_is_stopped_leaves_nothing(shuttle, tiny_video, models, tmp_path, stop_at, kind):
+    clip = tiny_video("a.mp4", 60, SIZE_HW, draw=court)
+    stop_at("a.mp4", 20, kind)
+    status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models, "--overlay")
+    assert (status, errors) == (1, ["interrupted"])
+    assert files_in(tmp_path / "out") == []
 
 
 @pytest.mark.parametrize(("name", "rows", "kept"), [("a.mp4", 2, "ab"), ("b.mp4", 45, "abc")])

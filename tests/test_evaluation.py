@@ -273,3 +273,12 @@ def test_a_track_of_another_video_is_refused_or_said(folders, tiny_video, capsys
     (pred / "a.json").write_text(json.dumps({"width": 1280, "height": 720, "fps": 60}))
     evaluate_folders(pred, truth)
     assert "at 60 frames a second" in capsys.readouterr().err
+
+
+def test_what_a_killed_run_left_is_no_track(folders, capsys):
+    pred, truth = folders
+    for stem in ("a", "a.partial-123"):
+        write_pred(pred, stem)
+    write_parquet(truth, "a", HD)
+    assert evaluate_folders(pred, truth)["clips"] == 1
+    assert "partial" not in capsys.readouterr().err

@@ -68,3 +68,10 @@ def test_an_error_about_a_file_that_is_read_passes_through(tmp_path):
         files.atomic_write(tmp_path / "x.csv") as temp,
     ):
         raise PermissionError(errno.EACCES, "Permission denied", str(temp))
+
+
+def test_a_folder_is_no_name_of_a_file(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(files.WriteError, match="it is a folder: give the name of a file"):
+        files.write_json(".", {})
+    assert list(tmp_path.iterdir()) == []

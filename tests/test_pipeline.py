@@ -145,6 +145,8 @@ def test_only_picks_by_number_or_name_in_order(tmp_path):
     assert names == ["00_a", "02_c"]
     with pytest.raises(UsageError, match="there is no notebook '07', there are 00, 01, 02"):
         pipeline.select_notebooks("00,07", tmp_path)
+    with pytest.raises(UsageError, match="names no notebook"):
+        pipeline.select_notebooks(" ,", tmp_path)
     with pytest.raises(UsageError, match="no notebooks in"):
         pipeline.select_notebooks(None, tmp_path / "nowhere")
 

@@ -184,6 +184,8 @@ def test_a_dry_run_says_what_and_how_long_and_writes_nothing(plan):
     ("changes", "words"),
     [
         ({"shares": {"stage3": 1.0}}, "stage3"),
+        ({"shares": {"rows": float("nan")}}, "rows"),
+        ({"minutes": float("inf")}, "--minutes inf"),
         ({"minutes": 0.0}, "minutes"),
         ({"stage1": "stage2_v8"}, "is of stage 2"),
         ({"rows": ("stage9_v9",)}, "stage9_v9"),
