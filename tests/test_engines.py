@@ -107,7 +107,7 @@ def test_the_package_whose_engine_lies_there_runs_it(monkeypatch, tmp_path):
     graph = tmp_path / "model.onnx"
     graph.write_bytes(b"graph")
     data_centre = SimpleNamespace(__name__="tensorrt", __version__="10.14.1")
-    monkeypatch.setattr(engines, "_installed", lambda: [data_centre, RTX])
+    monkeypatch.setattr(engines, "find_tensorrt", lambda rtx_first=False: RTX if rtx_first else data_centre)
     asked = graph, "8.6", "NVIDIA RTX A4000"
     assert engines.choose_tensorrt(*asked)[0] is data_centre
     name = engines.engine_name(graph, RTX, "8.6", "")  # as `shuttle export --engine 8.6` writes it

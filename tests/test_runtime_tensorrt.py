@@ -98,7 +98,8 @@ def gpu(tmp_path, monkeypatch):
     package.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager")
     package.Logger = type("Logger", (), {"ERROR": 0, "__init__": lambda *_: None})
     package.Runtime = lambda _: SimpleNamespace(deserialize_cuda_engine=lambda data: package.engine())
-    monkeypatch.setattr(engines, "_installed", lambda: [package])
+    for module in (engines, tensorrt):
+        monkeypatch.setattr(module, "find_tensorrt", lambda rtx_first=False: package)
     return package
 
 

@@ -34,19 +34,14 @@ def find_tensorrt(rtx_first: bool = False) -> ModuleType:
     Raises:
         ShuttleError: neither is installed.
     """
-    found = _installed()
-    if found:
-        return found[-1 if rtx_first else 0]
+    names = ("tensorrt", "tensorrt_rtx")
+    for name in names[::-1] if rtx_first else names:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
     fix = "in the clone run pip install -e '.[tensorrt]' (data-centre cards) or '.[rtx]' (RTX cards)"
     raise ShuttleError(f"--backend tensorrt: the package is not installed; {fix}, or use --backend onnx")
-
-
-def _installed() -> list[ModuleType]:
-    found = []
-    for name in ("tensorrt", "tensorrt_rtx"):
-        with suppress(ImportError):
-            found.append(importlib.import_module(name))
-    return found
 
 
 def choose_tensorrt(graph: Path, capability: str, gpu: str) -> tuple[ModuleType, str]:
@@ -58,8 +53,14 @@ def choose_tensorrt(graph: Path, capability: str, gpu: str) -> tuple[ModuleType,
     Raises:
         ShuttleError: none is installed.
     """
-    found = [(trt, engine_name(graph, trt, capability, gpu)) for trt in _installed() or [find_tensorrt()]]
-    return next((each for each in found if (graph.parent / each[1]).is_file()), found[0])
+    trt = find_tensorrt()
+    name = engine_name(graph, trt, capability, gpu)
+    if not (graph.parent / name).is_file() and any(graph.parent.glob("*-tensorrt_rtx-*.engine")):
+        rtx = find_tensorrt(rtx_first=True)  # imported only where `shuttle export --engine` left one
+        exported = engine_name(graph, rtx, capability, gpu)
+        if (graph.parent / exported).is_file():
+            return rtx, exported
+    return trt, name
 
 
 def build_engine(graph: Path, capability: str | None = None) -> bytes:
