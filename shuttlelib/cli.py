@@ -4,8 +4,10 @@ Every command imports what it needs when it runs: how fast `shuttle track` start
 """
 
 import os
+import re
 import sys
 import traceback
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -101,7 +103,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line; its exit status."""
     try:
-        status = app(args=arguments, prog_name="shuttle", standalone_mode=False) or 0
+        status = app(args=_at_home(arguments), prog_name="shuttle", standalone_mode=False) or 0
         if status == _INTERRUPTED:
             raise KeyboardInterrupt
         return status
@@ -125,6 +127,16 @@ def run(arguments: list[str]) -> int:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         complain(f"error: internal, {what} (SHUTTLE_DEBUG=1 shows where; please report it)")
         return 1
+
+
+def _at_home(arguments: list[str]) -> list[str]:
+    """Spell out the ~ of paths, which shells leave as it is in quotes and in --out=~/tracks."""
+    return [
+        re.sub(r"^([\w-]+=)?~(?=[/\\]|$)", lambda found: (found[1] or "") + str(Path.home()), text)
+        if "--password" not in (before, text.partition("=")[0])
+        else text
+        for before, text in pairwise(["", *arguments])
+    ]
 
 
 def _usage(error: Any) -> int:

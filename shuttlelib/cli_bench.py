@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from shuttlelib.cli_data import Folder
-from shuttlelib.errors import UsageError
+from shuttlelib.errors import ShuttleError, UsageError
 
 
 def bench(
@@ -64,6 +64,9 @@ def bench(
     print(benching.table(report), end="")
     for path in benching.write(report, out):
         print(path)
+    failed = [row["reason"] for row in report["rows"]]
+    if all(failed):
+        raise ShuttleError(f"nothing could be measured: {'; '.join(dict.fromkeys(failed))}")
 
 
 def _parts(given: list[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:

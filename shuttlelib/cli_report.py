@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shuttlelib.cli_data import Folder
+from shuttlelib.cli_train import val_clips
 from shuttlelib.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,8 +76,6 @@ def _check_private(private: bool, keep: bool, out: Path, data: list[str]) -> Non
 
 def _sets(data: list[str]) -> "dict[str, list[Clip]]":
     """The val split of each DIR or NAME=DIR, by name; a folder's own name where none is given."""
-    from shuttlelib import clips
-
     found = {}
     for text in data:
         name, equals, folder = text.partition("=")
@@ -86,7 +85,5 @@ def _sets(data: list[str]) -> "dict[str, list[Clip]]":
             raise UsageError(f"--data {text}: no such folder; give DIR or NAME=DIR")
         if name in found:
             raise UsageError(f"--data {text}: a second set named {name}; give NAME=DIR")
-        found[name] = clips.split(clips.load_dataset(folder), "val")
-        if not found[name]:
-            raise UsageError(f"--data {text}: has no val clip; `shuttle data split` makes a val split")
+        found[name] = val_clips(f"--data {text}", Path(folder))
     return found

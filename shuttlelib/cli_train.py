@@ -170,7 +170,7 @@ def _lineage(
     val_clips: int,
     options: dict[str, Any],
 ) -> None:
-    from shuttlelib import lineage_report, recipes, versions
+    from shuttlelib import lineage_report, recipes, train, versions
     from shuttlelib.comparison import Looks
     from shuttlelib.lineage_run import Budget
 
@@ -179,6 +179,7 @@ def _lineage(
     if steps is None and every["minutes"] is None:
         raise UsageError("--lineage: give every row the same --steps or the same --minutes")
     budget = Budget(options.pop("batch", 16), steps, **every)
+    train.TrainConfig(1, budget.batch, 1.0, **options)  # a wrong one is told here and not by every row
     report = lineage_report.compare(
         names,
         recipes.load_data(data),
@@ -217,6 +218,7 @@ def _version(
 
     own = {"pretrained": pretrained and versions.resolve(version).pretrained}
     overrides = {**own, **versions.training_overrides(changes)}
+    _check_stage1(version, stage1)
     result = recipes.train_version(
         version, data, out, cache or out / "cache", seed, init, stage1, overrides, **options
     )
@@ -235,6 +237,18 @@ def _version(
         f"on validation samples after {result['steps']} steps; "
         f"weights in {out / 'best'}"
     )
+
+
+def _check_stage1(version: str, stage1: Path | None) -> None:
+    from shuttlelib import runtime, versions
+
+    if stage1 is None:
+        return
+    if versions.resolve(version).stage == 1:
+        raise UsageError(f"--stage1 {stage1}: goes with a stage-2 version alone; leave it out")
+    card = runtime.read_card(stage1)
+    if card["stage"] != 1:
+        raise UsageError(f"--stage1 {stage1}: holds {card['name']}; give a model folder of a stage-1 version")
 
 
 def publish(
@@ -260,7 +274,7 @@ def publish(
     from shuttlelib import clips, paths, shipping
     from shuttlelib.summary import format_summary
 
-    dataset = clips.split(clips.load_dataset(data), "val")
+    dataset = val_clips(f"--data {data}", data)
     if len(trained_on) > 2:
         raise UsageError(f"--trained-on {trained_on[2]}: give it once for both stages, or twice")
     facts = {
@@ -275,16 +289,24 @@ def publish(
         print(f"\n{mode}: {result['speed_fps']:.0f} fps\n{format_summary(result)}")
 
 
-def named_data(pairs: list[str]) -> "dict[str, list[Clip]]":
-    """The val split of each NAME=FOLDER."""
+def val_clips(option: str, folder: Path) -> "list[Clip]":
+    """The val split of a data folder, which has to hold something."""
     from shuttlelib import clips
 
+    found = clips.split(clips.load_dataset(folder), "val")
+    if not found:
+        raise UsageError(f"{option}: has no val clip; `shuttle data split` makes a val split")
+    return found
+
+
+def named_data(pairs: list[str]) -> "dict[str, list[Clip]]":
+    """The val split of each NAME=FOLDER."""
     found = {}
     for pair in pairs:
         name, _, folder = pair.partition("=")
         if not (name and folder and Path(folder).is_dir()):
             raise UsageError(f"--also {pair}: give NAME=FOLDER with a data folder, like side=data/side")
-        found[name] = clips.split(clips.load_dataset(folder), "val")
+        found[name] = val_clips(f"--also {pair}", Path(folder))
     return found
 
 

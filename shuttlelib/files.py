@@ -19,6 +19,7 @@ _FIXES = {
     errno.ENOTDIR: "a part of the path is a file, not a folder: choose another folder",
     errno.EEXIST: "a part of the path is a file, not a folder: choose another folder",
     errno.EISDIR: "a folder has that name: choose another name",
+    errno.ENOENT: "no folder can be made there: choose another folder",
     errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
 }
 
@@ -86,8 +87,10 @@ def writing(path: str | Path) -> Iterator[None]:
 
 def _concerns(error: OSError, path: Path) -> bool:
     """Whether an error names no file, or one on the way to `path`, under it, or its temporary one."""
+    missing = error.errno == errno.ENOENT  # if not on the way, it is a file to be read
     if not isinstance(error.filename, str) or not error.filename:
-        return True
+        return not missing
     named = Path(error.filename)
     temporary = named.parent == path.parent and named.name.startswith(f"{path.stem}.partial-")
-    return temporary or named.is_relative_to(path) or path.is_relative_to(named)
+    under = named.is_relative_to(path) and not missing
+    return temporary or under or path.is_relative_to(named)

@@ -8,6 +8,7 @@ import json
 import math
 from itertools import pairwise
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ from shuttlelib.prediction import (
 from shuttlelib.spec import Spec, check
 from shuttlelib.unet import UNet
 
+TOLD = ("metrics.json", "README.md", "export.csv")  # of a model's weights, by files beside them
 __all__ = ["CANDIDATES", "Deployed", "Prediction", "ShuttleNet"]
 
 
@@ -143,7 +145,7 @@ def build(spec: Spec, pretrained: bool = False) -> ShuttleNet:
 def save(net: ShuttleNet, model_dir: Path, facts: dict | None = None) -> None:
     """Write model.safetensors (fp16; fp32 what that cannot hold) and version.json, each whole or not at all.
 
-    Graphs and engines of earlier weights go.
+    Graphs and engines of earlier weights go, and what says how good those were.
 
     Raises:
         ShuttleError: a weight is not finite; nothing is written.
@@ -156,8 +158,11 @@ def save(net: ShuttleNet, model_dir: Path, facts: dict | None = None) -> None:
         )
     with writing(model_dir):
         model_dir.mkdir(parents=True, exist_ok=True)
-        for old in graphs(model_dir):  # before the weights: a kill between the two leaves none beside others
-            old.unlink()
+        # in a folder without a model such files are of something else
+        told = TOLD if (model_dir / "version.json").is_file() else ()
+        # before the weights: a kill between the two leaves none beside others
+        for old in (*graphs(model_dir), *(model_dir / name for name in told)):
+            old.unlink(missing_ok=True)
     half = {k: _halved(v) if v.is_floating_point() else v for k, v in state.items()}
     with atomic_write(model_dir / "model.safetensors") as temp:
         save_file(half, temp)
@@ -229,7 +234,8 @@ def _fit(net: ShuttleNet, state: dict[str, Tensor], model_dir: Path) -> None:
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
-        path, reason = Path(model_dir) / "model.safetensors", str(error).splitlines()[0]
+        path, said = Path(model_dir) / "model.safetensors", str(error)
+        reason = shorten(said.partition(":\n")[2] or said, 160, placeholder=" …")  # after torch's headline
         raise ShuttleError(f"{path}: weights do not fit {net.spec.name}: {reason}") from error
 
 

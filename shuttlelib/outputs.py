@@ -13,7 +13,7 @@ from typing import TextIO
 import av
 
 from shuttlelib.errors import UsageError
-from shuttlelib.files import atomic_write
+from shuttlelib.files import atomic_write, writing
 from shuttlelib.frames import Frame
 from shuttlelib.geometry import SizeHW
 from shuttlelib.rows import Row
@@ -45,7 +45,8 @@ def json_rows(file: TextIO, video: str) -> Emit:
         x_px, y_px = (round(row.x_px, 3), round(row.y_px, 3)) if row.visible else (None, None)
         values = (row.frame, round(row.time_s, 6), int(row.visible), x_px, y_px, round(row.confidence, 4))
         line = {"video": video, **dict(zip(COLUMNS, (*values, row.source)))}
-        print(json.dumps(line), file=file, flush=True)
+        with writing("standard output"):
+            print(json.dumps(line), file=file, flush=True)
 
     return emit
 

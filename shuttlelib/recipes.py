@@ -199,8 +199,10 @@ def train_on(
     Returns:
         What `train.fit` returns, with version, data hash and hardware.
     """
+    schedule = TrainConfig.of(spec, seed=seed, **config)  # like the next lines: before minutes of decoding
+    if init is not None:
+        networks.start_from(networks.build(spec), init)
     samples = open_samples(spec, dataset, Path(cache_dir), seed, stage1)
-    schedule = TrainConfig.of(spec, seed=seed, **config)
     result = train.fit(spec, samples.train, samples.val, Path(run_dir), schedule, samples.weights, init)
     facts = {"version": spec.name, "data_hash": clips.data_hash(dataset), "hardware": hardware()}
     return {**facts, **result}

@@ -15,7 +15,7 @@ import pandas as pd
 from shuttlelib import cards, clips, half, lineage_run, recipes, runtime, tracking
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
-from shuttlelib.files import write_json
+from shuttlelib.files import write_json, writing
 from shuttlelib.runtime.base import WAITING
 
 MAX_FILE_MIB, MAX_WEIGHTS_MB = 15, 100  # of one file, for hosts that refuse more; of all shipped weights
@@ -53,6 +53,8 @@ def publish(
     for name, part in {"the data folder": dataset, **(also or {})}.items():
         if not part:
             raise ShuttleError(f"{name}: no clip to judge on; give a data folder with a val split")
+    with writing(out_dir):
+        out_dir.mkdir(parents=True, exist_ok=True)
     _roll_back(models_dir)
     made = recipes.make_pair(stage1, stage2, out_dir / "models")
     names = tuple(folder.name for folder in runtime.default_pair(made))

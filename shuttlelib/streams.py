@@ -328,7 +328,8 @@ def _pipe(file: BinaryIO, settings: Settings) -> Source:
         return av.open(unbuffered, format="rawvideo" if raw else None, options=raw)
 
     live = bool(settings.live)
-    link = Link("standard input", connect, live, False, "pipe a video in", _FROM_THE_START)
+    fix = f"check --raw {settings.raw}" if raw else "pipe a video in"
+    link = Link("standard input", connect, live, False, fix, _FROM_THE_START)
     return once(link, "stdin", settings)
 
 
@@ -336,8 +337,11 @@ def _raw_options(option: str, value: str) -> dict[str, str]:
     """FFmpeg's options for pictures of a size, rate and format."""
     if not value:
         return {}
-    match = re.fullmatch(r"(\d+x\d+)@([\d.]+(?:/\d+)?)(?::(\w+))?", value)
+    rate = r"(?=[.0]*[1-9])\d*\.?\d*(?:/0*[1-9]\d*)?"  # no zero
+    match = re.fullmatch(rf"([1-9]\d*x[1-9]\d*)@({rate})(?::(\w+))?", value)
     if match is None:
-        raise UsageError(f"{option} {value}: give WIDTHxHEIGHT@FPS, maybe with :FORMAT, like 1280x720@30")
+        raise UsageError(
+            f"{option} {value}: give WIDTHxHEIGHT@FPS, all above 0, maybe with :FORMAT, like 1280x720@30"
+        )
     names = ("video_size", "framerate", "pixel_format")
     return {name: text for name, text in zip(names, match.groups()) if text}

@@ -47,9 +47,9 @@ def report(
 ) -> str:
     """Measure a version on data folders, in words."""
     spec = versions.resolve(version, pretrained=False)
-    data = recipes.open_samples(spec, recipes.load_data(folders), cache_dir, seed)
     total = 4 * (STEPS + WARM)
     of = train.TrainConfig.of(spec, seed=seed, **{**config, "steps": total})
+    data = recipes.open_samples(spec, recipes.load_data(folders), cache_dir, seed)
     m = measure(spec, data, run_dir / "measured", of)
     return (
         f"{version}, samples a second: plans {m['plans']:.0f}, data path {m['data']:.0f}, "

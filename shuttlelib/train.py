@@ -29,6 +29,7 @@ from shuttlelib import clips, networks
 from shuttlelib.augment import Augmentation
 from shuttlelib.batches import PATHS, Batch, Source
 from shuttlelib.checkpoints import Average, Checkpoints, Progress, claim
+from shuttlelib.errors import UsageError
 from shuttlelib.files import atomic_write
 from shuttlelib.losses import training_loss
 from shuttlelib.mixing import WeightedDraws
@@ -69,6 +70,9 @@ class TrainConfig:
             with several processes, BatchNorm and the losses of visible samples see a part at a time.
         data_path: where samples are cut and augmented: "cpu", "device" or "auto" (see `batches.Source`).
         keep: which validated weights stay: "best", of the highest accuracy, or "last".
+
+    Raises:
+        UsageError: an unknown precision or data path.
     """
 
     steps: int
@@ -87,6 +91,12 @@ class TrainConfig:
     data_path: str = "auto"
     keep: str = "best"
 
+    def __post_init__(self) -> None:
+        for name, known in (("precision", PRECISIONS), ("data_path", PATHS)):
+            if (value := getattr(self, name)) not in known:
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} {value}: choose one of {', '.join(known)}")
+
     @staticmethod
     def of(spec: Spec, **overrides: Any) -> "TrainConfig":
         """The spec's own schedule, with overrides."""
@@ -96,7 +106,7 @@ class TrainConfig:
 def augmentation(spec: Spec) -> Augmentation:
     """The training augmentation of a version; stage 2 gets its scale from the crop itself."""
     scale = STAGE1_SCALE if spec.stage == 1 else (1.0, 1.0)
-    names = ("roll_deg", "perspective", "mix", "repeat", "still", "reverse", "paste")
+    names = ("roll_deg", "perspective", "mix", "still", "paste")
     extras = {name: getattr(spec, name) for name in names}
     # where a version does not look at the past positions, they may be its targets
     jitter = Augmentation.jitter_norm if networks.uses_history(spec) else 0.0
@@ -165,10 +175,6 @@ class _Run:
         weights: np.ndarray,
     ):
         self.spec, self.config, self.dir, self.weights = spec, config, run_dir, weights
-        for name, known in (("precision", PRECISIONS), ("data_path", PATHS)):
-            if getattr(config, name) not in known:
-                value = getattr(config, name)
-                raise TrainError(f"{run_dir}: {name} {value!r} is unknown; choose one of {', '.join(known)}")
         # without being told, Accelerate takes each of several CPU processes for the only one
         several_cpus = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
         self.accelerator = Accelerator(cpu=several_cpus, mixed_precision=_precision(config.precision))

@@ -22,6 +22,7 @@ from shuttlelib.apps.web.folders import Folders, opened, remove_leftovers
 from shuttlelib.apps.web.gate import COOKIE, Gate
 from shuttlelib.apps.web.jobs import Job, in_plain_words
 from shuttlelib.apps.web.options import Options
+from shuttlelib.apps.web.serve import running
 from shuttlelib.apps.web.tracks import Track, write_labels
 from shuttlelib.cli import run
 from shuttlelib.errors import UsageError
@@ -90,6 +91,14 @@ def test_the_command_refuses_strangers_and_says_what_is_missing(capsys, monkeypa
     monkeypatch.setattr("shuttlelib.cli_app.find_spec", lambda _: None)
     assert run(["app"]) == 1
     assert "pip install -e '.[app]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "h..ö"])  # of nobody [RFC 5737]; of no form
+def test_a_host_that_is_not_this_machine_is_refused_at_once(tmp_path, host):
+    refused = pytest.raises(UsageError, match=rf"--host {host}: no address of this machine .*0\.0\.0\.0")
+    with refused, running(Options(host=host, password="long enough"), tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 # The private folder

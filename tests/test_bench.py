@@ -106,6 +106,17 @@ def test_wrong_options_name_the_fix(option, capsys):
     assert option[0] in capsys.readouterr().err
 
 
+def test_a_bench_of_which_nothing_ran_has_failed(tiny_video, models, tmp_path, capsys, monkeypatch):
+    reasons = iter(["no GPU", "no GPU", ""])
+    monkeypatch.setattr(bench, "_row", lambda *_: {"reason": next(reasons)})
+    monkeypatch.setattr(bench, "table", lambda _: "")
+    monkeypatch.setattr(bench, "write", lambda *_: [])
+    command = ["bench", str(tiny_video()), "--out", str(tmp_path / "out")]
+    assert cli.run([*command, "--backend", "tensorrt", "--streams", "1,2"]) == 1
+    assert capsys.readouterr().err == "error: nothing could be measured: no GPU\n"
+    assert cli.run([*command, "--backend", "onnx"]) == 0
+
+
 def test_a_chart_leaves_out_what_did_not_run():
     span = {"ms_per_frame": 2.0}
     ran = {"backend": "onnx", "precision": "fp32", "mode": "smart", "threads": 2, "streams": 1, "reason": ""}

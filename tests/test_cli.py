@@ -218,6 +218,48 @@ def test_wrong_usage_exits_2_with_one_line(shuttle, clip, models, tmp_path):
     assert files_in(tmp_path / "out") == []
 
 
+def test_options_of_a_training_are_checked_before_anything_is_decoded(shuttle, models, tmp_path, monkeypatch):
+    from shuttlelib import recipes
+
+    monkeypatch.setattr(recipes, "load_data", lambda _: [])
+    monkeypatch.setattr(recipes, "open_samples", lambda *_: pytest.fail("decoded"))
+    stage1, stage2 = sorted(path for path in models.iterdir() if path.is_dir())
+    one, two = ("--version", "stage1_v5"), ("--version", "stage2_v8")
+    for arguments, words in (
+        ((*two, "--precision", "x"), "--precision x: choose one of auto, bf16, fp16, no"),
+        (("--lineage", "--steps", "1", "--precision", "x"), "--precision x: choose one of"),
+        ((*two, "--measure-data", "--data-path", "x"), "--data-path x: choose one of auto, cpu, device"),
+        ((*one, "--stage1", stage1), f"--stage1 {stage1}: goes with a stage-2 version alone"),
+        (
+            (*two, "--stage1", stage2),
+            f"--stage1 {stage2}: holds {stage2.name}; give a model folder of a stage",
+        ),
+    ):
+        status, _, errors = shuttle("train", "--data", tmp_path, "--out", tmp_path / "out", *arguments)
+        assert (status, len(errors)) == (2, 1), (arguments, errors)
+        assert words in errors[0]
+
+
+def test_data_without_val_clips_is_named_with_its_option(shuttle, tmp_path, monkeypatch):
+    from shuttlelib import clips
+
+    monkeypatch.setattr(clips, "load_dataset", lambda _: [])
+    given = ("publish", "--stage1", tmp_path, "--stage2", tmp_path, "--out", tmp_path, "--trained-on", "x")
+    status, _, errors = shuttle(*given, "--data", tmp_path)
+    assert status == 2
+    assert errors == [f"error: --data {tmp_path}: has no val clip; `shuttle data split` makes a val split"]
+
+
+@pytest.mark.parametrize("how", [("--out", "~/tracks"), ("--out=~/tracks",)])
+def test_home_is_spelled_out_where_a_shell_left_it(shuttle, clip, models, tmp_path, monkeypatch, how):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert shuttle("track", f"~/{clip.name}", "--models", models, *how)[0] == 0
+    assert files_in(tmp_path / "tracks") == ["rally.csv", "rally.json"]
+    kept = ["a~/b", "~name/x", "--password", "~/secret", "--password=~/secret"]
+    assert cli._at_home([*kept, "side=~/a"]) == [*kept, f"side={tmp_path}/a"]
+
+
 def test_missing_models_are_named(shuttle, clip, tmp_path):
     (tmp_path / "none").mkdir()
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", tmp_path / "none")

@@ -70,6 +70,18 @@ def test_an_error_about_a_file_that_is_read_passes_through(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied", str(temp))
 
 
+def test_a_place_where_no_folder_can_be_made_is_named(tmp_path, monkeypatch):
+    def refuse(path, *_, **__):  # as /proc does
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    for wrong in (files.atomic_write(tmp_path / "proc" / "x.csv"), files.writing(tmp_path / "proc")):
+        with pytest.raises(files.WriteError, match=r"proc.*: no folder can be made there: choose"), wrong:
+            (tmp_path / "proc").mkdir()
+    with pytest.raises(FileNotFoundError), files.writing(tmp_path):
+        (tmp_path / "missing input").read_text()
+
+
 def test_a_folder_is_no_name_of_a_file(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(files.WriteError, match="it is a folder: give the name of a file"):

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import huggingface_hub
 import pyarrow.parquet as pq
@@ -418,6 +419,20 @@ def test_weights_go_up_with_a_card_and_come_back_to_load(hub, model, tmp_path):
     assert weights.pull("me/shuttle", tmp_path / "models").revision == moved.revision
     assert networks.load(tmp_path / "models" / "stage2_v8").net.spec.name == "stage2_v8"
     assert weights.push("me/shuttle", [model], "mit").files == 0
+
+
+def test_the_card_tells_of_all_versions_that_are_there(hub, model, tmp_path):
+    spec = networks.load(model).net.spec
+    networks.save(networks.build(replace(spec, name="stage2_v7")), tmp_path / "other")
+    weights.push("me/shuttle", [model], "mit")
+    weights.push("me/shuttle", [tmp_path / "other"], "mit")
+    card = hub.repos["model", "me/shuttle"].commits[-1][1]["README.md"].data.decode()
+    assert "`stage2_v7`, `stage2_v8`" in card
+    assert "\n### Limits\n" in card
+    head = yaml.safe_load(card.split("---")[1])
+    assert head["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.8123
+    assert weights.push("me/shuttle", [model], "mit").files == 0
+    assert hub.served["stage2_v8/model.safetensors"] == 0, "weights came for a card"
 
 
 def test_new_weights_leave_no_graph_or_measure_of_the_old_ones(hub, model, tmp_path):

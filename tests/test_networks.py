@@ -167,6 +167,15 @@ def test_graphs_of_earlier_weights_go_with_them_and_with_nothing_else(tmp_path):
     assert not (tmp_path / "model.onnx").exists()
 
 
+def test_what_was_measured_of_earlier_weights_goes_with_them(tmp_path):
+    networks.save(small_net("stage2_v8"), tmp_path / "mean")
+    for name in ("metrics.json", "README.md", "export.csv", "notes.txt"):
+        (tmp_path / "mean" / name).touch()
+    networks.mean(tmp_path / "mean", tmp_path / "mean", 0.5, tmp_path / "mean")
+    names = {path.name for path in (tmp_path / "mean").iterdir()}
+    assert names == {"model.safetensors", "version.json", "notes.txt"}
+
+
 def test_weights_of_a_network_that_sees_other_frames_are_a_start(tmp_path):
     old = small_net("stage2_v8").eval()
     networks.save(old, tmp_path)
@@ -345,7 +354,7 @@ def test_missing_and_foreign_weights_are_named(tmp_path):
     networks.save(small_net("stage2_v8"), tmp_path)
     card = json.loads((tmp_path / "version.json").read_text())
     (tmp_path / "version.json").write_text(json.dumps({**card, "neck_channels": 16}))
-    with pytest.raises(ShuttleError, match="do not fit stage2_v8"):
+    with pytest.raises(ShuttleError, match=r"do not fit stage2_v8: size mismatch for .* …$"):
         networks.load(tmp_path)
     fresh = small_net("stage2_v8")
     for damage, read in (

@@ -64,6 +64,17 @@ def test_after_an_error_only_what_cannot_be_made_again_stays(tmp_path, keep):
     assert [path.name for path in tmp_path.iterdir()] == [f"v.partial-{os.getpid()}.csv"] * keep
 
 
+def test_rows_that_standard_output_does_not_take_are_no_fault_of_the_csv(tmp_path):
+    def full(_):
+        raise OSError(28, os.strerror(28))
+
+    out = SimpleNamespace(write=full)
+    refused = pytest.raises(WriteError, match="standard output: cannot be written: the disk is full")
+    with refused, ExitStack() as outputs:
+        growing_csv(tmp_path / "v.csv", outputs, keep=False)
+        json_rows(out, "v.mp4")(FRAME, SEEN)
+
+
 def test_a_video_is_overwritten_only_if_it_is_an_overlay(tiny_video, tmp_path):
     source, video = video_file(tiny_video("rally.mov")), tiny_video("rally.mp4")
     (tmp_path / "rally.json").write_text('{"versions": {}}')

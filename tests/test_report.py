@@ -237,7 +237,11 @@ def test_an_evaluation_of_other_weights_is_left_out_and_said(made, tmp_path):
         ("runs/training/metrics.json", "{", "metrics.json: not a JSON object"),
         ("runs/mine/00_look.ipynb", "{}", "00_look.ipynb: no notebook"),
         ("runs/lineage/lineage.json", '{"a": 1}', "lineage.json: no comparison of the lineage"),
-        ("runs/bench.json", '{"schema": "x"}', "bench.json: schema 'x'"),
+        (
+            "runs/bench.json",
+            '{"schema": "x"}',
+            "bench.json: is no result of `shuttle bench`: its schema is x",
+        ),
         ("models/stage1_v5/metrics.json", "[1]", "metrics.json: not a JSON object"),
         ("models/stage2_v9/report.json", "nothing", "report.json: not a JSON object"),
         ("models/stage2_v9/metrics.json", '{"free_running": {"smart": {}}}', "metrics.json: "),
@@ -263,6 +267,7 @@ def test_a_damaged_file_is_named(made, tmp_path, capsys, file, text, says):
         (["--private", "--data", "a", "--out", "reports/mine"], "is shared; choose another"),
         (["--data", "nowhere"], "--data nowhere: no such folder"),
         (["--runs", "nowhere"], "--runs nowhere: no such folder"),
+        (["--bench", "nowhere.json"], "--bench nowhere.json: no such file"),
     ],
 )
 def test_wrong_use_is_refused(options, says, capsys, tmp_path, monkeypatch):

@@ -166,6 +166,12 @@ def test_nothing_to_judge_on_is_named(tmp_path):
         shipping.publish(tmp_path, tmp_path, [None], tmp_path, tmp_path, {}, {"side": []})
 
 
+def test_a_folder_for_the_results_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ShuttleError, match=r"file.out: cannot be written"):
+        shipping.publish(tmp_path, tmp_path, [None], tmp_path, tmp_path / "file" / "out", {})
+
+
 def test_a_card_says_only_how_its_own_stage_was_trained():
     facts = {"trained on, stage 1": "frames", "trained on, stage 2": "crops", "judged on": "6 clips"}
     assert shipping._of_stage(facts, 1) == {"trained on": "frames", "judged on": "6 clips"}

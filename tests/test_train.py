@@ -382,6 +382,23 @@ def test_fine_tuning_starts_from_the_given_weights_of_the_same_version(data, tmp
         fit(data, tmp_path / "wrong", init=tmp_path / "other")
 
 
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"precision": "x"}, "--precision x: choose one of auto, bf16, fp16, no"),
+        ({"data_path": "x"}, "--data-path x: choose one of auto, cpu, device"),
+        ({"init": "none"}, r"none.model\.safetensors is missing"),
+        ({"init": "other"}, "do not fit stage2_v8: size mismatch for "),
+    ],
+)
+def test_what_cannot_be_trained_with_is_told_before_anything_is_decoded(tmp_path, monkeypatch, config, words):
+    monkeypatch.setattr(recipes, "open_samples", lambda *_: pytest.fail("decoded"))
+    networks.save(networks.build(replace(SPEC, neck_channels=8)), tmp_path / "other")
+    config = {name: tmp_path / value if name == "init" else value for name, value in config.items()}
+    with pytest.raises(ShuttleError, match=words):
+        recipes.train_on(SPEC, [], tmp_path / "run", tmp_path / "cache", **config)
+
+
 def test_folders_that_disagree_about_a_venue_are_not_joined(tmp_path):
     for seed, name in ((1, "a"), (2, "b")):
         synth.make_dataset(tmp_path / name, 2, seed=seed, size_hw=(48, 64), frame_count=2, val_share=0.5)

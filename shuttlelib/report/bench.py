@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from shuttlelib.bench import SCHEMA
+from shuttlelib.errors import UsageError
 from shuttlelib.report.store import ReportError, read_json
 
 STAGES = ("decode", "preprocess", "stage1", "stage2", "post")
@@ -18,14 +19,18 @@ def read(files: Sequence[Path]) -> list[dict[str, Any]]:
         p99_ms (between rows of a stream), stages (ms a frame), rss_mb, startup_s (warm), accuracy.
 
     Raises:
-        ReportError: a file is missing, damaged, or of another schema.
+        UsageError: a file is not there.
+        ReportError: a file is damaged, or of another schema.
     """
     rows = []
     for path in files:
+        if not path.is_file():
+            raise UsageError(f"--bench {path}: no such file; give a bench.json that `shuttle bench` wrote")
         bench = read_json(path)
         if bench.get("schema") != SCHEMA:
             raise ReportError(
-                f"{path}: schema {bench.get('schema')!r}, {SCHEMA!r} is read; run `shuttle bench`"
+                f"{path}: is no result of `shuttle bench`: its schema is {bench.get('schema', 'missing')}, "
+                f"{SCHEMA} is read; give a bench.json, or run it again"
             )
         try:
             rows += [_row(bench, row) for row in bench["rows"]]

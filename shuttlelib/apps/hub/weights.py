@@ -2,9 +2,11 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from shuttlelib import paths
 from shuttlelib.apps.hub import card, client, transfer
@@ -15,11 +17,12 @@ from shuttlelib.errors import UsageError
 NEEDED = ("model.safetensors", "version.json")  # never a pickle: nothing that is pulled is executed
 FILES = (*NEEDED, "model.onnx", "model.fp16.onnx", "metrics.json", "README.md")
 PAIR = "default.json"
+_TOLD = (NEEDED[1], "metrics.json", "README.md")  # what a card is made of
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def push(repo: str, folders: Sequence[Path], licence: str | None, private: bool = False) -> Moved:
-    """Put model folders into a repository, with a card made from their metrics.
+    """Put model folders into a repository, with a card made from the metrics of all that it then holds.
 
     A version of the same name is replaced (the repository's history keeps it): what the folder lacks goes,
     such as graphs and measures of the weights before. Other versions stay.
@@ -38,17 +41,32 @@ def push(repo: str, folders: Sequence[Path], licence: str | None, private: bool 
         raise UsageError("--model: two folders hold the same version; push one of them")
     client.require_token(repo)
     with TemporaryDirectory(prefix="shuttle-push-") as temp:
-        stage = Path(temp)
+        stage = Path(temp, "stage")
         for name, folder in named.items():
             for file in FILES:
                 if (folder / file).is_file():
                     transfer.link(folder / file, stage / name / file)
         if not folders:
             transfer.link(paths.MODELS / PAIR, stage / PAIR)
-        staged = [stage / name for name in named]
-        (stage / "README.md").write_text(card.model_card(repo, staged, licence), encoding="utf-8")
+        told = [stage / name for name in named] + _others(repo, named, Path(temp, "others"))
+        told.sort(key=lambda folder: folder.name)
+        (stage / "README.md").write_text(card.model_card(repo, told, licence), encoding="utf-8")
         own = [f"{name}/{file}" for name in named for file in FILES]
         return transfer.upload(repo, "model", stage, own, private, replace=True)
+
+
+def _others(repo: str, pushed: Container[str], out: Path) -> list[Path]:
+    """Folders in `out` with what a card is made of, of the versions that stay in a repository."""
+    with client.speaking(repo):
+        try:
+            commit = client.head(repo, "model")
+        except RepositoryNotFoundError:  # it is made when something is sent
+            return []
+        tree = client.tree(repo, "model", commit)
+    stay = {path: entry for path, entry in tree.items() if _ours(path) and path.split("/")[0] not in pushed}
+    told = {path: entry for path, entry in stay.items() if path.endswith(_TOLD)}
+    transfer.fetch(repo, "model", commit, told, out)
+    return [(out / path).parent for path in told if path.endswith(NEEDED[1])]
 
 
 def pull(repo: str, out: str | Path, revision: str | None = None) -> Moved:

@@ -38,9 +38,11 @@ def running(options: Options, parent: Path | None = None) -> "Iterator[gr.Blocks
         parent: where the private folder goes; the system's folder for temporary files if left out.
 
     Raises:
-        UsageError: strangers could come in without a password, or the port is taken.
+        UsageError: strangers could come in without a password, the host is not this machine, or the port is
+            taken.
     """
     options.check()
+    _check_free(options.host, 0)
     with folders.opened(options.keep_s, parent) as place, _environment(GRADIO_TEMP_DIR=str(place.root)):
         from shuttlelib.apps.web import page as page_
         from shuttlelib.apps.web.desks import Desks
@@ -121,11 +123,15 @@ def _launch(page: "gr.Blocks", options: Options, place: folders.Folders) -> None
 
 
 def _check_free(host: str, port: int) -> None:
+    """Refuse a port that is taken; with 0, a host that is none of this machine's addresses."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError as error:
+        except (OSError, TypeError) as error:  # the latter of a name that cannot be one
+            why = getattr(error, "strerror", error)
             raise UsageError(
-                f"--port {port}: cannot listen on {host}:{port} ({error.strerror}); choose another"
+                f"--port {port}: cannot listen on {host}:{port} ({why}); choose another"
+                if port
+                else f"--host {host}: no address of this machine ({why}); give one, or 0.0.0.0 for all"
             ) from error
