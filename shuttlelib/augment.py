@@ -103,9 +103,9 @@ class Augmentation:
         flip, affine, colour_share: how often the picture is mirrored; zoomed, shifted, rolled; tinted.
         jitter_norm: standard deviation of the past positions, fraction of the width: a tracker's own past
             is never exact.
-        mix: how often another clip shines through; repeat: how often a frame is a copy of its neighbour;
-            still: how often time stands; reverse: how often time runs backwards; paste: how often the shuttle
-            is taken away, or put elsewhere (see `overlays`).
+        mix: how often another clip shines through; still: how often all pictures are the current one, since a
+            shuttle that rests must be known by its looks; paste: how often the shuttle is taken away, or put
+            elsewhere (see `overlays`).
     """
 
     noise_std: float = 0.02
@@ -121,9 +121,7 @@ class Augmentation:
     colour_share: float = 0.8
     jitter_norm: float = 0.003
     mix: float = 0.0
-    repeat: float = 0.0
     still: float = 0.0
-    reverse: float = 0.0
     paste: float = 0.0
 
     @property
@@ -158,9 +156,7 @@ class Augmentation:
             colour_share=0.0,
             jitter_norm=0.0,
             mix=0.0,
-            repeat=0.0,
             still=0.0,
-            reverse=0.0,
             paste=0.0,
         )
         alone = {"Flip": replace(off, flip=1.0)}

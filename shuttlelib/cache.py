@@ -2,8 +2,8 @@
 
 Stands between clips and samples. Two layouts, each one uint8 `.npy` a clip that is memory-mapped:
 "planes", the native I420 planes (stage 2 cuts crops from them), and "whole", RGB frames
-letterboxed to a network's input (stage 1). Files are named by the video's hash, so a changed video is
-decoded anew.
+letterboxed to a network's input (stage 1). Beside them lie the numbers of the frames that show something
+new. Files are named by the video's hash, so a changed video is decoded anew.
 """
 
 from collections.abc import Iterable
@@ -18,6 +18,7 @@ from shuttlelib.clips import Clip
 from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame
 from shuttlelib.geometry import SizeHW, Window
+from shuttlelib.repeats import Repeats
 from shuttlelib.video import VideoError, read_frames, sha256
 
 
@@ -29,6 +30,10 @@ class FrameCache:
         folder: where cached frames live; made when missing.
         whole_hw: cache letterboxed frames of this size; None caches native planes.
 
+    Attributes:
+        frames: uint8, one a frame of the clip.
+        new: (n,) numbers of the frames that do not repeat the picture before (see `repeats`).
+
     Raises:
         VideoError: the video is not the labelled one, or holds fewer frames than its table says.
     """
@@ -39,8 +44,10 @@ class FrameCache:
         kind = f"{whole_hw[0]}x{whole_hw[1]}" if whole_hw else "planes"
         digest = clip.info.video_sha256 or sha256(clip.video_path)
         self.path = Path(folder) / f"{digest[:16]}-{kind}.npy"
-        if not self.path.exists():
-            _decode(clip, self.path, whole_hw)
+        known = self.path.with_name(f"{digest[:16]}-new.npy")
+        if not (self.path.exists() and known.exists()):
+            _decode(clip, self.path, known, whole_hw)
+        self.new = np.load(known)
         self.frames = np.load(self.path, mmap_mode="r")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -72,7 +79,7 @@ def open_caches(clips: Iterable[Clip], folder: Path, whole_hw: SizeHW | None) ->
     ]
 
 
-def _decode(clip: Clip, path: Path, whole_hw: SizeHW | None) -> None:
+def _decode(clip: Clip, path: Path, known: Path, whole_hw: SizeHW | None) -> None:
     info = clip.info
     if info.video_sha256 and sha256(clip.video_path) != info.video_sha256:
         raise VideoError(f"{clip.video_path}: is not the video that was labelled; import it again")
@@ -87,9 +94,11 @@ def _decode(clip: Clip, path: Path, whole_hw: SizeHW | None) -> None:
     # written as a stream: a memory map cannot report a full disk, and Windows cannot rename it
     with atomic_write(path) as temp, temp.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        count = 0
+        count, repeats, new = 0, Repeats(), list[int]()
         for frame in read_frames(clip.video_path):
             if frame.index < info.frame_count:
+                if not repeats(frame.luma):
+                    new.append(frame.index)
                 pixels = frame.planes if window is None else frame.window(window)
                 file.write(np.ascontiguousarray(pixels).data)
             count = frame.index + 1
@@ -97,3 +106,5 @@ def _decode(clip: Clip, path: Path, whole_hw: SizeHW | None) -> None:
             raise VideoError(
                 f"{clip.video_path}: {count} frames decode, its table says {info.frame_count}; re-import it"
             )
+        with atomic_write(known) as beside, beside.open("wb") as numbers:
+            np.save(numbers, np.array(new))

@@ -49,6 +49,8 @@ class Frame:
         index: number of the frame, from 0.
         time_s: seconds since the first frame.
         size_hw: height and width, px, both even.
+        again: the frames after it that show the same picture, and pace: the share of frames that lately
+            showed a new one; see `repeats`.
     """
 
     def __init__(self, index: int, time_s: float, picture: "av.VideoFrame | np.ndarray") -> None:
@@ -57,6 +59,8 @@ class Frame:
         self._yuv = _plane_views(picture)
         self.size_hw: SizeHW = self._yuv[0].shape
         self._whole: dict[Window, np.ndarray] = {}
+        self.again: list[Frame] = []
+        self.pace = 1.0
 
     @classmethod
     def from_planes(cls, index: int, time_s: float, planes: np.ndarray) -> "Frame":
@@ -69,6 +73,11 @@ class Frame:
         if isinstance(self._picture, np.ndarray):
             return np.ascontiguousarray(self._picture)
         return _pack(*self._yuv)
+
+    @property
+    def luma(self) -> np.ndarray:
+        """The Y plane, uint8 (H, W)."""
+        return self._yuv[0]
 
     def planes_into(self, out: np.ndarray) -> None:
         """Write `planes` to memory of that shape, in one copy."""

@@ -46,34 +46,6 @@ class Paste(NamedTuple):
     step: np.ndarray
 
 
-def other_times(
-    draws: Draws, back: np.ndarray, frames: int, ahead: int, repeat: float, still: float, reverse: float
-) -> np.ndarray:
-    """How many looks back each picture and past position lies, as real recordings play tricks.
-
-    Args:
-        back: (B, n) whole numbers from -ahead.
-        frames: pictures that a sample holds; ahead: those of them after the current one.
-        repeat: how often one other look is a copy of a neighbour; real clips repeat one frame in six.
-        still: how often all pictures are the current one: a shuttle that rests must be known by its looks.
-        reverse: how often time runs backwards.
-
-    Returns:
-        (B, n), of the other sign where time is reversed.
-    """
-    if repeat and frames > 1:
-        row = np.flatnonzero(draws.chance(repeat))
-        at, towards = draws.below(frames - 1), np.where(draws.chance(0.5), 1, -1)
-        at, back = at + (at >= ahead), back.copy()
-        back[row, at[row]] += towards[row]
-    if still:
-        pictures = np.arange(back.shape[1]) < frames
-        back = np.where(draws.chance(still)[:, None] & pictures, 0, back)
-    if reverse:
-        back = np.where(draws.chance(reverse)[:, None], -back, back)
-    return back
-
-
 def plan_paste(
     draws: Draws,
     share: float,

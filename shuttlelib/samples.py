@@ -2,9 +2,10 @@
 
 Stage 1 sees the whole frame letterboxed, stage 2 a crop at the canonical scale around a point that is
 near the shuttle the way a tracker's guess is, or somewhere else entirely. The frames lie one
-thirtieth of a second apart, so a 60 fps clip skips every other frame. What a batch shows is first planned
-as plain numbers, then cut and changed: here on the CPU, in `batches` on a device. Every draw is a function
-of (seed, draw number): the same in any worker, after any resume.
+thirtieth of a second apart, so a 60 fps clip skips every other frame; those that repeat a picture are left
+out, as the tracker does. What a batch shows is first planned as plain numbers, then cut and changed: here
+on the CPU, in `batches` on a device. Every draw is a function of (seed, draw number): the same in any
+worker, after any resume.
 """
 
 from collections.abc import Mapping, Sequence
@@ -119,7 +120,11 @@ class Samples(Dataset):
         infos = [cache.clip.info for cache in self.caches]
         self._size = np.array([info.even_hw[::-1] for info in infos], float).reshape(-1, 2)
         self._scale = np.array([geometry.canonical_scale(info.even_hw) for info in infos], float)
-        self._stride = np.array([history_stride(info.fps) for info in infos], int)
+        new = [np.isin(np.arange(len(cache)), cache.new) for cache in self.caches]
+        self._picture = np.cumsum(np.concatenate([np.empty(0, bool), *new])) - 1  # counted through all clips
+        self._number = np.concatenate([np.empty(0, int), *map(np.flatnonzero, new)])
+        rates = [info.fps * shown.mean() for info, shown in zip(infos, new)]
+        self._stride = np.array([history_stride(rate) for rate in rates], int)
         full = [geometry.full_window(info.even_hw, spec.input_hw) for info in infos]
         self._full = np.array([(f.x0, f.y0, f.w, f.h) for f in full]).reshape(-1, 4)
 
@@ -160,9 +165,9 @@ class Samples(Dataset):
         window = self._windows(clip, frame, draws)
         changes = a.draw(draws, self.spec.input_hw, t) if a else None
         back = np.tile(np.arange(-ahead, 1 + PAST), (len(pairs), 1))
-        if a:
-            back = overlays.other_times(draws, back, t, ahead, a.repeat, a.still, a.reverse)
-        times = frame[:, None] - self._stride[clip][:, None] * back
+        if a and a.still:
+            back[:, :t] = np.where(draws.chance(a.still)[:, None], 0, back[:, :t])
+        times = self._times(clip, frame, back)
         looks = self._inside(clip, times[:, t - 1 :: -1])
         asks_all = self.spec.network == "unet"  # for each frame it sees, copies at the start of a clip too
         if asks_all:
@@ -211,6 +216,15 @@ class Samples(Dataset):
         x0, y0, w, h = window.tolist()
         return Window(x0, y0, w, h, *self.spec.input_hw)
 
+    def _times(self, clip: np.ndarray, frame: np.ndarray, back: np.ndarray) -> np.ndarray:
+        """(B, n) frame numbers so many looks `back`: -1 before the clip, its length after it."""
+        base, length = self._base[clip], self._length[clip]
+        first, last = (self._picture[row][:, None] for row in (base, base + length - 1))
+        picture = self._picture[base + frame][:, None] - self._stride[clip][:, None] * back
+        number = self._number[np.clip(picture, first, last)]
+        number = np.where(picture > last, length[:, None], np.where(picture < first, -1, number))
+        return np.where(back == 0, frame[:, None], number)
+
     def _inside(self, clip: np.ndarray, times: np.ndarray) -> np.ndarray:
         """Frame numbers (B, n) moved into their clips."""
         return np.clip(times, 0, self._length[clip][:, None] - 1)
@@ -249,7 +263,8 @@ class Samples(Dataset):
         row = base + frame
         if self._given is not None:
             return self._given[row]
-        now, before = self._flat[row], self._flat[base + np.maximum(0, frame - self._stride[clip])]
+        before = self._flat[base + np.maximum(0, self._times(clip, frame, np.array([[1]]))[:, 0])]
+        now = self._flat[row]
         other = self._flat[base + draws.below(self._length[clip])]
         last = self._flat[np.maximum(self._last_seen[row], 0) + base]
         nudge = draws.normal((2,)) * policy.jitter_px * side / self.spec.input_hw[0]
@@ -267,7 +282,7 @@ class Samples(Dataset):
     def _mix(self, draws: Draws, back: np.ndarray, share: float) -> Mix:
         chosen = draws.chance(share)
         clip, frame = self._where[draws.below(np.full(len(chosen), len(self)))].T
-        looks = self._inside(clip, frame[:, None] - self._stride[clip][:, None] * back)
+        looks = self._inside(clip, self._times(clip, frame, back))
         window = self._windows(clip, frame, draws)
         return Mix(np.where(chosen, clip, -1), looks, window, draws.uniform(0.6, 0.9))
 
@@ -282,7 +297,7 @@ class Samples(Dataset):
         share: float,
     ) -> Paste:
         away = np.arange(overlays.NEAREST, overlays.FARTHEST + 1)
-        times = frame[:, None] + self._stride[clip][:, None] * np.concatenate([-away, away])
+        times = self._times(clip, frame, np.concatenate([away, -away])[None])
         times = np.where(times == self._inside(clip, times), times, -1)
         size = np.array(self.spec.input_hw[::-1])
         to_input = size / window[:, 2:]

@@ -91,7 +91,7 @@ def without_gaps(frames: Iterator[Frame], fps: float) -> Iterator[Iterator[Frame
         ahead = None
         yield frame
         for ahead in frames:
-            if ahead.time_s - frame.time_s > longest_s:
+            if ahead.time_s - [frame, *frame.again][-1].time_s > longest_s:
                 return
             frame = ahead
             yield frame

@@ -47,7 +47,7 @@ class Spec:
         decay_norms: weight decay on norms and biases too.
         lr, backbone_lr_scale, weight_decay, batch, steps: training at the full profile.
         rendered_share: share of training samples drawn from rendered rallies.
-        roll_deg, perspective, mix, repeat, still, reverse, paste: see `augment.Augmentation`; 0 is off.
+        roll_deg, perspective, mix, still, paste: see `augment.Augmentation`; 0 is off.
     """
 
     name: str
@@ -92,9 +92,7 @@ class Spec:
     roll_deg: float = 0.0
     perspective: float = 0.0
     mix: float = 0.0
-    repeat: float = 0.0
     still: float = 0.0
-    reverse: float = 0.0
     paste: float = 0.0
 
     @property

@@ -24,6 +24,7 @@ from shuttlelib.offline import Memory, places_between
 from shuttlelib.outputs import COLUMNS, Emit, check_outputs, check_stems, growing_csv, overlay_video
 from shuttlelib.pair import Networks, load_networks
 from shuttlelib.rectify import Filler
+from shuttlelib.repeats import once, rows_of
 from shuttlelib.rows import Row
 from shuttlelib.runtime import Candidates
 from shuttlelib.sources import Footage, Source, video_file, without_gaps
@@ -220,7 +221,12 @@ class _Run:
             nonlocal last, fresh
             if fresh and last is not None:
                 self._gaps.append({"from_s": round(last.time_s, 3), "to_s": round(row.time_s, 3)})
-            fresh, last = False, row
+            fresh = False
+            self._counts["repeated_rows"] += len(frame.again)
+            for shown, last in rows_of(frame, row):
+                out(shown, last)
+
+        def out(frame: Frame, row: Row) -> None:
             self.frames, self._visible = self.frames + 1, self._visible + row.visible
             for emit in tuple(takers):
                 try:
@@ -236,7 +242,7 @@ class _Run:
 
         try:
             memories = (yield from self._first_pass(asked)) if self._mode == OFFLINE else repeat(None)
-            ahead = self._nets.ahead(_until(stop, self._footage.frames))
+            ahead = self._nets.ahead(once(_until(stop, self._footage.frames)))
             with closing(ahead) as frames, _setting(leaving):
                 for part, memory in zip(without_gaps(frames, self._footage.info.fps), memories):
                     self._tracker, fresh = self._new_tracker(memory), True
@@ -252,7 +258,7 @@ class _Run:
         footage, memories = self._source.open(asked), []
         size_hw, fps = footage.info.even_hw, footage.info.fps
         try:
-            with closing(self._nets.ahead(_until(asked, footage.frames))) as frames:
+            with closing(self._nets.ahead(once(_until(asked, footage.frames)))) as frames:
                 for part in without_gaps(frames, fps):
                     rows: list[Row] = []
                     self._tracker = self._new_tracker()

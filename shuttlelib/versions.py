@@ -219,12 +219,10 @@ TRAINING_FIELDS = (
     "roll_deg",
     "perspective",
     "mix",
-    "repeat",
     "still",
-    "reverse",
     "paste",
 )
-SHARE_FIELDS = ("rendered_share", "mix", "repeat", "still", "reverse", "paste")  # of the samples
+SHARE_FIELDS = ("rendered_share", "mix", "still", "paste")  # of the samples
 
 
 def names() -> list[str]:

@@ -33,5 +33,5 @@ def moving_dot(size_hw, whole_hw, frames=40, fps=30.0, seed=0, name="clip"):
     made = FrameCache.__new__(FrameCache)
     info = SimpleNamespace(even_hw=size_hw, fps=fps, frame_count=frames)
     made.clip = SimpleNamespace(name=name, info=info, table=table)
-    made.whole_hw, made.frames = whole_hw, np.stack(pictures)
+    made.whole_hw, made.frames, made.new = whole_hw, np.stack(pictures), np.arange(frames)
     return made

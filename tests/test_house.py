@@ -41,7 +41,7 @@ FLOW = [
         "stopping",
     },
     {"charts", "charts_bench", "charts_lineage", "failure_charts"},
-    {"frames", "nvdec", "pictures", "video"},
+    {"frames", "nvdec", "pictures", "repeats", "video"},
     {"labels", "cells", "label_studio", "importers"},
     {"clips", "splits", "layouts", "intake", "synth"},
     {"anomalies", "cleanup", "planting"},

@@ -5,7 +5,7 @@ import pytest
 import torch
 from dots import moving_dot
 
-from shuttlelib import augment, overlays, versions
+from shuttlelib import augment, versions
 from shuttlelib.samples import Samples
 
 SIZE = (144, 256)
@@ -19,13 +19,9 @@ OPTIONS = {
     "roll": (1, {"roll_deg": 8.0, "affine": 1.0}),
     "perspective": (1, {"perspective": 0.1, "affine": 1.0}),
     "mix": (1, {"mix": 1.0}),
-    "repeat": (2, {"repeat": 1.0}),
-    "reverse": (1, {"reverse": 1.0}),
     "paste 1": (1, {"paste": 1.0}),
     "paste 2": (2, {"paste": 1.0}),
-    "repeat 3": (3, {"repeat": 1.0}),
     "still 3": (3, {"still": 1.0}),
-    "reverse 3": (3, {"reverse": 1.0}),
     "paste 3": (3, {"paste": 1.0}),
 }
 
@@ -81,7 +77,7 @@ def test_options_repeat_with_the_draw_and_are_off_by_default(shown, name):
     samples.augmentation = None
     assert torch.equal(several[0], several[1])
     assert torch.equal(plain[0], plain[1])
-    assert QUIET.mix == QUIET.repeat == QUIET.still == QUIET.reverse == QUIET.paste == QUIET.roll_deg == 0
+    assert QUIET.mix == QUIET.still == QUIET.paste == QUIET.roll_deg == 0
 
 
 def test_pasted_shuttles_widen_the_positions_and_leave_true_negatives(shown):
@@ -97,28 +93,6 @@ def test_pasted_shuttles_widen_the_positions_and_leave_true_negatives(shown):
     assert plan.history[gone, :-3, 2].any()
 
 
-def test_a_repeated_picture_is_a_copy_and_so_is_its_label(shown):
-    samples = shown[2]
-    samples.augmentation = replace(QUIET, flip=0.0, repeat=1.0)
-    plan = samples.plan([(20, draw) for draw in range(30)])
-    samples.augmentation = None
-    same = plan.looks[:, 1:] == plan.looks[:, :-1]
-    assert (same.sum(1) >= 1).mean() > 0.6  # copies of the look before the oldest one seen are not doubles
-    assert (plan.looks[:, -1] == plan.looks[0, -1]).all()
-
-
-def test_frames_ahead_are_copied_and_turned_round_like_those_before():
-    draws, back = augment.Draws(0, np.arange(200)), np.tile(np.arange(-2, 31), (200, 1))
-    seen = overlays.other_times(draws, back, 5, 2, repeat=1.0, still=0.0, reverse=0.0)
-    assert (seen[:, 2] == 0).all()  # the current one is never another
-    assert ((seen != back).sum(1) == 1).all()
-    assert (seen != back).any(0)[:5].tolist() == [True, True, False, True, True]
-    turned = overlays.other_times(
-        augment.Draws(0, np.arange(200)), back, 5, 2, repeat=0.0, still=0.0, reverse=1.0
-    )
-    assert np.array_equal(turned, -back)
-
-
 def test_where_time_stands_all_pictures_are_the_current_one(shown):
     samples = shown[3]
     samples.augmentation = replace(QUIET, flip=0.0, still=1.0)
@@ -126,10 +100,3 @@ def test_where_time_stands_all_pictures_are_the_current_one(shown):
     samples.augmentation = None
     assert all(torch.equal(picture, item["frames"][2]) for picture in item["frames"])
     assert torch.allclose(item["history"][-1, :2] * 96, item["xy"])  # it rested there before, too
-
-
-def test_times_are_left_alone_when_nothing_is_asked():
-    back = np.tile(np.arange(31), (4, 1))
-    assert np.array_equal(
-        overlays.other_times(augment.Draws(0, np.arange(4)), back, 4, 0, 0.0, 0.0, 0.0), back
-    )

@@ -1,8 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from dots import moving_dot
 
-from shuttlelib import cache, clips, frames, samples, synth, train, versions
+from shuttlelib import cache, clips, frames, labels, samples, synth, train, versions
 from shuttlelib.video import VideoError, read_frames
 
 STAGE1 = versions.resolve("stage1_v5", input_hw=(144, 256))
@@ -84,6 +86,46 @@ def test_past_frames_lie_a_thirtieth_of_a_second_apart(wholes):
     images = samples.Samples(wholes, STAGE1)[9]["frames"]
     for place, number in enumerate((3, 5, 7, 9)):
         assert np.array_equal(images[place].permute(1, 2, 0), wholes[0].frames[number])
+
+
+@pytest.mark.parametrize(
+    ("fps", "new", "frame", "looks"),
+    [
+        (30.0, [0, 1, 2, 3, 5, 6, 7, 8, 10, 11], 6, [3, 5, 6, 7, 8]),
+        (
+            30.0,
+            [0, 1, 2, 3, 5, 6, 7, 8, 10, 11],
+            9,
+            [6, 7, 9, 10, 11],
+        ),  # a repeat of 8, which is not shown twice
+        (30.0, [0, 1, 2, 3, 5, 6, 7, 8, 10, 11], 1, [0, 0, 1, 2, 3]),
+        (30.0, [0, 1, 2, 3, 5, 6, 7, 8, 10], 10, [7, 8, 10, 11, 11]),
+        (60.0, [0, 2, 4, 6, 8, 10], 4, [0, 2, 4, 6, 8]),
+        (60.0, [0, 3, 5, 8, 10], 5, [0, 3, 5, 8, 10]),
+        (60.0, list(range(12)), 5, [1, 3, 5, 7, 9]),
+    ],
+)
+def test_a_sample_shows_each_picture_once(fps, new, frame, looks):
+    clip = moving_dot((96, 128), None, frames=12, fps=fps)
+    clip.new = np.array(new)
+    spec = versions.resolve("stage2_v9", input_hw=(96, 96))
+    plan = samples.Samples([moving_dot((96, 128), None), clip], spec).plan([40 + frame])
+    assert plan.looks[0].tolist() == looks
+
+
+def test_a_cache_knows_which_frames_repeat_a_picture(tiny_video, tmp_path):
+    def twice(index):
+        return np.roll(np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8), index // 2 * 7, 1)
+
+    path = tiny_video("twice.mp4", frames=40, fps=60.0, draw=twice)
+    info = labels.ClipInfo(96, 64, 60.0, 40, "")
+    clip = clips.Clip("twice", path, pd.DataFrame({"frame": range(40)}), info, "hall", "train")
+    made = cache.FrameCache(clip, tmp_path / "cache", None)
+    assert made.new.tolist() == [*range(13), *range(14, 40, 2)]
+    made.path.with_name(
+        made.path.name.replace("planes", "new")
+    ).unlink()  # as in a cache of an earlier release
+    assert cache.FrameCache(clip, tmp_path / "cache", None).new.tolist() == made.new.tolist()
 
 
 def test_history_holds_what_came_before_and_only_that(dataset, crops):
