@@ -10,9 +10,10 @@ Writes bench.json, bench.txt (the table), bench.png and bench.svg. The JSON hold
   - device, for people; versions: stage1, stage2 (null: none);
   - end_to_end: decoding and writing included, all streams together: fps (median of the passes), fps_best,
     fps_runs, frames (of a pass), and frame_ms from one frame of a stream to its next: p50, p95, p99;
-  - stages: decode (waiting for a frame that another thread decodes), preprocess, stage1, stage2, post (the
-    state machine and writing): ms_per_frame, calls, and p50, p95, p99 in ms a call; {} of what did not run.
-    From a pass of its own, which ran at clocked_fps. Only of one stream;
+  - stages: decode (waiting for a picture that another thread decodes; its repeats are told apart here),
+    preprocess, stage1, stage2, post (the state machine and writing): ms_per_frame, calls, and p50, p95, p99
+    in ms a call; {} of what did not run. From a pass of its own, which ran at clocked_fps. Only of one
+    stream;
   - peak_rss_mb: the most memory the process held; null where the system does not say;
   - startup_s: from the start of the process to the first row: warm, and cold (what it reads was taken out of
     the page cache; null where that cannot be done); both null for several streams;

@@ -96,9 +96,9 @@ def _decode(clip: Clip, path: Path, known: Path, whole_hw: SizeHW | None) -> Non
         np.lib.format.write_array_header_1_0(file, header)
         count, repeats, new = 0, Repeats(), list[int]()
         for frame in read_frames(clip.video_path):
+            if not repeats(frame.luma):
+                new.append(frame.index)
             if frame.index < info.frame_count:
-                if not repeats(frame.luma):
-                    new.append(frame.index)
                 pixels = frame.planes if window is None else frame.window(window)
                 file.write(np.ascontiguousarray(pixels).data)
             count = frame.index + 1

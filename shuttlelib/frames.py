@@ -49,8 +49,8 @@ class Frame:
         index: number of the frame, from 0.
         time_s: seconds since the first frame.
         size_hw: height and width, px, both even.
-        again: the frames after it that show the same picture, and pace: the share of frames that lately
-            showed a new one; see `repeats`.
+        again: the frames after it that show the same picture, and times: how many frames show a picture, in
+            general; see `repeats`.
     """
 
     def __init__(self, index: int, time_s: float, picture: "av.VideoFrame | np.ndarray") -> None:
@@ -60,7 +60,7 @@ class Frame:
         self.size_hw: SizeHW = self._yuv[0].shape
         self._whole: dict[Window, np.ndarray] = {}
         self.again: list[Frame] = []
-        self.pace = 1.0
+        self.times = 1
 
     @classmethod
     def from_planes(cls, index: int, time_s: float, planes: np.ndarray) -> "Frame":

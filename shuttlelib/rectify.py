@@ -45,7 +45,6 @@ class Filler:
         self._rms_px = params.rectify_rms_heights * height_px
         self._waiting: deque[tuple[Frame, Row]] = deque()
         self._before: deque[Row] = deque(maxlen=SEEN)  # the last rows that were passed on
-        self.filled = 0
 
     def __call__(self, frame: Frame, row: Row) -> None:
         """Take the next row; it comes out once it is known whether it lies in a gap that can be filled."""
@@ -80,10 +79,10 @@ class Filler:
 
     def _fill(self, before: Sequence[Row], gap: Sequence[Row], after: Sequence[Row]) -> None:
         known = [*before, *after]
-        frames = np.array([row.frame for row in known]) - known[0].frame
+        frames = np.array([*range(len(before)), *range(len(before) + len(gap), len(known) + len(gap))])
         places = np.array([(row.x_px, row.y_px) for row in known])
         path, rms_px = one_flight(frames, places, self._flight)
-        filled = path[[row.frame - known[0].frame for row in gap]]
+        filled = path[len(before) : len(before) + len(gap)]
         inside = np.all((filled >= 0) & (filled <= self._size_hw[::-1]))
         if rms_px > self._rms_px or not inside:  # above the picture it cannot be seen
             return
@@ -92,7 +91,6 @@ class Filler:
             row.visible, row.source = True, "rectified"
             row.x_px, row.y_px = place
             row.confidence = self._confidence(sure)
-            self.filled += 1
 
 
 def one_flight(frames: np.ndarray, xy_px: np.ndarray, law: Flight) -> tuple[np.ndarray, float]:

@@ -17,56 +17,75 @@ import numpy as np
 from shuttlelib.frames import Frame
 from shuttlelib.rows import Row
 
-EVERY = 4  # of the rows and columns are compared, px: a shuttle is larger
-LEVELS = 24  # no pixel of a repeat differs by more: coding changes it too, but less than anything that moves
-SHARE = 0.25  # of the second largest change lately: one may be a cut, and where nothing moves all are small
-RECENT = 12  # frames that say what that is, and how many pictures are new
+HEIGHT = (
+    180  # rows that are compared, about: at 1280x720 every fourth of every fourth column; a shuttle is larger
+)
+LEVELS = 24  # no pixel of a repeat differs by more: coding changes it too, but mostly less than what moves
+SHARE = 0.25  # of the third largest change lately: a flash is two, and where nothing moves all are small
+RECENT = 16  # frames that say what that is
 MOST = 4  # repeats of one picture: 24 pictures a second at 120 fps
+RHYTHM = 60  # frames after which it is judged anew how many of them show a picture
 
 
 class Repeats:
     """Tells the frames that show the picture before them once more.
 
     Attributes:
-        pace: the share of the last frames that showed a new picture.
+        times: how many frames show a picture, in general: 1 where 25 pictures a second are stored at 30.
     """
 
     def __init__(self) -> None:
+        self.times = 1
         self._before: np.ndarray | None = None
         self._changes: deque[float] = deque(maxlen=RECENT)
-        self._told: deque[bool] = deque([False] * RECENT, maxlen=RECENT)
-
-    @property
-    def pace(self) -> float:
-        return 1 - sum(self._told) / RECENT
+        self._told: list[bool] = []
 
     def __call__(self, luma: np.ndarray) -> bool:
         """Whether a picture, uint8 (H, W), repeats the one given before."""
-        size = (-(-luma.shape[1] // EVERY), -(-luma.shape[0] // EVERY))
-        sampled = cv2.resize(luma, size, interpolation=cv2.INTER_NEAREST)
-        before, self._before = self._before, sampled
-        if before is None or before.shape != sampled.shape:
-            return False
-        change = float(cv2.absdiff(sampled, before).max())
-        lately = sorted(self._changes)[-2] if len(self._changes) == RECENT else 0.0
-        alike = change <= LEVELS and change < SHARE * lately
+        before, self._before = self._before, luma
+        if before is None or before.shape != luma.shape:
+            return self._tell(False)
+        change = _change(before, luma)
+        lately = sorted(self._changes)[-3] if len(self._changes) == RECENT else 0.0
         self._changes.append(change)
-        self._told.append(alike and not all(list(self._told)[-MOST:]))
-        return self._told[-1]
+        alike = change <= LEVELS and change < SHARE * lately
+        return self._tell(alike and not all(self._told[-MOST:]))
+
+    def _tell(self, repeats: bool) -> bool:
+        if len(self._told) == RHYTHM:
+            shown = RHYTHM / (RHYTHM - sum(self._told))
+            if abs(shown - self.times) > 0.75:  # 24 pictures a second at 60 fps are shown 2.5 times
+                self.times = round(shown)
+            del self._told[:-MOST]
+        self._told.append(repeats)
+        return repeats
 
 
-def once(frames: Generator[Frame, None, None]) -> Generator[Frame, None, None]:
+def _change(before: np.ndarray, luma: np.ndarray) -> float:
+    """The largest change of a pixel, in levels; where it is large, of few rows, which is known sooner."""
+    every = max(1, round(luma.shape[0] / HEIGHT))
+    change = cv2.norm(before[:: 4 * every], luma[:: 4 * every], cv2.NORM_INF)
+    if change > 2 * LEVELS:
+        return change
+    size = (-(-luma.shape[1] // every), -(-luma.shape[0] // every))
+    a, b = (cv2.resize(y, size, interpolation=cv2.INTER_NEAREST) for y in (before, luma))
+    return cv2.norm(a, b, cv2.NORM_INF)
+
+
+def once(frames: Generator[Frame, None, None], longest_s: float) -> Generator[Frame, None, None]:
     """The frames that show something new; those that repeat one are added to its `again`.
 
-    All of them are there once the next frame, or the end, has come.
+    All of them are there once the next frame, or the end, has come. What comes more than `longest_s` later
+    is new.
     """
     repeats, last = Repeats(), None
     with closing(frames):
         for frame in frames:
-            if repeats(frame.luma) and last is not None:
+            alike = repeats(frame.luma)
+            if alike and last and frame.time_s - [last, *last.again][-1].time_s <= longest_s:
                 last.again.append(frame)
                 continue
-            frame.pace, last = repeats.pace, frame
+            frame.times, last = repeats.times, frame
             yield frame
 
 

@@ -81,9 +81,17 @@ def find(video: str, decoder: str = "cpu") -> list[Source]:
     return [video_file(path, decoder) for path in paths]
 
 
-def without_gaps(frames: Iterator[Frame], fps: float) -> Iterator[Iterator[Frame]]:
-    """Split frames where pictures are missing for longer than `GAP_S`; use each part up before the next."""
-    longest_s = max(GAP_S, 3.5 / fps)
+def longest_s(fps: float) -> float:
+    """Time between two frames, s, up to which they may show one flight."""
+    return max(GAP_S, 3.5 / fps)
+
+
+def in_parts(frames: Iterator[Frame], fps: float) -> Iterator[tuple[float, Iterator[Frame]]]:
+    """Split frames where pictures are missing, or their rate changes; use each part up before the next.
+
+    Returns:
+        New pictures a second, and the frames.
+    """
     ahead = next(frames, None)
 
     def part(frame: Frame) -> Iterator[Frame]:
@@ -91,11 +99,12 @@ def without_gaps(frames: Iterator[Frame], fps: float) -> Iterator[Iterator[Frame
         ahead = None
         yield frame
         for ahead in frames:
-            if ahead.time_s - [frame, *frame.again][-1].time_s > longest_s:
+            gap_s = ahead.time_s - [frame, *frame.again][-1].time_s
+            if gap_s > longest_s(fps) or ahead.times != frame.times:
                 return
             frame = ahead
             yield frame
         ahead = None
 
     while ahead is not None:
-        yield part(ahead)
+        yield fps / ahead.times, part(ahead)

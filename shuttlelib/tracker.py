@@ -155,7 +155,7 @@ class Tracker:
             coming: up to `ahead` frames after it; the last one known stands for those that are missing.
         """
         self._frames.append(frame)
-        self._coming, self._stride = coming, history_stride(self.fps * frame.pace)
+        self._coming = coming
         if self.mode == WHOLE:
             return self._keep(frame, (yield from self._look_at_all())[0])
         if self._memory is not None:

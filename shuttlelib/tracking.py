@@ -27,7 +27,7 @@ from shuttlelib.rectify import Filler
 from shuttlelib.repeats import once, rows_of
 from shuttlelib.rows import Row
 from shuttlelib.runtime import Candidates
-from shuttlelib.sources import Footage, Source, video_file, without_gaps
+from shuttlelib.sources import Footage, Source, in_parts, longest_s, video_file
 from shuttlelib.stopping import Asked, stop_when_asked
 from shuttlelib.track_params import TrackParams
 from shuttlelib.tracker import FIRED_KEPT, MODES, OFFLINE, WHOLE, Tracker
@@ -183,14 +183,15 @@ def _check_rereadable(source: Source, mode: str) -> None:
 
 
 class _Run:
-    """One source on its way through the tracker, which starts afresh after each gap."""
+    """One source on its way through the tracker, which starts afresh after each gap and with another rate."""
 
     def __init__(
         self, source: Source, footage: Footage, nets: Networks, mode: str, params: TrackParams | None
     ) -> None:
         self._source, self._footage, self._nets, self._mode = source, footage, nets, mode
         self._params = params or TrackParams()
-        self._tracker = self._new_tracker()
+        self._tracker = self._new_tracker(footage.info.fps)
+        self._longest_s = longest_s(footage.info.fps)
         self._counts: Counter[str] = Counter()
         self._fired: dict[str, deque[int]] = {}  # the frames in which each trigger fired, the last ones
         self._gaps: list[dict[str, float]] = []
@@ -199,10 +200,10 @@ class _Run:
         self.frames = self._visible = 0
         self._start = time.perf_counter()
 
-    def _new_tracker(self, memory: Memory | None = None) -> Tracker:
-        info, nets = self._footage.info, self._nets
+    def _new_tracker(self, rate: float, memory: Memory | None = None) -> Tracker:
+        size_hw, nets = self._footage.info.even_hw, self._nets
         return Tracker(
-            *(nets.stage1, nets.stage2, info.even_hw, info.fps, self._mode, self._params, nets.calibration),
+            *(nets.stage1, nets.stage2, size_hw, rate, self._mode, self._params, nets.calibration),
             memory=memory,
         )
 
@@ -215,19 +216,19 @@ class _Run:
             leaving: set at the end, before the frames are closed.
         """
         last: Row | None = None
-        fresh, takers = True, list(emits)
+        takers = list(emits)
 
         def final(frame: Frame, row: Row) -> None:
-            nonlocal last, fresh
-            if fresh and last is not None:
+            nonlocal last
+            if last is not None and row.time_s - last.time_s > self._longest_s:
                 self._gaps.append({"from_s": round(last.time_s, 3), "to_s": round(row.time_s, 3)})
-            fresh = False
             self._counts["repeated_rows"] += len(frame.again)
             for shown, last in rows_of(frame, row):
                 out(shown, last)
 
         def out(frame: Frame, row: Row) -> None:
             self.frames, self._visible = self.frames + 1, self._visible + row.visible
+            self._counts["rectified_rows"] += row.source == "rectified"
             for emit in tuple(takers):
                 try:
                     emit(frame, row)
@@ -242,10 +243,10 @@ class _Run:
 
         try:
             memories = (yield from self._first_pass(asked)) if self._mode == OFFLINE else repeat(None)
-            ahead = self._nets.ahead(once(_until(stop, self._footage.frames)))
+            ahead = self._nets.ahead(once(_until(stop, self._footage.frames), self._longest_s))
             with closing(ahead) as frames, _setting(leaving):
-                for part, memory in zip(without_gaps(frames, self._footage.info.fps), memories):
-                    self._tracker, fresh = self._new_tracker(memory), True
+                for (rate, part), memory in zip(in_parts(frames, self._footage.info.fps), memories):
+                    self._tracker = self._new_tracker(rate, memory)
                     with self._filling(final) if memory else nullcontext(final) as last_emit:
                         yield from self._tracker.tracking(part, last_emit)
                     self._count()
@@ -257,31 +258,26 @@ class _Run:
         """What a pass in smart mode leaves of each part of the source."""
         footage, memories = self._source.open(asked), []
         size_hw, fps = footage.info.even_hw, footage.info.fps
+        ahead = self._nets.ahead(once(_until(asked, footage.frames), self._longest_s))
         try:
-            with closing(self._nets.ahead(once(_until(asked, footage.frames)))) as frames:
-                for part in without_gaps(frames, fps):
+            with closing(ahead) as frames:
+                for rate, part in in_parts(frames, fps):
                     rows: list[Row] = []
-                    self._tracker = self._new_tracker()
+                    self._tracker = self._new_tracker(rate)
                     try:
                         yield from self._tracker.tracking(part, _collect(rows))
                     finally:  # what an early end leaves is a part too
-                        places = places_between(rows, self._params, size_hw[0], fps)
+                        places = places_between(rows, self._params, size_hw[0], rate)
                         memories.append(Memory(self._tracker.sightings, places))
                         self._count()
         except EndedEarlyError:
             pass  # so will the second pass end, and say so
         return memories
 
-    @contextmanager
-    def _filling(self, emit: Emit) -> Iterator[Emit]:
+    def _filling(self, emit: Emit) -> "closing[Filler]":
         """An emit that fills the gaps that physics can fill, and passes the rows on."""
-        info, confidence = self._footage.info, self._tracker.confidence
-        filler = Filler(self._params, info.even_hw, info.fps, emit, lambda p: confidence("rectified", p))
-        try:
-            yield filler
-        finally:
-            filler.close()
-            self._counts["rectified_rows"] += filler.filled
+        size_hw, rate, told = self._footage.info.even_hw, self._tracker.fps, self._tracker.confidence
+        return closing(Filler(self._params, size_hw, rate, emit, lambda p: told("rectified", p)))
 
     def _count(self) -> None:
         self._counts += self._tracker.counts

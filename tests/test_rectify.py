@@ -26,7 +26,6 @@ def filled(places, gaps, fps=30.0, params=PARAMS):
         filler(Frame.from_planes(n, n / fps, BLACK), row)
     filler.close()
     assert [(frame.index, row.frame) for frame, row in out] == [(n, n) for n in range(len(places))]
-    assert filler.filled == sum(row.source == "rectified" for _, row in out)
     return [row for _, row in out]
 
 

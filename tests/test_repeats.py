@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from shuttlelib.frames import Frame
-from shuttlelib.repeats import MOST, RECENT, Repeats, once, rows_of
+from shuttlelib.repeats import MOST, RECENT, RHYTHM, Repeats, once, rows_of
 from shuttlelib.rows import Row
 
 SIZE_HW = (96, 160)
@@ -55,6 +55,21 @@ def test_a_shuttle_that_flies_while_players_stand_is_new():
     assert found([picture(n if n < 30 else 30) + picture(n, False) - 90 for n in range(60)]) == []
 
 
+@pytest.mark.parametrize("height", [96, 288, 720, 1440])
+def test_a_small_shuttle_is_seen_at_every_size(height):
+    size = max(3, height // 120)
+
+    def shown(n):
+        luma = np.full((height, height * 2), 90, np.uint8)
+        luma[: height // 3, n % 3 :: 7] = 200 if n < 20 else 90  # many move, and then only the shuttle
+        x = height // 2 + n * size
+        luma[height // 2 : height // 2 + size, x : x + size] = 160
+        return luma
+
+    repeats = Repeats()
+    assert not any([repeats(shown(n)) for n in range(40)][22:])
+
+
 def test_nothing_repeats_where_nothing_moves():
     assert found([picture(0) for _ in range(60)]) == []
 
@@ -73,19 +88,34 @@ def test_another_size_is_new():
     assert not repeats(np.full((48, 80), 90, np.uint8))
 
 
-def frames_of(shown):
+def frames_of(shown, late_s=0.0, late=1000):
     for n, number in enumerate(shown):
         chroma = np.full((SIZE_HW[0] // 2, SIZE_HW[1]), 128, np.uint8)
-        yield Frame.from_planes(n, n / 60, np.concatenate([coded(picture(number), number), chroma]))
+        at_s = n / 60 + late_s * (n >= late)
+        yield Frame.from_planes(n, at_s, np.concatenate([coded(picture(number), number), chroma]))
 
 
 def test_each_picture_comes_once_and_knows_its_repeats():
-    late = list(once(frames_of(pulldown((3, 2), 60))))[-10:]
+    late = list(once(frames_of(pulldown((3, 2), 60)), 0.5))[-10:]
     assert {1 + len(frame.again) for frame in late} == {2, 3}
     numbers = [one.index for frame in late for one in (frame, *frame.again)]
     assert numbers == list(range(numbers[0], 60))
-    assert late[-1].pace == pytest.approx(0.4, abs=0.1)
-    assert [(frame.again, frame.pace) for frame in once(frames_of(range(20)))] == [([], 1.0)] * 20
+
+
+@pytest.mark.parametrize(
+    ("counts", "times"), [((1,), 1), ((1, 1, 1, 1, 2), 1), ((2,), 2), ((3, 2), 2), ((4,), 4), ((5,), 5)]
+)
+def test_it_is_told_how_many_frames_show_a_picture(counts, times):
+    told = {frame.index: frame.times for frame in once(frames_of(pulldown(counts, 400)), 0.5)}
+    assert {number for index, number in told.items() if index < RHYTHM} == {1}
+    assert {number for index, number in told.items() if index > 3 * RHYTHM} == {times}
+
+
+def test_a_picture_that_comes_again_after_a_gap_is_new():
+    new = [frame.index for frame in once(frames_of(pulldown((2,), 60), late_s=9.0, late=51), 0.5)]
+    assert 51 in new
+    assert 49 not in new
+    assert 53 not in new
 
 
 def test_a_repeat_has_the_row_of_its_picture_at_its_own_time():
@@ -107,7 +137,7 @@ def test_who_leaves_early_closes_the_frames():
         finally:
             left.append(True)
 
-    new = once(frames())
+    new = once(frames(), 0.5)
     next(new)
     new.close()
     assert left == [True]

@@ -121,7 +121,7 @@ def test_a_cache_knows_which_frames_repeat_a_picture(tiny_video, tmp_path):
     info = labels.ClipInfo(96, 64, 60.0, 40, "")
     clip = clips.Clip("twice", path, pd.DataFrame({"frame": range(40)}), info, "hall", "train")
     made = cache.FrameCache(clip, tmp_path / "cache", None)
-    assert made.new.tolist() == [*range(13), *range(14, 40, 2)]
+    assert made.new.tolist() == [*range(17), *range(18, 40, 2)]
     made.path.with_name(
         made.path.name.replace("planes", "new")
     ).unlink()  # as in a cache of an earlier release

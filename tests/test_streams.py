@@ -17,7 +17,7 @@ from bad_days import bar, bar_at, encode
 
 from shuttlelib import streams
 from shuttlelib.errors import UsageError
-from shuttlelib.sources import without_gaps
+from shuttlelib.sources import in_parts
 from shuttlelib.streams import Feed, Link, Settings, find, refuse_idle
 from shuttlelib.video import EndedEarlyError, VideoError, VideoInfo
 
@@ -88,7 +88,7 @@ def test_a_lost_camera_is_found_again_and_time_goes_on(movie):
     assert second[0].time_s == pytest.approx(first[-1].time_s + 0.5 + 1 + 2)
     assert second[-1].time_s - second[0].time_s == pytest.approx(39 / 25, abs=1e-3)
     assert network.pauses[:3] == [0.5, 1.0, 2.0]
-    assert [len(list(part)) for part in without_gaps(iter(frames), info.fps)] == [COUNT, COUNT]
+    assert [len(list(part)) for _, part in in_parts(iter(frames), info.fps)] == [COUNT, COUNT]
     assert isinstance(error, EndedEarlyError)
     assert "was lost after 80 frames and did not come back within 10 s" in str(error)
     assert sum(network.pauses[3:]) >= 10

@@ -395,18 +395,19 @@ def test_offline_fills_what_is_hidden_within_a_flight_and_keeps_no_frames(tiny_v
 
 
 def test_a_picture_that_is_shown_twice_is_looked_at_once(tiny_video, tmp_path):
-    clip = tiny_video("rally.mp4", frames=60, size_hw=SIZE_HW, fps=60.0, draw=lambda n: court(n // 2 % 15))
-    networks_ = networks()
-    result = track_video(clip, tmp_path, "calibration", networks=networks_)
+    clip = tiny_video("rally.mp4", frames=90, size_hw=SIZE_HW, fps=60.0, draw=lambda n: court(n // 2 % 15))
+    result = track_video(clip, tmp_path, "calibration", networks=networks())
     rows = rows_of(result.csv)
-    assert [int(row["frame"]) for row in rows] == list(range(60))
-    assert [float(row["time_s"]) for row in rows] == pytest.approx(np.arange(60) / 60, abs=1e-6)
-    assert result.summary["frames"] == 60
-    assert result.summary["counts"]["repeated_rows"] == 24  # 13, 15, 17 to 59
-    assert result.summary["counts"]["stage1_inputs"] == 36
+    assert [int(row["frame"]) for row in rows] == list(range(90))
+    assert [float(row["time_s"]) for row in rows] == pytest.approx(np.arange(90) / 60, abs=1e-6)
+    assert result.summary["frames"] == 90
+    assert result.summary["counts"]["repeated_rows"] == 37  # 17, 19, 21 to 89
+    assert result.summary["counts"]["stage1_inputs"] == 53
     said = [{name: row[name] for name in ("visible", "x_px", "y_px", "confidence", "source")} for row in rows]
-    assert said[14::2] == said[15::2]
-    assert said[14] != said[16]
+    assert said[16::2] == said[17::2]
+    assert said[16] != said[18]
+    smart = track_video(clip, tmp_path / "smart", networks=networks()).summary
+    assert (smart["counts"]["start"], smart["gaps"]) == (2, [])  # anew once the rate of pictures is known
 
 
 def test_when_the_reader_of_rows_leaves_no_row_and_no_count_is_lost(clip, tmp_path):
