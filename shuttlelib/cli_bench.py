@@ -40,13 +40,13 @@ def bench(
 ) -> None:
     """Measure how fast tracking is here: startup, each stage, end to end; backends side by side."""
     from shuttlelib import bench as benching
-    from shuttlelib import paths, runtime, tracking
+    from shuttlelib import paths, runtime, tracker
     from shuttlelib.bench_run import Setup
     from shuttlelib.files import writing
 
     every = tuple(name for name in runtime.BACKENDS if name != "auto")
     backends = _chosen("--backend", backend, every, runtime.BACKENDS)
-    modes = _chosen("--mode", mode, ("smart",), (*tracking.MODES, tracking.WHOLE))
+    modes = _chosen("--mode", mode, ("smart",), (*tracker.MODES, tracker.WHOLE))
     precisions = _chosen("--precision", precision, ("auto",), ("auto", *runtime.PRECISIONS))
     counts = [_whole("--streams", value) for value in _parts(streams, ("1",))]
     cores = [_whole("--threads", value) for value in _parts(threads, (str(os.cpu_count() or 1),))]

@@ -187,10 +187,10 @@ def _batches(
 ) -> "list[Batch]":
     from tqdm import tqdm
 
-    from shuttlelib import sources, tracking
+    from shuttlelib import outputs, sources, tracking
     from shuttlelib.apps.labeling import serve as serving
 
-    tracking.check_stems([sources.video_file(video) for video in videos])
+    outputs.check_stems([sources.video_file(video) for video in videos])
     networks = tracking.load_networks(models_dir=models) if model and videos else None
     batches = []
     for video in videos:

@@ -106,18 +106,18 @@ def track(
 
     Ctrl-C or SIGTERM ends a camera or a stream with its files complete and exit status 0.
     """
-    from shuttlelib import nvdec, streams, tracking
+    from shuttlelib import nvdec, outputs, streams, tracker, tracking
     from shuttlelib.track_params import TrackParams
 
-    _check("--mode", mode, (*tracking.MODES, tracking.WHOLE))
+    _check("--mode", mode, (*tracker.MODES, tracker.WHOLE))
     _check("--decoder", decoder, nvdec.DECODERS)
     params = TrackParams.parse(param or ())
     settings = streams.Settings(live, latency_ms / 1000, reconnect_s, raw=raw, camera=camera, decoder=decoder)
     found = _named([source for video in videos for source in streams.find(video, settings)], name)
     streams.refuse_idle(settings, videos, found[0].endless)
-    tracking.check_stems(found)
+    outputs.check_stems(found)
     for source in found:
-        tracking.check_outputs(source, out, overlay)
+        outputs.check_outputs(source, out, overlay)
     networks = tracking.load_networks(
         backend, device, threads, models, mode=mode, precision=precision, vote=vote or ()
     )

@@ -285,29 +285,35 @@ def _summary(scores: Sequence[ClipScore]) -> dict[str, Any]:
         "clips": len(scores),
         "frames": sum(counts["grid512_4px"].values()),
         "missing_predictions": sum(s.missing_predictions for s in scores),
-        "interval95": _intervals({f"{kind}_4px": c.at((slice(None), AT_4PX)) for kind, c in curves.items()}),
+        "interval95": {
+            name: {
+                f"{kind}_4px": intervals(c.at((slice(None), AT_4PX)), [name])[name]
+                for kind, c in curves.items()
+            }
+            for name in ("accuracy", "f1")
+        },
         "calibration": calibration(
             np.concatenate([s.confidence for s in scores]), np.concatenate([s.right for s in scores])
         ),
     }
 
 
-def _intervals(per_clip: Mapping[str, Counts], seed: int = 0) -> dict[str, Any]:
-    """Percentile bootstrap over clips of accuracy and f1; counts have fields (clips,)."""
-    clips = len(next(iter(per_clip.values())).tp)
+def intervals(per_clip: Counts, names: Iterable[str], seed: int = 0) -> dict[str, list[float | None] | None]:
+    """95% limits of ratios by a percentile bootstrap: whole clips drawn with replacement.
+
+    Args:
+        per_clip: counts with fields (clips,).
+        names: of the ratios, like accuracy.
+
+    Returns:
+        None for all ratios of fewer than two clips, and for one that no draw knows.
+    """
+    clips = len(per_clip.tp)
     if clips < 2:
-        return {name: dict.fromkeys(per_clip) for name in ("accuracy", "f1")}
-    drawn = np.random.default_rng(seed).integers(0, clips, (RESAMPLES, clips))
-    resampled = {kind: counts.at(drawn).sum(1) for kind, counts in per_clip.items()}
-    return {
-        name: {kind: _limits(getattr(counts, name)) for kind, counts in resampled.items()}
-        for name in ("accuracy", "f1")
-    }
-
-
-def _limits(values: np.ndarray) -> list[float | None] | None:
-    values = values[np.isfinite(values)]
-    return _numbers(np.percentile(values, [2.5, 97.5])) if len(values) else None
+        return dict.fromkeys(names)
+    drawn = per_clip.at(np.random.default_rng(seed).integers(0, clips, (RESAMPLES, clips))).sum(1)
+    found = {name: (x := getattr(drawn, name))[np.isfinite(x)] for name in names}
+    return {name: _numbers(np.percentile(x, [2.5, 97.5])) if len(x) else None for name, x in found.items()}
 
 
 def calibration(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:

@@ -44,21 +44,19 @@ class Repeats:
         """Whether a picture, uint8 (H, W), repeats the one given before."""
         before, self._before = self._before, luma
         if before is None or before.shape != luma.shape:
-            return self._tell(False)
-        change = _change(before, luma)
-        lately = sorted(self._changes)[-3] if len(self._changes) == RECENT else 0.0
+            return False
+        change, lately = _change(before, luma), sorted(self._changes)
         self._changes.append(change)
-        alike = change <= LEVELS and change < SHARE * lately
-        return self._tell(alike and not all(self._told[-MOST:]))
-
-    def _tell(self, repeats: bool) -> bool:
+        if len(lately) < RECENT:
+            return False
         if len(self._told) == RHYTHM:
             shown = RHYTHM / (RHYTHM - sum(self._told))
             if abs(shown - self.times) > 0.75:  # 24 pictures a second at 60 fps are shown 2.5 times
                 self.times = round(shown)
             del self._told[:-MOST]
-        self._told.append(repeats)
-        return repeats
+        alike = change <= LEVELS and change < SHARE * lately[-3]
+        self._told.append(alike and self._told[-MOST:] != [True] * MOST)
+        return self._told[-1]
 
 
 def _change(before: np.ndarray, luma: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from shuttlelib import cards, clips, half, lineage_run, recipes, runtime, tracking
+from shuttlelib import cards, clips, half, lineage_run, recipes, runtime, tracker, tracking
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import write_json, writing
@@ -147,13 +147,13 @@ def _judge(made: Path, dataset: list[Clip], out_dir: Path) -> dict[str, Any]:
     raw_pair = replace(tracking.load_networks(models_dir=made), calibration=None)
     smart, offline = (
         recipes.evaluate_pair(raw_pair, dataset, out_dir / f"uncalibrated-{mode}", mode)["confidence_curves"]
-        for mode in ("smart", tracking.OFFLINE)
+        for mode in ("smart", tracker.OFFLINE)
     )
     card = runtime.default_pair(made)[1] / "version.json"
     curves = {**smart, "rectified": offline["rectified"]}
     write_json(card, {**json.loads(card.read_text()), "calibration": curves})
     pair = tracking.load_networks(models_dir=made)
-    return {mode: recipes.evaluate_pair(pair, dataset, out_dir / mode, mode) for mode in tracking.MODES}
+    return {mode: recipes.evaluate_pair(pair, dataset, out_dir / mode, mode) for mode in tracker.MODES}
 
 
 def _check_size(made: Path, names: tuple[str, ...], models_dir: Path) -> None:

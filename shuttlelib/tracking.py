@@ -21,7 +21,7 @@ from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame
 from shuttlelib.looks import Look, answer_all
 from shuttlelib.offline import Memory, places_between
-from shuttlelib.outputs import COLUMNS, Emit, check_outputs, check_stems, growing_csv, overlay_video
+from shuttlelib.outputs import Emit, check_outputs, growing_csv, overlay_video
 from shuttlelib.pair import Networks, load_networks
 from shuttlelib.rectify import Filler
 from shuttlelib.repeats import once, rows_of
@@ -30,26 +30,8 @@ from shuttlelib.runtime import Candidates
 from shuttlelib.sources import Footage, Source, in_parts, longest_s, video_file
 from shuttlelib.stopping import Asked, stop_when_asked
 from shuttlelib.track_params import TrackParams
-from shuttlelib.tracker import FIRED_KEPT, MODES, OFFLINE, WHOLE, Tracker
+from shuttlelib.tracker import FIRED_KEPT, OFFLINE, WHOLE, Tracker
 from shuttlelib.video import EndedEarlyError, VideoInfo, probe
-
-__all__ = [
-    "COLUMNS",
-    "MODES",
-    "OFFLINE",
-    "WHOLE",
-    "Networks",
-    "Row",
-    "TrackParams",
-    "TrackResult",
-    "Tracker",
-    "check_outputs",
-    "check_stems",
-    "load_networks",
-    "track_source",
-    "track_video",
-    "tracking_source",
-]
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from shuttlelib import (
     export,
     importers,
     labels,
+    outputs,
     paths,
     quantize,
     splits,
@@ -242,7 +243,7 @@ def example(path: Path) -> set[str]:
 
 def test_the_pages_name_what_the_code_has():
     formats, modes = (DOCS / "formats.md").read_text(), (DOCS / "modes.md").read_text()
-    assert all(f"`{name}`" in formats for name in (*labels.COLUMNS, *labels.UNUSABLE, *tracking.COLUMNS))
+    assert all(f"`{name}`" in formats for name in (*labels.COLUMNS, *labels.UNUSABLE, *outputs.COLUMNS))
     assert all(f"| `{name}` |" in formats for name in importers.FORMATS if name != "auto")
     found = dict(re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", modes, re.MULTILINE))
     assert {k: float(v) for k, v in found.items()} == asdict(tracking.TrackParams())

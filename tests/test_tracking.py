@@ -20,18 +20,11 @@ from shuttlelib.errors import UsageError
 from shuttlelib.files import WriteError
 from shuttlelib.frames import Frame
 from shuttlelib.looks import answer_all
+from shuttlelib.outputs import COLUMNS, check_outputs, check_stems
 from shuttlelib.sources import Footage, Source, video_file
 from shuttlelib.together import take_on_host
-from shuttlelib.tracking import (
-    COLUMNS,
-    Networks,
-    TrackParams,
-    check_outputs,
-    check_stems,
-    load_networks,
-    track_source,
-    track_video,
-)
+from shuttlelib.track_params import TrackParams
+from shuttlelib.tracking import Networks, load_networks, track_source, track_video
 from shuttlelib.video import VideoError, VideoInfo, probe, read_frames
 
 SIZE_HW = (180, 320)

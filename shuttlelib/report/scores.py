@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from shuttlelib.metrics import RATIOS, RESAMPLES, TOLERANCES_PX, Counts
+from shuttlelib import metrics
+from shuttlelib.metrics import RATIOS, TOLERANCES_PX, Counts
 from shuttlelib.report.blocks import Headline, Table, between, number
 from shuttlelib.report.collect import Found, Version
 
@@ -101,23 +102,11 @@ def _row(name: str, part: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def intervals(part: Mapping[str, Any], at: str = AT, seed: int = 0) -> dict[str, tuple[float, float] | None]:
-    """95% limits of every ratio: whole clips drawn with replacement; empty where there is only one clip."""
+def intervals(part: Mapping[str, Any], at: str = AT) -> dict[str, Any]:
+    """95% limits of every ratio; None where there is only one clip."""
     counted = [clip["counts"][at] for clip in part.get("per_clip", {}).values()]
-    if len(counted) < 2:
-        return {}
     per_clip = Counts(*(np.array([c[f.name] for c in counted]) for f in fields(Counts)))
-    drawn = np.random.default_rng(seed).integers(0, len(counted), (RESAMPLES, len(counted)))
-    total = per_clip.at(drawn).sum(1)
-    return {key: _limits(getattr(total, key)) for key in (*RATIOS, "fp2_share")}
-
-
-def _limits(values: np.ndarray) -> tuple[float, float] | None:
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return None
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
+    return metrics.intervals(per_clip, (*RATIOS, "fp2_share"))
 
 
 def tolerance_table(shown: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -8,7 +8,7 @@ import gradio as gr
 from shuttlelib.apps.web import look
 from shuttlelib.apps.web.handlers import Handlers
 from shuttlelib.apps.web.options import Options
-from shuttlelib.tracking import MODES
+from shuttlelib.tracker import MODES
 
 _MODES = {
     "smart": "smart: looks everywhere when the track is in doubt",
