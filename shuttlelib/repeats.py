@@ -17,9 +17,7 @@ import numpy as np
 from shuttlelib.frames import Frame
 from shuttlelib.rows import Row
 
-HEIGHT = (
-    180  # rows that are compared, about: at 1280x720 every fourth of every fourth column; a shuttle is larger
-)
+HEIGHT = 180  # rows that are compared, about, and columns as dense: what lies between is less than a shuttle
 LEVELS = 24  # no pixel of a repeat differs by more: coding changes it too, but mostly less than what moves
 SHARE = 0.25  # of the third largest change lately: a flash is two, and where nothing moves all are small
 RECENT = 16  # frames that say what that is
