@@ -97,7 +97,7 @@ class Hypotheses:
     Args:
         params: thresholds.
         height_px: of the frames.
-        fps: of the video.
+        fps: new pictures a second.
         lag: frames after which a verdict is settled.
     """
 

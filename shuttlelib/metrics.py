@@ -264,6 +264,8 @@ def _summary(scores: Sequence[ClipScore]) -> dict[str, Any]:
     }
     third, repeats = (np.concatenate([getattr(s, k) for s in scores]) for k in ("third_px", "repeats"))
     hits = _within(pooled["grid512"], TOLERANCES_PX[AT_4PX])
+    of_clips = {f"{kind}_4px": counts.at((slice(None), AT_4PX)) for kind, counts in curves.items()}
+    limits = {kind: intervals(counts, ("accuracy", "f1")) for kind, counts in of_clips.items()}
     counts = {k: {f.name: int(getattr(c, f.name)) for f in fields(c)} for k, c in at_4px.items()}
     return {
         **{name: {kind: _number(getattr(c, name)) for kind, c in at_4px.items()} for name in RATIOS},
@@ -285,13 +287,7 @@ def _summary(scores: Sequence[ClipScore]) -> dict[str, Any]:
         "clips": len(scores),
         "frames": sum(counts["grid512_4px"].values()),
         "missing_predictions": sum(s.missing_predictions for s in scores),
-        "interval95": {
-            name: {
-                f"{kind}_4px": intervals(c.at((slice(None), AT_4PX)), [name])[name]
-                for kind, c in curves.items()
-            }
-            for name in ("accuracy", "f1")
-        },
+        "interval95": {name: {kind: of[name] for kind, of in limits.items()} for name in ("accuracy", "f1")},
         "calibration": calibration(
             np.concatenate([s.confidence for s in scores]), np.concatenate([s.right for s in scores])
         ),

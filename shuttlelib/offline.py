@@ -38,7 +38,7 @@ def places_between(
         rows: of the first pass, of frames without a gap.
         params: look_again_s, and the flight.
         height_px: of the frames.
-        fps: of the video.
+        fps: new pictures a second.
 
     Returns:
         Native px by frame number. Of a gap longer than `look_again_s` only the last frames are looked at

@@ -25,7 +25,7 @@ class Filler:
     Args:
         params: rectify_s, rectify_rms_heights, and the flight.
         size_hw: of the frames, px.
-        fps: of the video.
+        fps: new pictures a second.
         emit: gets each frame and its row, in order.
         confidence: turns the raw probability that a filled row is right into what the row says.
     """

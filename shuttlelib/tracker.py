@@ -38,7 +38,7 @@ class Tracker:
         stage1: finds the region in the letterboxed whole frame.
         stage2: places the head in a crop at the canonical scale; None where `mode` is whole.
         size_hw: of the frames, px.
-        fps: of the video.
+        fps: new pictures a second.
         mode: smart, fast, calibration, offline, or whole: stage 1 alone, on every frame.
         params: thresholds.
         calibration: `{"visible": [a, b], "invisible": [a, b]}`: confidence = sigmoid(a * logit(p) + b) of

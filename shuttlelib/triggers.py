@@ -36,7 +36,7 @@ class Triggers:
     Args:
         params: thresholds.
         height_px: of the frames.
-        fps: of the video.
+        fps: new pictures a second.
     """
 
     def __init__(self, params: TrackParams, height_px: int, fps: float) -> None:
