@@ -28,6 +28,7 @@ from shuttlelib.cli_data import Folder, data_app, parse_size
 from shuttlelib.cli_label import label_app
 from shuttlelib.cli_track import complain
 from shuttlelib.errors import ShuttleError, UsageError
+from shuttlelib.files import writing
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -97,7 +98,14 @@ def evaluate(
 
 def main() -> None:
     """Run the command line; the process ends with 0 (worked), 2 (wrong usage) or 1 (anything else)."""
-    sys.exit(run(sys.argv[1:]))
+    for name in ("write", "flush") if sys.stdout else ():  # their errors are to name the output
+        setattr(sys.stdout, name, writing("standard output")(getattr(sys.stdout, name)))
+    status = run(sys.argv[1:])
+    try:
+        print(end="", flush=True)
+    except (OSError, ShuttleError):  # told by now; Python's own flush at the exit would tell it again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
@@ -106,6 +114,8 @@ def run(arguments: list[str]) -> int:
         status = app(args=_at_home(arguments), prog_name="shuttle", standalone_mode=False) or 0
         if status == _INTERRUPTED:
             raise KeyboardInterrupt
+        if not status:  # else something was told already
+            print(end="", flush=True)
         return status
     except ShuttleError as error:
         complain(f"error: {error}")
@@ -114,7 +124,6 @@ def run(arguments: list[str]) -> int:
         complain("interrupted")
         return 1
     except BrokenPipeError:  # the reader of our output has left, as in `shuttle evaluate … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
         if hasattr(error, "format_message"):  # the parser's own usage errors

@@ -180,6 +180,7 @@ def _lineage(
         raise UsageError("--lineage: give every row the same --steps or the same --minutes")
     budget = Budget(options.pop("batch", 16), steps, **every)
     train.TrainConfig(1, budget.batch, 1.0, **options)  # a wrong one is told here and not by every row
+    _check_stage1(stage1)
     report = lineage_report.compare(
         names,
         recipes.load_data(data),
@@ -218,7 +219,9 @@ def _version(
 
     own = {"pretrained": pretrained and versions.resolve(version).pretrained}
     overrides = {**own, **versions.training_overrides(changes)}
-    _check_stage1(version, stage1)
+    if stage1 is not None and versions.resolve(version).stage == 1:
+        raise UsageError(f"--stage1 {stage1}: goes with a stage-2 version alone; leave it out")
+    _check_stage1(stage1)
     result = recipes.train_version(
         version, data, out, cache or out / "cache", seed, init, stage1, overrides, **options
     )
@@ -239,13 +242,11 @@ def _version(
     )
 
 
-def _check_stage1(version: str, stage1: Path | None) -> None:
-    from shuttlelib import runtime, versions
+def _check_stage1(stage1: Path | None) -> None:
+    from shuttlelib import runtime
 
     if stage1 is None:
         return
-    if versions.resolve(version).stage == 1:
-        raise UsageError(f"--stage1 {stage1}: goes with a stage-2 version alone; leave it out")
     card = runtime.read_card(stage1)
     if card["stage"] != 1:
         raise UsageError(f"--stage1 {stage1}: holds {card['name']}; give a model folder of a stage-1 version")

@@ -72,7 +72,7 @@ class TrainConfig:
         keep: which validated weights stay: "best", of the highest accuracy, or "last".
 
     Raises:
-        UsageError: an unknown precision or data path.
+        UsageError: an unknown precision or data path, or a batch that does not divide by `accumulate`.
     """
 
     steps: int
@@ -96,6 +96,11 @@ class TrainConfig:
             if (value := getattr(self, name)) not in known:
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} {value}: choose one of {', '.join(known)}")
+        if self.batch % self.accumulate:
+            raise UsageError(
+                f"--accumulate {self.accumulate}: does not divide a batch of {self.batch}; "
+                "choose a divisor of it, or another --batch"
+            )
 
     @staticmethod
     def of(spec: Spec, **overrides: Any) -> "TrainConfig":

@@ -3,6 +3,7 @@ import dataclasses
 import itertools
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from fakes import cut_short, write_models
 
 from shuttlelib import importers, intake
 from shuttlelib.apps.web import folders as folders_
-from shuttlelib.apps.web import stills, views
+from shuttlelib.apps.web import serve, stills, views
 from shuttlelib.apps.web.desks import Desks, Gone
 from shuttlelib.apps.web.folders import Folders, opened, remove_leftovers
 from shuttlelib.apps.web.gate import COOKIE, Gate
@@ -99,6 +100,22 @@ def test_a_host_that_is_not_this_machine_is_refused_at_once(tmp_path, host):
     with refused, running(Options(host=host, password="long enough"), tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_is_refused_before_the_networks_are_loaded(monkeypatch):
+    monkeypatch.setattr(serve, "load_networks", lambda *_, **__: pytest.fail("loaded"))
+    for options, words in (
+        (Options(host="0.0.0.0"), "others can reach the page there"),
+        (Options(host="192.0.2.1", password="long enough"), "no address of this machine"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            serve.serve(options)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=f"--port {port}: cannot listen"):
+            serve.serve(Options(port=port))
 
 
 # The private folder

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import signal
 import subprocess
@@ -229,6 +230,16 @@ def test_options_of_a_training_are_checked_before_anything_is_decoded(shuttle, m
         ((*two, "--precision", "x"), "--precision x: choose one of auto, bf16, fp16, no"),
         (("--lineage", "--steps", "1", "--precision", "x"), "--precision x: choose one of"),
         ((*two, "--measure-data", "--data-path", "x"), "--data-path x: choose one of auto, cpu, device"),
+        ((*two, "--batch", "4", "--accumulate", "3"), "--accumulate 3: does not divide a batch of 4"),
+        (("--lineage", "--steps", "1", "--accumulate", "3"), "--accumulate 3: does not divide a batch of 16"),
+        (
+            (*two, "--measure-data", "--batch", "4", "--accumulate", "3"),
+            "--accumulate 3: does not divide a batch of 4",
+        ),
+        (
+            ("--lineage", "--steps", "1", "--stage1", stage2),
+            f"--stage1 {stage2}: holds {stage2.name}; give a model folder of a stage",
+        ),
         ((*one, "--stage1", stage1), f"--stage1 {stage1}: goes with a stage-2 version alone"),
         (
             (*two, "--stage1", stage2),
@@ -238,6 +249,17 @@ def test_options_of_a_training_are_checked_before_anything_is_decoded(shuttle, m
         status, _, errors = shuttle("train", "--data", tmp_path, "--out", tmp_path / "out", *arguments)
         assert (status, len(errors)) == (2, 1), (arguments, errors)
         assert words in errors[0]
+
+
+@pytest.mark.parametrize("what", [("--version", "stage2_v8"), ("--lineage", "--steps", "1")])
+def test_a_stage_1_that_is_no_model_is_refused_before_anything_is_read(shuttle, tmp_path, monkeypatch, what):
+    from shuttlelib import recipes
+
+    monkeypatch.setattr(recipes, "load_data", lambda _: pytest.fail("read"))
+    given = ("train", "--data", tmp_path, "--out", tmp_path / "out", "--stage1", tmp_path)
+    status, _, errors = shuttle(*given, *what)
+    assert (status, len(errors)) == (1, 1)
+    assert f"{tmp_path / 'version.json'}: no such model" in errors[0]
 
 
 def test_data_without_val_clips_is_named_with_its_option(shuttle, tmp_path, monkeypatch):
@@ -275,6 +297,34 @@ def test_what_nobody_foresaw_is_one_line_too(shuttle, clip, models, tmp_path, mo
     status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
     assert (status, len(errors)) == (1, 1)
     assert errors[0].startswith("error: internal, ZeroDivisionError: two lines")
+
+
+def as_a_process(arguments, stdout):
+    """Run a command line to its very end: exit status and lines on standard error."""
+    command = [sys.executable, "-c", "from shuttlelib.cli import main; main()", *map(str, arguments)]
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=buffered)
+    return done.returncode, done.stderr.splitlines()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="writes to a device that is always full")
+def test_standard_output_that_is_full_is_one_line_and_exit_1(clip, models, tmp_path):
+    refused = ["error: standard output: cannot be written: the disk is full: "]
+    refused[0] += "free some space or choose another folder"
+    track = ("track", clip, "--out", tmp_path / "out", "--models", models, "--device", "cpu")
+    with open("/dev/full", "w") as full:
+        for arguments in (("versions",), ("versions", "--json"), ("--help",), track, (*track, "--jsonl")):
+            assert as_a_process(arguments, full) == (1, refused), arguments
+        status, errors = as_a_process(("trakc",), full)
+    assert (status, len(errors)) == (2, 1)
+
+
+@pytest.mark.parametrize("arguments", [("versions",), ("versions", "--json")])
+def test_a_reader_that_has_left_is_exit_1_and_nothing_said(arguments):
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as left:
+        assert as_a_process(arguments, left) == (1, [])
 
 
 def test_a_file_that_may_not_be_read_is_named(shuttle, clip, models, tmp_path, monkeypatch):

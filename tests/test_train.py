@@ -29,7 +29,7 @@ from shuttlelib import (
     validation,
     versions,
 )
-from shuttlelib.errors import ShuttleError
+from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.train import TrainConfig, TrainError
 
 SPEC = versions.resolve(
@@ -161,15 +161,18 @@ def test_other_errors_keep_their_name():
         raise RuntimeError("shapes do not match")
 
 
-def test_a_batch_in_parts_trains_as_one_batch_does(data, tmp_path):
+def test_a_batch_in_parts_trains_as_one_batch_does(data, tmp_path, monkeypatch):
     config = replace(QUICK, batch=16, steps=4, val_every=2, checkpoint_every=4)
     fit(data, tmp_path / "whole", config)
     fit(data, tmp_path / "parts", replace(config, accumulate=2))
     whole, parts = (pd.read_csv(tmp_path / name / "history.csv") for name in ("whole", "parts"))
     assert np.allclose(whole["train_loss"], parts["train_loss"], rtol=0.1)  # BatchNorm sees other company
     assert np.allclose(whole["loss"], parts["loss"], rtol=0.1)
+    with pytest.raises(UsageError, match="--accumulate 3: does not divide a batch of 16"):
+        replace(config, accumulate=3)
+    monkeypatch.setattr(train.Accelerator, "num_processes", 3)
     with pytest.raises(TrainError, match="16 cannot be cut into 3 equal parts"):
-        fit(data, tmp_path / "thirds", replace(config, accumulate=3))
+        fit(data, tmp_path / "thirds", config)
 
 
 def test_the_gradient_of_a_batch_in_parts_is_that_of_the_whole(data, tmp_path, monkeypatch):
@@ -387,6 +390,7 @@ def test_fine_tuning_starts_from_the_given_weights_of_the_same_version(data, tmp
     [
         ({"precision": "x"}, "--precision x: choose one of auto, bf16, fp16, no"),
         ({"data_path": "x"}, "--data-path x: choose one of auto, cpu, device"),
+        ({"batch": 4, "accumulate": 3}, "--accumulate 3: does not divide a batch of 4"),
         ({"init": "none"}, r"none.model\.safetensors is missing"),
         ({"init": "other"}, "do not fit stage2_v8: size mismatch for "),
     ],

@@ -41,8 +41,7 @@ def running(options: Options, parent: Path | None = None) -> "Iterator[gr.Blocks
         UsageError: strangers could come in without a password, the host is not this machine, or the port is
             taken.
     """
-    options.check()
-    _check_free(options.host, 0)
+    _check(options)
     with folders.opened(options.keep_s, parent) as place, _environment(GRADIO_TEMP_DIR=str(place.root)):
         from shuttlelib.apps.web import page as page_
         from shuttlelib.apps.web.desks import Desks
@@ -76,6 +75,7 @@ def serve(options: Options) -> None:
     Raises:
         ShuttleError: as `running`, or the networks cannot be loaded.
     """
+    _check(options)  # before the networks, which take their time
     for stop in (signal.SIGINT, signal.SIGTERM):  # a shell starts what it puts aside without the first
         signal.signal(stop, signal.default_int_handler)
     load_networks(  # what is missing is said now
@@ -96,8 +96,6 @@ def _launch(page: "gr.Blocks", options: Options, place: folders.Folders) -> None
     gate = Middleware(
         Gate, folders=place, max_bytes=max_bytes, local_only=options.local and not options.password
     )
-    if options.port is not None:
-        _check_free(options.host, options.port)
     page.launch(
         server_name=options.host,
         server_port=options.port,
@@ -120,6 +118,14 @@ def _launch(page: "gr.Blocks", options: Options, place: folders.Folders) -> None
         quiet=True,
         prevent_thread_lock=True,
     )
+
+
+def _check(options: Options) -> None:
+    """Refuse what cannot be listened on, or only with a password; see `running`."""
+    options.check()
+    _check_free(options.host, 0)
+    if options.port is not None:
+        _check_free(options.host, options.port)
 
 
 def _check_free(host: str, port: int) -> None:
