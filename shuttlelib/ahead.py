@@ -1,4 +1,4 @@
-"""Frames decoded before they are asked for, by a thread of their own; between video and sources."""
+"""Frames and batches made before they are asked for, by a thread of their own; a leaf of the flow."""
 
 import os
 import sys

@@ -147,7 +147,7 @@ class Augmentation:
         return Changes(matrix, colour, 255 * level, draws.below(TILE_SIZE // 2, (frames,)), jitter)
 
     def steps(self) -> dict[str, "Augmentation"]:
-        """Each kind of change by its name, alone and never left to chance."""
+        """Each change that `draw` makes, by its name, alone and never left to chance."""
         off = replace(
             self,
             noise_std=0.0,
@@ -159,13 +159,13 @@ class Augmentation:
             still=0.0,
             paste=0.0,
         )
-        alone = {"Flip": replace(off, flip=1.0)}
+        alone = {"flip": replace(off, flip=1.0)}
         if self.warps:
-            alone["RandomAffine"] = replace(off, affine=1.0)
-        alone["SharedColour"] = replace(off, colour_share=1.0)
-        alone["FrameNoise"] = replace(off, noise_std=self.noise_std)
+            alone["affine"] = replace(off, affine=1.0)
+        alone["colour"] = replace(off, colour_share=1.0)
+        alone["noise"] = replace(off, noise_std=self.noise_std)
         if self.jitter_norm:
-            alone["PastJitter"] = replace(off, jitter_norm=self.jitter_norm)
+            alone["jitter"] = replace(off, jitter_norm=self.jitter_norm)
         return alone
 
     def __call__(self, frames: Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:

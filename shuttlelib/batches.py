@@ -7,10 +7,7 @@ and sent over. Neither draws from torch's generators.
 """
 
 import signal
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from shuttlelib import augment
+from shuttlelib.ahead import read_ahead
 from shuttlelib.augment import TILE_SIZE, TILE_STD, Changes
 from shuttlelib.geometry import SizeHW
 from shuttlelib.samples import Item, Plan, Samples
@@ -66,11 +64,12 @@ class Source:
             yield {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
 
     def _planned(self, lists: Iterable[Sequence[Item]], pixels: "Pixels") -> Iterator[Batch]:
-        def prepare(items: Sequence[Item]) -> tuple[Plan, Any]:
-            plan = self.samples.plan(items)
-            return plan, pixels.read(plan)
+        def prepared() -> Generator[tuple[Plan, list[Tensor]], None, None]:
+            for items in lists:
+                plan = self.samples.plan(items)
+                yield plan, pixels.read(plan)
 
-        for plan, read in ahead(prepare, lists):
+        for plan, read in read_ahead(prepared, AHEAD):
             yield pixels.batch(plan, read)
 
 
@@ -196,18 +195,6 @@ class Pixels:
 
     def _pinned(self, tensor: Tensor) -> Tensor:
         return tensor.pin_memory() if self.device.type == "cuda" else tensor
-
-
-def ahead(make: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """`make` of each item, in order, computed by a background thread a few items in advance."""
-    with ThreadPoolExecutor(1, "batches") as pool:
-        made: deque[Future] = deque()
-        for item in items:
-            made.append(pool.submit(make, item))
-            if len(made) > AHEAD:
-                yield made.popleft().result()
-        while made:
-            yield made.popleft().result()
 
 
 def _fits(samples: Samples, device: torch.device) -> bool:

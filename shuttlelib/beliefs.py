@@ -14,7 +14,7 @@ from shuttlelib import cache, geometry, labels, metrics, networks
 from shuttlelib.clips import Clip
 from shuttlelib.evidence import Looked, look
 from shuttlelib.samples import CropPolicy, Samples
-from shuttlelib.versions import Spec
+from shuttlelib.spec import Spec
 
 FOLLOW = CropPolicy(follow_share=1.0, jitter_px=0.0, spread=0.0, elsewhere_share=0.0)
 

@@ -23,7 +23,7 @@ Writes bench.json, bench.txt (the table), bench.png and bench.svg. The JSON hold
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -107,10 +107,11 @@ def table(report: dict[str, Any]) -> str:
     for row in report["rows"]:
         if row["reason"]:
             text.append(f"{row['backend']} {row['mode']} {row['precision']}: {row['reason']}")
-    return "\n".join([_headline(report), *text]) + "\n"
+    return "\n".join([headline(report), *text]) + "\n"
 
 
-def _headline(report: dict[str, Any]) -> str:
+def headline(report: Mapping[str, Any]) -> str:
+    """Video and hardware in words."""
     video, here = report["video"], report["environment"]
     devices = {row["device"] for row in report["rows"] if row.get("device", "cpu").startswith("cuda")}
     where = ", ".join([f"{here['cpu']}, {here['cores']} cores", *sorted(devices)])
@@ -143,7 +144,7 @@ def write(report: dict[str, Any], out_dir: Path) -> list[Path]:
     with atomic_write(paths[1]) as temp:
         temp.write_text(table(report))
     if any(not row["reason"] for row in report["rows"]):
-        figure = bench_chart(report["rows"], _headline(report))
+        figure = bench_chart(report["rows"], headline(report))
         for kind in ("png", "svg"):
             paths.append(out_dir / f"bench.{kind}")
             with atomic_write(paths[-1]) as temp:

@@ -165,8 +165,9 @@ class Film(nn.Module):
     Source: Perez et al. 2018, arXiv:1709.07871; features of the track as in the predecessor.
     """
 
-    def __init__(self, channels: int, hidden: int = 64):
+    def __init__(self, channels: int):
         super().__init__()
+        hidden = 64
         self.project = nn.Sequential(nn.Linear(RECENT, hidden), nn.ReLU(inplace=True))
         self.modulate = nn.Linear(hidden, 2 * channels)
         nn.init.zeros_(self.modulate.weight)

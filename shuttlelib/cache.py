@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from shuttlelib import geometry
 from shuttlelib.clips import Clip
-from shuttlelib.files import atomic_write
+from shuttlelib.files import atomic_write, sha256
 from shuttlelib.frames import Frame
 from shuttlelib.geometry import SizeHW, Window
 from shuttlelib.repeats import Repeats
-from shuttlelib.video import VideoError, read_frames, sha256
+from shuttlelib.video import VideoError, read_frames
 
 
 class FrameCache:
@@ -68,7 +68,7 @@ class FrameCache:
         """
         if self.whole_hw is not None:
             return np.asarray(self.frames[frame])
-        return Frame.from_planes(frame, frame / self.clip.info.fps, self.frames[frame]).window(window)
+        return Frame(frame, frame / self.clip.info.fps, self.frames[frame]).window(window)
 
 
 def open_caches(clips: Iterable[Clip], folder: Path, whole_hw: SizeHW | None) -> list[FrameCache]:

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from shuttlelib.plots import BLUE, CYCLE, GREY, SKY, VERMILION, new_figure
+from shuttlelib.plots import BLUE, GREY, SKY, VERMILION, colors, new_figure, style
 
 UNITS = ("px", "ms", "s", "fps", "mb")
 
@@ -51,7 +51,7 @@ def trajectory(
             axis.axvspan(
                 (frames[start] - 0.5) * unit, (frames[stop - 1] + 0.5) * unit, color=GREY, alpha=0.2, lw=0
             )
-        _label(axis, "", f"{column[0]} (px)")
+        style(axis, "", f"{column[0]} (px)")
     axes[1, 0].invert_yaxis()  # up in the picture is up in the plot
     axes[1, 0].set_xlabel("time (s)" if fps else "frame")
     grey = "visible" if truth is None else name
@@ -73,15 +73,15 @@ def error_curve(
     """
     figure, axes = new_figure(1, 1, (7, 4.2))
     axis = axes[0, 0]
-    for i, (color, (name, curve)) in enumerate(zip(_colors(len(curves)), curves.items())):
+    for i, (color, (name, curve)) in enumerate(zip(colors(len(curves)), curves.items())):
         values = np.array(curve[grid][measure], np.float64)  # null becomes nan, a gap
-        style = {"color": color, "ls": LINES[i % len(LINES)], "marker": MARKERS[i % len(MARKERS)]}
-        axis.plot(curve["tolerance_px"], values, lw=1.8, ms=3.5, label=name, **style)
+        look = {"color": color, "ls": LINES[i % len(LINES)], "marker": MARKERS[i % len(MARKERS)]}
+        axis.plot(curve["tolerance_px"], values, lw=1.8, ms=3.5, label=name, **look)
     axis.axvline(4, color=GREY, lw=1, ls=":")
     axis.annotate("4 px", (4, 0.02), xytext=(4, 0), textcoords="offset points", color=GREY, fontsize=9)
     axis.set(ylim=(0, 1.02), xlim=(0.7, 20.2), xticks=[1, 4, 8, 12, 16, 20])
     where = "on the 512x288 grid" if grid == "grid512" else "native"
-    _label(axis, f"tolerance (px, {where})", measure)
+    style(axis, f"tolerance (px, {where})", measure)
     _name_lines(axis)
     return figure
 
@@ -118,7 +118,7 @@ def training_curves(history: pd.DataFrame, kept: float | None = None) -> Figure:
             axis.axvline(kept, color=GREY, lw=1, ls=":")
             place = {"xycoords": axis.get_xaxis_transform(), "ha": "center", "color": GREY, "fontsize": 9}
             axis.annotate("kept", (kept, 1.01), **place)
-        _label(axis, x, _title(panel))
+        style(axis, x, _title(panel))
         _name_lines(axis)
     return figure
 
@@ -138,7 +138,7 @@ def calibration(bins: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mappin
     most = max((b["frames"] for rows in curves.values() for b in rows), default=0) or 1
     top.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
     top.annotate("perfect", (0.06, 0.09), color=GREY, fontsize=9, rotation=45, rotation_mode="anchor")
-    for i, (color, (name, rows)) in enumerate(zip(_colors(len(curves)), curves.items())):
+    for i, (color, (name, rows)) in enumerate(zip(colors(len(curves)), curves.items())):
         full = [b for b in rows if b["frames"]]
         said, was, frames = ([b[key] for b in full] for key in ("confidence", "right", "frames"))
         top.plot(said, was, color=color, lw=1.2, ls=LINES[i % len(LINES)])
@@ -151,8 +151,8 @@ def calibration(bins: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mappin
     top.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.05))  # marks at 0 and 1 are whole
     if len(curves) > 1:
         figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
-    _label(top, "", "share of rows that are right")
-    _label(low, "confidence", "rows")
+    style(top, "", "share of rows that are right")
+    style(low, "confidence", "rows")
     return figure
 
 
@@ -169,13 +169,13 @@ def version_bars(table: pd.DataFrame) -> Figure:
         values = table[column].to_numpy(np.float64)
         lower = str(column).endswith(LOWER_IS_BETTER)
         best = None if np.isnan(values).all() else (np.nanargmin if lower else np.nanargmax)(values)
-        colors = [BLUE if i == best else "#B8C4CE" for i in range(len(values))]
-        axis.barh(range(len(values)), np.nan_to_num(values), color=colors)
+        shades = [BLUE if i == best else "#B8C4CE" for i in range(len(values))]
+        axis.barh(range(len(values)), np.nan_to_num(values), color=shades)
         for i, value in enumerate(values):
             text = "–" if np.isnan(value) else f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
             axis.annotate(f" {text}", (max(0.0, np.nan_to_num(value)), i), va="center", fontsize=9)
         axis.set_xlim(0, (np.nan_to_num(values).max() or 1) * 1.35)
-        _label(axis, "lower is better" if lower else "higher is better", "", _title(str(column)))
+        style(axis, "lower is better" if lower else "higher is better", "", _title(str(column)))
         axis.grid(visible=False)
         axis.set_xticks([])
         axis.spines["bottom"].set_visible(False)
@@ -198,12 +198,12 @@ def triggers_over_time(
     """
     figure, axes = new_figure(1, 1, (10, 0.9 + 0.42 * max(1, len(triggers))))
     axis, unit = axes[0, 0], 1 / fps if fps else 1.0
-    for i, (frames, color) in enumerate(zip(triggers.values(), _colors(len(triggers)))):
+    for i, (frames, color) in enumerate(zip(triggers.values(), colors(len(triggers)))):
         axis.eventplot(np.asarray(frames, np.float64) * unit, lineoffsets=i, linelengths=0.7, colors=color)
     names = [f"{name.replace('_', ' ')} ({len(frames)})" for name, frames in triggers.items()]
     axis.set_yticks(range(len(names)), names)
     axis.set(xlim=(0, max(1, frame_count) * unit), ylim=(len(names) - 0.5, -0.5))
-    _label(axis, "time (s)" if fps else "frame", "")
+    style(axis, "time (s)" if fps else "frame", "")
     axis.grid(visible=False, axis="y")
     return figure
 
@@ -221,22 +221,14 @@ def speed_histogram(speeds: Mapping[str, np.ndarray], unit: str = "px per frame 
     }
     top = max((float(values.max()) for values in finite.values() if len(values)), default=1.0)
     edges = np.linspace(0, top or 1.0, 41)
-    for color, (name, values) in zip(_colors(len(finite)), finite.items()):
+    for color, (name, values) in zip(colors(len(finite)), finite.items()):
         share = np.histogram(values, edges)[0] / max(1, len(values))
         axes[0, 0].stairs(share, edges, color=color, lw=1.8, label=f"{name} ({len(values)})")
         axes[0, 0].stairs(share, edges, color=color, fill=True, alpha=0.15)
     axes[0, 0].set(xlim=(0, edges[-1]), ylim=(0, None))
-    _label(axes[0, 0], f"speed ({unit})", "share of frames")
+    style(axes[0, 0], f"speed ({unit})", "share of frames")
     axes[0, 0].legend(frameon=False)
     return figure
-
-
-def _label(axis: Axes, x: str, y: str, title: str = "") -> None:
-    axis.set(xlabel=x, ylabel=y)
-    axis.set_title(title, loc="left", fontsize=10)
-    axis.grid(visible=True, color="#E3E3E3", lw=0.8)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
 
 
 def _name_lines(axis: Axes) -> None:
@@ -276,10 +268,6 @@ def _title(name: str) -> str:
     """A column's name for readers: latency_ms becomes "latency (ms)"."""
     head, _, unit = name.rpartition("_")
     return f"{head.replace('_', ' ')} ({unit})" if head and unit in UNITS else name.replace("_", " ")
-
-
-def _colors(count: int) -> list[str]:
-    return [CYCLE[i % len(CYCLE)] for i in range(count)]
 
 
 def _runs(mask: np.ndarray) -> list[tuple[int, int]]:

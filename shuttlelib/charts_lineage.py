@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from shuttlelib.plots import BLACK, BLUE, CYCLE, GREEN, GREY, PINK, VERMILION, new_figure
+from shuttlelib.plots import BLACK, BLUE, CYCLE, GREEN, GREY, PINK, VERMILION, colors, new_figure, style
 
 PALE = {1: "#DCEAF5", 2: "#DDF1EA", 0: "#F6E7EF"}
 STAGE_COLOR = {1: BLUE, 2: GREEN, 0: PINK}
@@ -22,6 +22,13 @@ STAGE_COLOR = {1: BLUE, 2: GREEN, 0: PINK}
 def kind(row: Mapping[str, Any]) -> int:
     """1 or 2, a row's stage; 0 for the baselines of the field."""
     return 0 if row.get("baseline") else int(row["stage"])
+
+
+def gain(row: Mapping[str, Any], parent: Mapping[str, Any], measure: str) -> float | None:
+    """How much more of a measure a row has than its parent, as it is written; None where not known."""
+    if row.get(measure) is None or parent.get(measure) is None or kind(row) != kind(parent):
+        return None
+    return round(row[measure] - parent[measure], 3) + 0.0  # never -0.000
 
 
 def family_tree(rows: Mapping[str, Mapping[str, Any]], measure: str = "accuracy") -> Figure:
@@ -83,8 +90,7 @@ def bars(
         axis.annotate(f" {value:.3g}", (end, i), va="center", fontsize=9)
     axis.set_yticks(range(len(rows)), list(rows))
     axis.set(xlim=(0, 1.12 * max(ends)), ylim=(len(rows) - 0.5, -0.5))
-    axis.set_xlabel(f"{unit} ({'lower' if lower else 'higher'} is better)".strip())
-    _plain(axis, title)
+    style(axis, f"{unit} ({'lower' if lower else 'higher'} is better)".strip(), "", title)
     axis.tick_params(axis="y", length=0)
     return figure
 
@@ -100,11 +106,11 @@ def accuracy_over_time(histories: Mapping[str, pd.DataFrame], hardware: str = ""
     axis = axes[0, 0]
     top = max((float(h["seconds"].max()) for h in histories.values()), default=60.0)
     unit, divisor = ("minutes", 60.0) if top >= 120 else ("seconds", 1.0)
-    for i, (name, history) in enumerate(histories.items()):
+    for i, (color, (name, history)) in enumerate(zip(colors(len(histories)), histories.items())):
         axis.plot(
             history["seconds"] / divisor,
             history["accuracy"],
-            color=CYCLE[i % len(CYCLE)],
+            color=color,
             ls=("-", "--", ":")[i // len(CYCLE) % 3],
             marker="o",
             ms=2.5,
@@ -112,9 +118,7 @@ def accuracy_over_time(histories: Mapping[str, pd.DataFrame], hardware: str = ""
             label=name,
         )
     axis.set(ylim=(0, 1.02), xlim=(0, None))
-    axis.set_xlabel(f"{unit} of training" + (f" on {hardware}" if hardware else ""))
-    axis.set_ylabel("validation accuracy")
-    _plain(axis, "")
+    style(axis, f"{unit} of training" + (f" on {hardware}" if hardware else ""), "validation accuracy")
     if histories:
         axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
@@ -149,14 +153,33 @@ def accuracy_against_latency(
     low, high = (f([p[1] for p in shown.values()] or [0.0, 1.0]) for f in (min, max))
     pad = max(0.02, 0.12 * (high - low))
     axis.set(ylim=(low - pad, high + pad))
-    axis.set_xlabel("one look, ms" + (f" on {hardware}" if hardware else "") + " (logarithmic)")
-    axis.set_ylabel(measure.replace("_", " "))
+    where = f" on {hardware}" if hardware else ""
+    ringed = "ringed: no row of its kind is both faster and better"
+    style(axis, f"one look, ms{where} (logarithmic)", measure.replace("_", " "), ringed)
     present = sorted({kind(rows[name]) for name in shown}, key=lambda k: k or 3)
     for k in present:
         axis.plot([], [], marker="o", ls="", color=STAGE_COLOR[k], label=f"stage {k}" if k else "baseline")
-    _plain(axis, "ringed: no row of its kind is both faster and better")
     if present:
         axis.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def loss_against_noise(sweeps: Mapping[str, pd.DataFrame]) -> Figure:
+    """Validation loss over the noise put on the frames, one line a row, as multiples of its loss without any.
+
+    Args:
+        sweeps: `measures.noise_sweep` by name: level and loss.
+    """
+    figure, axes = new_figure(1, 1, (6.4, 3.8))
+    axis = axes[0, 0]
+    for color, (name, table) in zip(colors(len(sweeps)), sweeps.items()):
+        losses = table.groupby("level")["loss"].mean()
+        axis.plot(losses.index, losses / losses.loc[0.0], color=color, marker="o", lw=1.8, label=name)
+    axis.axhline(1, color=GREY, lw=1, ls=":")
+    axis.set_ylim(0, None)
+    noise = "noise on the frames (standard deviation, share of the range)"
+    style(axis, noise, "val loss, times that without noise")
+    axis.legend(frameon=False, fontsize=9)
     return figure
 
 
@@ -182,8 +205,8 @@ def _descent(axis: Axes, x: float, parent: float, child: float) -> None:
     else:
         path = [(x, parent), (x - 0.025, parent), (x - 0.025, child), (x, child)]
     axis.plot(*zip(*path[:-1]), color=GREY, lw=1.2)
-    style = {"arrowstyle": "-|>", "color": GREY, "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
-    axis.annotate("", path[-1], path[-2], arrowprops=style)
+    arrow = {"arrowstyle": "-|>", "color": GREY, "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
+    axis.annotate("", path[-1], path[-2], arrowprops=arrow)
 
 
 def _bought(rows: Mapping[str, Mapping[str, Any]], name: str, measure: str) -> tuple[str, str]:
@@ -192,10 +215,9 @@ def _bought(rows: Mapping[str, Mapping[str, Any]], name: str, measure: str) -> t
     value = row.get(measure)
     if value is None:
         return ("failed" if row.get("error") else "not measured"), GREY
-    before = rows.get(row["parent"], {}).get(measure)
-    if before is None:
+    change = gain(row, rows.get(row["parent"], {}), measure)
+    if change is None:
         return f"{value:.3f}", BLACK
-    change = round(value - before, 3) + 0.0  # as it is written; never -0.000
     return f"{value:.3f} ({change:+.3f})", GREEN if change > 0 else VERMILION if change < 0 else GREY
 
 
@@ -209,10 +231,10 @@ def _box(axis: Axes, x: float, y: float, name: str, row: Mapping[str, Any], boug
     axis.annotate(notes, (x + 0.02, y + 0.02), va="top", fontsize=8, color="#444444")
 
 
-def _rectangle(corner: tuple[float, float], width: float, height: float, **style: Any) -> Any:
+def _rectangle(corner: tuple[float, float], width: float, height: float, **look: Any) -> Any:
     from matplotlib.patches import Rectangle
 
-    return Rectangle(corner, width, height, lw=1, **style)
+    return Rectangle(corner, width, height, lw=1, **look)
 
 
 def _names(axis: Axes, points: Mapping[str, tuple[float, float]]) -> None:
@@ -233,10 +255,3 @@ def _names(axis: Axes, points: Mapping[str, tuple[float, float]]) -> None:
             fontsize=8,
             color=BLACK,
         )
-
-
-def _plain(axis: Axes, title: str) -> None:
-    axis.set_title(title, loc="left", fontsize=10)
-    axis.grid(visible=True, color="#E3E3E3", lw=0.8)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)

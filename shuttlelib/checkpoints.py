@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from shuttlelib import networks
-from shuttlelib.files import write_json
-from shuttlelib.networks import ShuttleNet
+from shuttlelib.files import read_json, write_json
+from shuttlelib.prediction import ShuttleNet
 from shuttlelib.troubles import TrainError
 
 KEPT_CHECKPOINTS = 2
@@ -101,8 +101,8 @@ def claim(run_dir: Path, facts: dict[str, Any]) -> None:
     """
     wanted = json.loads(json.dumps(facts), parse_constant=str)  # an infinite rate is told as well
     path = run_dir / "run.json"
-    if path.is_file() and any((run_dir / "checkpoints").glob("step_*")):
-        held = json.loads(path.read_text())
+    if any((run_dir / "checkpoints").glob("step_*")):
+        held = read_json(path)
         other = [f"{k} {held[k]!r} (now {v!r})" for k, v in wanted.items() if held.get(k, v) != v]
         if other:
             raise TrainError(

@@ -1,4 +1,4 @@
-"""The commands `shuttle data push|pull|fetch` and `shuttle models push|pull`; thin, over `apps.hub`."""
+"""The commands `shuttle data push|pull|fetch` and `shuttle models push|pull|mean`; thin, over `apps.hub`."""
 
 import shlex
 import sys

@@ -1,16 +1,13 @@
 """The command `shuttle report`; thin, over the report's modules."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from shuttlelib.cli_data import Folder
-from shuttlelib.cli_train import val_clips
+from shuttlelib.cli_train import named_data
 from shuttlelib.errors import UsageError
-
-if TYPE_CHECKING:
-    from shuttlelib.clips import Clip
 
 
 def report(
@@ -40,7 +37,7 @@ def report(
     from shuttlelib.report import collect, measure, printing, site, store
 
     models = models or paths.MODELS
-    sets = _sets(data or [])
+    sets = named_data(data or [], "--data")
     found = collect.collect(models, runs or [], bench or [])
     pictures: dict[str, bytes] = {}
     if sets:
@@ -72,18 +69,3 @@ def _check_private(private: bool, keep: bool, out: Path, data: list[str]) -> Non
         raise UsageError(
             f"--private --out {out}: {paths.REPORTS} is shared; choose another, like local/report"
         )
-
-
-def _sets(data: list[str]) -> "dict[str, list[Clip]]":
-    """The val split of each DIR or NAME=DIR, by name; a folder's own name where none is given."""
-    found = {}
-    for text in data:
-        name, equals, folder = text.partition("=")
-        folder = folder if equals else name
-        name = name if equals else Path(folder).resolve().name
-        if not Path(folder).is_dir() or not name:
-            raise UsageError(f"--data {text}: no such folder; give DIR or NAME=DIR")
-        if name in found:
-            raise UsageError(f"--data {text}: a second set named {name}; give NAME=DIR")
-        found[name] = val_clips(f"--data {text}", Path(folder))
-    return found

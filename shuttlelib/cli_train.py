@@ -1,4 +1,4 @@
-"""The commands `shuttle run`, `shuttle train` and `shuttle versions`; thin, over pipeline and recipes."""
+"""The commands `shuttle run|train|publish|versions`; thin, over pipeline, recipes and shipping."""
 
 import json
 import os
@@ -170,9 +170,10 @@ def _lineage(
     val_clips: int,
     options: dict[str, Any],
 ) -> None:
-    from shuttlelib import lineage_report, recipes, train, versions
+    from shuttlelib import recipes, train, versions
     from shuttlelib.comparison import Looks
     from shuttlelib.lineage_run import Budget
+    from shuttlelib.report import lineage
 
     names = [name.strip() for name in rows.split(",") if name.strip()] or versions.names()
     steps = options.pop("steps", None)
@@ -181,7 +182,7 @@ def _lineage(
     budget = Budget(options.pop("batch", 16), steps, **every)
     train.TrainConfig(1, budget.batch, 1.0, **options)  # a wrong one is told here and not by every row
     _check_stage1(stage1)
-    report = lineage_report.compare(
+    report = lineage.compare(
         names,
         recipes.load_data(data),
         out,
@@ -300,14 +301,18 @@ def val_clips(option: str, folder: Path) -> "list[Clip]":
     return found
 
 
-def named_data(pairs: list[str]) -> "dict[str, list[Clip]]":
-    """The val split of each NAME=FOLDER."""
+def named_data(given: list[str], option: str = "--also") -> "dict[str, list[Clip]]":
+    """The val split of each NAME=FOLDER, by name; of a FOLDER alone under its own name."""
     found = {}
-    for pair in pairs:
-        name, _, folder = pair.partition("=")
+    for text in given:
+        named, equals, folder = text.partition("=")
+        folder = folder if equals else named
+        name = named if equals else Path(folder).resolve().name
         if not (name and folder and Path(folder).is_dir()):
-            raise UsageError(f"--also {pair}: give NAME=FOLDER with a data folder, like side=data/side")
-        found[name] = val_clips(f"--also {pair}", Path(folder))
+            raise UsageError(f"{option} {text}: no such folder; give NAME=FOLDER, like side=data/side")
+        if name in found:
+            raise UsageError(f"{option} {text}: a second set named {name}; give NAME=FOLDER")
+        found[name] = val_clips(f"{option} {text}", Path(folder))
     return found
 
 

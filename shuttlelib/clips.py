@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from shuttlelib import labels, splits, video
-from shuttlelib.files import atomic_write
+from shuttlelib.files import atomic_write, sha256
 from shuttlelib.labels import ClipInfo, LabelError
 from shuttlelib.video import VIDEO_SUFFIXES
 
@@ -46,6 +46,21 @@ class Clip:
     info: ClipInfo
     venue: str
     split: str
+
+    @property
+    def frames(self) -> int:
+        """How many frames it has; where that is unknown, those up to the last label."""
+        return self.info.frame_count or 1 + int(max(self.table["frame"], default=-1))
+
+    def heads(self) -> pd.DataFrame:
+        """x_px and y_px of every frame; nan where the head is not visible, or nothing is labelled."""
+        table = self.table.drop_duplicates("frame").set_index("frame")
+        return table[["x_px", "y_px"]].reindex(range(self.frames))
+
+    def near_heads(self) -> np.ndarray:
+        """(frames, 2) px: the head, or the last one before, the first after, the middle of the frame."""
+        h, w = self.info.even_hw
+        return self.heads().ffill().bfill().fillna({"x_px": w / 2, "y_px": h / 2}).to_numpy()
 
 
 def load_dataset(data_dir: str | Path, raw: bool = False) -> list[Clip]:
@@ -151,7 +166,7 @@ def probe(path: str | Path) -> ClipInfo:
         listed = sum(entry.size > 0 for entry in stream.index_entries) if stream.frames else 0
     if whole < listed:
         raise video.VideoError(f"{path}: stops early, {whole} of {listed} frames; copy or record it again")
-    return ClipInfo(info.width, info.height, info.fps, count, video.sha256(path))
+    return ClipInfo(info.width, info.height, info.fps, count, sha256(path))
 
 
 def split_by_venue(dataset: Sequence[Clip], val_share: float, seed: int) -> list[Clip]:
@@ -224,8 +239,7 @@ def _stats(clip: Clip) -> dict[str, object]:
     """One row of `stats`."""
     table = clip.table
     seen = table[table["visible"]]
-    count = clip.info.frame_count or table["frame"].max() + 1
-    edges = sorted({-1, count, *seen.loc[seen["frame"] < count, "frame"]})
+    edges = sorted({-1, clip.frames, *seen.loc[seen["frame"] < clip.frames, "frame"]})
     gap = seen["frame"].diff()
     step = pd.Series(np.hypot(seen["x_px"].diff(), seen["y_px"].diff()))[gap == 1].dropna()
     p50, p95, top = step.quantile([0.5, 0.95, 1.0]) if len(step) else (np.nan,) * 3

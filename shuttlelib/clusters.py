@@ -44,11 +44,10 @@ def describe(scores: pd.DataFrame, planes: Sequence[FrameCache]) -> pd.DataFrame
     rows = []
     for cache in planes:
         size_hw, scale = cache.clip.info.even_hw, geometry.canonical_scale(cache.clip.info.even_hw)
-        track = cache.clip.table.drop_duplicates("frame").set_index("frame").reindex(range(len(cache)))
-        xy, stride = track[["x_px", "y_px"]], history_stride(cache.clip.info.fps)
+        xy, stride = cache.clip.heads(), history_stride(cache.clip.info.fps)
         step = np.hypot(*xy.diff(stride).to_numpy().T)
         step = np.where(np.isfinite(step), step, np.hypot(*xy.diff(-stride).to_numpy().T)) * scale
-        seen = pd.Series(np.where(xy["x_px"].notna(), range(len(cache)), np.nan)).ffill().shift()
+        seen = pd.Series(np.where(xy["x_px"].notna(), xy.index, np.nan)).ffill().shift()
         here: Any = scores[scores["clip"] == cache.clip.name]
         for row in here.itertuples():
             place = place_of(row)
@@ -133,7 +132,7 @@ def export_suspects(found: pd.DataFrame, planes: Sequence[FrameCache], out_dir: 
     for cache in planes:
         sizes[cache.clip.name] = cache.clip.info.even_hw
         for number in found.loc[found["clip"] == cache.clip.name, "frame"].astype(int):
-            frame = Frame.from_planes(number, 0.0, cache.frames[number])
+            frame = Frame(number, 0.0, cache.frames[number])
             with atomic_write(Path(out_dir) / f"{cache.clip.name}_{number:06d}.jpg") as temp:
                 temp.write_bytes(cv2.imencode(".jpg", frame.rgb[..., ::-1])[1].tobytes())
     found = found.assign(p_visible=found[["p_visible", "p_pair"]].max(axis=1))

@@ -1,12 +1,10 @@
-"""The lineage compared: every row measured, the claims judged, tables and figures written; behind
+"""The lineage compared: every row measured, for the claims and `report.lineage`; behind
 `shuttle train --lineage`, on top of lineage_run, measures and claims.
-
-Writes `lineage.csv`, `lineage.json`, `lineage.md` and `figures/` into the folder of the rows.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2s
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from shuttlelib import (
+    claims,
     clips,
     export,
     files,
@@ -26,14 +25,11 @@ from shuttlelib import (
     timebox,
     tracking,
     versions,
-    video,
 )
 from shuttlelib.claims import Row
 from shuttlelib.clips import Clip
 from shuttlelib.spec import Spec
 
-SWEPT = ("stage2_v4", "stage2_v5")  # rows whose loss is asked for at several noise levels
-ALONE = ("stage1_v4", "stage2_v7")  # late-fused rows whose fusion alone is priced
 MEASURES = {
     "accuracy": measures.accuracy,
     "placed_share": measures.placed_share,
@@ -101,7 +97,7 @@ def measure_rows(
 
 def _key(model: Path, looks: Looks) -> str:
     """What a measurement hangs on, shortened: how closely it looked, and the weights of all who took part."""
-    weights = [video.sha256(each / "model.safetensors") for each in (model, *_completing(looks))]
+    weights = [files.sha256(each / "model.safetensors") for each in (model, *_completing(looks))]
     values = repr((looks.samples, looks.clips, looks.latency_runs, weights))
     return blake2s(values.encode(), digest_size=4).hexdigest()
 
@@ -113,7 +109,7 @@ def _completing(looks: Looks) -> tuple[Path, Path]:
 
 def about(spec: Spec) -> dict[str, Any]:
     """What a row is: stage, parent, notes, what it changed of its parent, whether it is a baseline."""
-    changed = versions.diff(spec.parent, spec.name) if spec.parent else {}
+    changed = versions.changes(spec.name)
     return {
         "stage": spec.stage,
         "parent": spec.parent,
@@ -195,13 +191,13 @@ def _measure(
         "train": measures.judge(net, samples.train, looks.samples, device=device),
         "val": measures.judge(net, samples.val, looks.samples, device=device),
     }
-    if spec.name in SWEPT:
+    if spec.name in claims.NOISE:
         tables["noise"] = measures.noise_sweep(net, samples.val, looks.samples, device=device)
     for key, table in tables.items():
         with files.atomic_write(kept / f"{key}.parquet") as temp:
             table.to_parquet(temp, index=False)
     facts: dict[str, Any] = {"latency_ms": _latency(best, looks)}
-    if spec.name in ALONE:
+    if spec.name in claims.EARLY:
         facts["latency_by_fusion_ms"] = _price_of_fusion(spec, looks)
     try:
         return facts | free_running(spec.name, best, dataset, folder / "tracks", looks)
@@ -218,8 +214,7 @@ def _price_of_fusion(spec: Spec, looks: Looks) -> dict[str, float]:
     found = {}
     with TemporaryDirectory() as folder:
         for fusion in ("late", "early"):
-            changed = Spec.from_dict({**spec.as_dict(), "fusion": fusion})
-            networks.save(networks.build(changed), Path(folder) / fusion)
+            networks.save(networks.build(replace(spec, fusion=fusion)), Path(folder) / fusion)
             found[fusion] = _latency(Path(folder) / fusion, looks)
     return found
 

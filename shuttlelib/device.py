@@ -143,7 +143,7 @@ class DeviceEyes:
 
     def warm_up(self, size_hw: SizeHW) -> None:
         """Have made what the first looks at frames of a size need, before they come and cannot wait."""
-        blank = Frame.from_planes(0, 0.0, np.zeros((size_hw[0] * 3 // 2, size_hw[1]), np.uint8))
+        blank = Frame(0, 0.0, np.zeros((size_hw[0] * 3 // 2, size_hw[1]), np.uint8))
         for stage, network in self._networks.items():
             for batch in (1,) if stage == 1 else (1, 2, 3) if network else ():
                 windows = [sample_window(stage, network.input_hw, size_hw)] * batch

@@ -13,6 +13,7 @@ import pandas as pd
 
 from shuttlelib import clips, importers, labels, splits, video
 from shuttlelib.geometry import CANONICAL_HW, SizeHW
+from shuttlelib.labels import ClipInfo
 from shuttlelib.metrics import ClipScore, MetricsError, check_table, score_clip, summarize
 
 
@@ -52,15 +53,17 @@ def evaluate_folders(
     scores: dict[str, ClipScore] = {}
     rates: dict[str, float] = {}
     for stem in stems:
-        pred = _read_predictions(pred_paths[stem])
-        told = _told(pred_paths[stem])
-        size = size_hw or _frame_size(pred, told, pred_paths[stem], label_paths[stem])
-        truth = labels.usable(importers.read_labels(label_paths[stem], size, stem))
-        truth = _possible(truth, size, label_paths[stem])
-        scores[stem] = score_clip(pred, truth, size, (str(pred_paths[stem]), str(label_paths[stem])))
-        rates |= _rate(stem, told, pred_paths[stem], label_paths[stem])
+        pred_path, label_path = pred_paths[stem], label_paths[stem]
+        pred, told = _read_predictions(pred_path), _told(pred_path)
+        table, info = labels.read_table(label_path) if label_path.suffix == ".parquet" else (None, None)
+        size = size_hw or _frame_size(pred, told, pred_path, label_path, info)
+        if table is None:
+            table = importers.read_labels(label_path, size, stem)
+        truth = _possible(labels.usable(table), size, label_path)
+        scores[stem] = score_clip(pred, truth, size, (str(pred_path), str(label_path)))
+        rates |= _rate(stem, told, pred_path, label_path, info)
         if len(truth) and scores[stem].missing_predictions == len(truth):
-            _warn(f"{pred_paths[stem]}: has none of the frames that are labelled")
+            _warn(f"{pred_path}: has none of the frames that are labelled")
     places = splits.read(labels_dir)
     trained = [stem for stem in stems if places.get(stem, ("", ""))[1] == "train"]
     if trained:
@@ -105,8 +108,10 @@ def _told(pred_path: Path) -> dict[str, Any]:
     return told
 
 
-def _frame_size(pred: pd.DataFrame, told: dict[str, Any], pred_path: Path, label_path: Path) -> SizeHW:
-    """The clip's native size, from what lies beside predictions and labels; 1280x720 if it can be.
+def _frame_size(
+    pred: pd.DataFrame, told: dict[str, Any], pred_path: Path, label_path: Path, info: ClipInfo | None
+) -> SizeHW:
+    """The clip's native size, from `info` and what lies beside predictions and labels; 1280x720 if it can be.
 
     Raises:
         MetricsError: it cannot be known, or labels and predictions are of different sizes.
@@ -115,8 +120,7 @@ def _frame_size(pred: pd.DataFrame, told: dict[str, Any], pred_path: Path, label
     sizes: list[SizeHW] = []
     if {"width", "height"} <= set(told):
         sizes.append((int(told["height"]), int(told["width"])))
-    if label_path.suffix == ".parquet":
-        info = labels.read_table(label_path)[1]
+    if info is not None:
         sizes.append((info.height, info.width))
     elif clip:
         found = video.probe(clip)
@@ -139,16 +143,17 @@ def _frame_size(pred: pd.DataFrame, told: dict[str, Any], pred_path: Path, label
     return CANONICAL_HW
 
 
-def _rate(stem: str, told: dict[str, Any], pred_path: Path, label_path: Path) -> dict[str, float]:
-    """The clip's frame rate by its name, where the labels or the track's summary tell; else empty."""
+def _rate(
+    stem: str, told: dict[str, Any], pred_path: Path, label_path: Path, info: ClipInfo | None
+) -> dict[str, float]:
+    """The clip's frame rate by its name, where the labels' `info` or the track's summary tell; else empty."""
     tracked = {stem: float(told["fps"])} if "fps" in told else {}
-    if label_path.suffix != ".parquet":
+    if info is None:
         return tracked
-    fps = labels.read_table(label_path)[1].fps
-    if abs(tracked.get(stem, fps) / fps - 1) > 0.01:
-        both = f"{told['fps']:g} frames a second, {label_path} labels of one at {fps:g}"
+    if abs(tracked.get(stem, info.fps) / info.fps - 1) > 0.01:
+        both = f"{told['fps']:g} frames a second, {label_path} labels of one at {info.fps:g}"
         _warn(f"{pred_path}: the track of a video at {both}: a frame number may mean another moment")
-    return {stem: fps}
+    return {stem: info.fps}
 
 
 def _read_json(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""What notebooks look at: predictions of samples, frames, close-ups, speeds, augmentations; by recipes."""
+"""What notebooks look at: predictions of samples, frames, close-ups, speeds; by recipes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from shuttlelib import clips, geometry, networks, paths, runtime, train, video
-from shuttlelib.augment import Augmentation
+from shuttlelib import clips, geometry, networks, paths, runtime, video
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
+from shuttlelib.files import sha256
 from shuttlelib.recipes import ensure_data, make_pair
 from shuttlelib.samples import Samples
-from shuttlelib.versions import Spec
 
 
 class Looked(NamedTuple):
@@ -118,7 +117,7 @@ def run_models(root: Path, own: Path) -> Path:
     exported, pair = root / "07_deploy_tensorrt" / "models", (trained(root, 1), trained(root, 2))
     if (exported / "default.json").is_file():
         files = [folder / "model.safetensors" for folder in (*runtime.default_pair(exported), *pair)]
-        if [*map(video.sha256, files[:2])] == [*map(video.sha256, files[2:])]:
+        if [*map(sha256, files[:2])] == [*map(sha256, files[2:])]:
             return exported
     return paths.MODELS if pair == runtime.default_pair() else make_pair(*pair, own)
 
@@ -135,9 +134,7 @@ def views(clip: Clip, frames: Sequence[int], crop_px: int = 0) -> tuple[list[np.
         Images uint8 (h, w, 3) and points (2,) px of the image, nan where not visible.
     """
     size_hw = clip.info.even_hw
-    table = clip.table.drop_duplicates("frame").set_index("frame")[["x_px", "y_px"]]
-    points = table.reindex(range(clip.info.frame_count))
-    centers = points.ffill().bfill().fillna({"x_px": size_hw[1] / 2, "y_px": size_hw[0] / 2}).to_numpy()
+    points, centers = clip.heads().to_numpy(), clip.near_heads()
     windows = {
         frame: geometry.crop_window(centers[frame].clip(0, size_hw[::-1]), size_hw, crop_px)
         if crop_px
@@ -145,7 +142,7 @@ def views(clip: Clip, frames: Sequence[int], crop_px: int = 0) -> tuple[list[np.
         for frame in frames
     }
     found = cut(clip, windows)
-    marks = [geometry.frame_to_window(points.to_numpy()[frame], windows[frame]) for frame in frames]
+    marks = [geometry.frame_to_window(points[frame], windows[frame]) for frame in frames]
     return [found[frame] for frame in frames], marks
 
 
@@ -201,8 +198,3 @@ def speeds(dataset: Sequence[Clip]) -> np.ndarray:
         step = np.hypot(seen["x_px"].diff(), seen["y_px"].diff())[seen["frame"].diff() == 1]
         steps.append(np.asarray(step) * geometry.canonical_scale(clip.info.size_hw) * clip.info.fps / 30)
     return np.concatenate(steps)
-
-
-def augmentation_steps(spec: Spec) -> dict[str, Augmentation]:
-    """Each transform of a version's training augmentation by its name, alone and never left to chance."""
-    return train.augmentation(spec).steps()

@@ -6,7 +6,6 @@ A frame may have several causes. Lengths are canonical px (1280x720) unless a na
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -24,34 +23,20 @@ CAUSES = ("blur", "occlusion", "out of frame", "static", "small", "white backgro
 NONE = "none of these"
 
 
-@dataclass(frozen=True)
-class CauseParams:
-    """From where on a circumstance counts as a cause.
-
-    Attributes:
-        blur_px: the longer of the label's steps to its two neighbours, which bounds the streak.
-        near_hidden_s: a visible head this close to frames where it is hidden is half hidden itself.
-        edge_px: a head this near the frame's edge is leaving; a gap that begins or ends there (or would
-            within two steps) is out of frame, any other gap is hidden: behind a player, racket or hand.
-        static_px: extent of the label track within `static_s` to either side: in a hand, on the floor.
-        small_px: width of the shuttle across its motion, native px.
-        white_share: share of the background ring that is as white as a shuttle: shirts, lines, lettering.
-        clutter_luma: standard deviation of the ring's brightness, of 255.
-        faint_luma: how much the head differs from what is there before and after, of 255.
-    """
-
-    blur_px: float = 20.0
-    near_hidden_s: float = 0.067
-    edge_px: float = 24.0
-    static_px: float = 12.0
-    static_s: float = 0.134
-    small_px: float = 3.0
-    white_share: float = 0.1
-    clutter_luma: float = 35.0
-    faint_luma: float = 30.0
+# From where on a circumstance counts as a cause
+BLUR_PX = 20.0  # the longer of the label's steps to its two neighbours, which bounds the streak
+NEAR_HIDDEN_S = 0.067  # a visible head this close to frames where it is hidden is half hidden itself
+# A head this near the frame's edge is leaving; a gap that begins or ends there (or would within two steps) is
+# out of frame, any other gap is hidden: behind a player, racket or hand.
+EDGE_PX = 24.0
+STATIC_PX, STATIC_S = 12.0, 0.134  # extent of the track within a time to either side: in a hand, on the floor
+SMALL_PX = 3.0  # width of the shuttle across its motion, native px
+WHITE_SHARE = 0.1  # of the background ring that is as white as a shuttle: shirts, lines, lettering
+CLUTTER_LUMA = 35.0  # standard deviation of the ring's brightness, of 255
+FAINT_LUMA = 30.0  # how much the head differs from what is there before and after, of 255
 
 
-def circumstances(clip: Clip, params: CauseParams | None = None) -> pd.DataFrame:
+def circumstances(clip: Clip) -> pd.DataFrame:
     """What is measurable around every labelled frame of a clip.
 
     Returns:
@@ -60,27 +45,25 @@ def circumstances(clip: Clip, params: CauseParams | None = None) -> pd.DataFrame
         near_hidden, white_share, clutter_luma, contrast_luma (to the frames before and after) and size_px
         (native, across the motion). nan where there is nothing to measure: no visible neighbour, no head.
     """
-    params = params or CauseParams()
-    heads = clip.table.set_index("frame").reindex(range(clip.info.frame_count))[["x_px", "y_px"]].to_numpy()
+    heads = clip.heads().to_numpy()
     table = clip.table[["clip", "frame"]].reset_index(drop=True)
     frames = table["frame"].to_numpy()
-    measured = _track(heads, clip, params) | _pixels(heads, clip)
+    measured = _track(heads, clip) | _pixels(heads, clip)
     table["stretch"] = [f"{clip.name}/{int(frame / clip.info.fps * 2)}" for frame in frames]
     return table.assign(**{name: values[frames] for name, values in measured.items()})
 
 
-def causes(table: pd.DataFrame, params: CauseParams | None = None) -> pd.DataFrame:
+def causes(table: pd.DataFrame) -> pd.DataFrame:
     """Which causes each row of `circumstances` has: bool columns `CAUSES`, `NONE`; unmeasured is no cause."""
-    p = params or CauseParams()
     has = {
-        "blur": table["step_px"] >= p.blur_px,
+        "blur": table["step_px"] >= BLUR_PX,
         "occlusion": table["gap"].eq("hidden") | table["near_hidden"],
-        "out of frame": table["gap"].eq("leaving") | (table["edge_px"] <= p.edge_px),
-        "static": table["drift_px"] <= p.static_px,
-        "small": table["size_px"] < p.small_px,
-        "white background": table["white_share"] >= p.white_share,
-        "clutter": table["clutter_luma"] >= p.clutter_luma,
-        "faint": table["contrast_luma"] <= p.faint_luma,
+        "out of frame": table["gap"].eq("leaving") | (table["edge_px"] <= EDGE_PX),
+        "static": table["drift_px"] <= STATIC_PX,
+        "small": table["size_px"] < SMALL_PX,
+        "white background": table["white_share"] >= WHITE_SHARE,
+        "clutter": table["clutter_luma"] >= CLUTTER_LUMA,
+        "faint": table["contrast_luma"] <= FAINT_LUMA,
     }
     found = pd.DataFrame(has)[list(CAUSES)]
     return found.assign(**{NONE: ~found.any(axis=1)})
@@ -187,7 +170,7 @@ def judge(clip: Clip, predicted: pd.DataFrame) -> pd.DataFrame:
     return metrics.outcomes(predicted, clip.table, clip.info.size_hw).assign(clip=clip.name)
 
 
-def _track(heads: np.ndarray, clip: Clip, params: CauseParams) -> dict[str, np.ndarray]:
+def _track(heads: np.ndarray, clip: Clip) -> dict[str, np.ndarray]:
     """What the label track alone says; heads: (frames, 2) native px, nan where not visible."""
     fps, size_hw = clip.info.fps, clip.info.size_hw
     heads = heads * geometry.canonical_scale(size_hw)
@@ -195,17 +178,15 @@ def _track(heads: np.ndarray, clip: Clip, params: CauseParams) -> dict[str, np.n
     steps = np.hypot(*np.diff(heads, axis=0).T)
     step = np.fmax(np.r_[np.nan, steps], np.r_[steps, np.nan])
     edge = np.minimum(heads, far - heads).min(1)
-    around = pd.DataFrame(heads).rolling(
-        2 * max(1, round(params.static_s * fps)) + 1, center=True, min_periods=2
-    )
+    around = pd.DataFrame(heads).rolling(2 * max(1, round(STATIC_S * fps)) + 1, center=True, min_periods=2)
     drift = np.hypot(*(around.max() - around.min()).to_numpy().T)
     seen = np.isfinite(edge)
     hidden = np.zeros(len(heads), bool)
     hidden[clip.table.loc[~clip.table["visible"], "frame"]] = True
-    leaves = pd.Series(np.where(seen, edge - 2 * np.nan_to_num(step) <= params.edge_px, np.nan))
+    leaves = pd.Series(np.where(seen, edge - 2 * np.nan_to_num(step) <= EDGE_PX, np.nan))
     leaving = hidden & (leaves.ffill().eq(1) | leaves.bfill().eq(1)).to_numpy()
     gap = np.where(leaving, "leaving", np.where(hidden, "hidden", ""))
-    reach = 2 * max(1, round(params.near_hidden_s * fps)) + 1
+    reach = 2 * max(1, round(NEAR_HIDDEN_S * fps)) + 1
     near = pd.Series(gap == "hidden").rolling(reach, center=True, min_periods=1).max().to_numpy(bool)
     return {"step_px": step, "drift_px": drift, "edge_px": edge, "gap": gap, "near_hidden": near & seen}
 

@@ -1,6 +1,7 @@
-"""Writing files so that nothing is ever left half-written; a leaf of the flow."""
+"""Files: written so that nothing is ever left half-written, read, and told apart; a leaf of the flow."""
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -26,6 +27,10 @@ _FIXES = {
 
 class WriteError(ShuttleError):
     """A file cannot be written."""
+
+
+class ReadError(ShuttleError):
+    """A file is damaged."""
 
 
 @contextmanager
@@ -66,6 +71,27 @@ def write_json(path: str | Path, value: Any) -> None:
     """
     with atomic_write(path) as temp:
         temp.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no such file.
+
+    Raises:
+        ReadError: it is something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ReadError(f"{path}: not a JSON object ({error}); delete it or make it again") from error
+
+
+def sha256(path: str | Path) -> str:
+    """Hex digest of a file, to tie labels to the very video they were made on."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -45,6 +45,9 @@ class Frame:
 
     An odd width or height loses its last column or row, which 4:2:0 chroma cannot describe.
 
+    Args:
+        picture: a decoded one, or the stored `planes` of one, which give identical pixels.
+
     Attributes:
         index: number of the frame, from 0.
         time_s: seconds since the first frame.
@@ -61,11 +64,6 @@ class Frame:
         self._whole: dict[Window, np.ndarray] = {}
         self.again: list[Frame] = []
         self.times = 1
-
-    @classmethod
-    def from_planes(cls, index: int, time_s: float, planes: np.ndarray) -> "Frame":
-        """A frame from stored `planes` (H*3//2, W): identical pixels to the decoded frame's."""
-        return cls(index, time_s, planes)
 
     @cached_property
     def planes(self) -> np.ndarray:

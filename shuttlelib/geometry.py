@@ -82,11 +82,6 @@ def window_to_frame(xy: Array, window: Window) -> Array:
     return xy * scale + _like(xy, (window.x0, window.y0))
 
 
-def px_to_norm(xy_px: Array, size_hw: SizeHW) -> Array:
-    """Native px (..., 2) to fractions of width and height (..., 2)."""
-    return xy_px / _like(xy_px, (size_hw[1], size_hw[0]))
-
-
 def norm_to_px(xy_norm: Array, size_hw: SizeHW) -> Array:
     """Fractions of width and height (..., 2) to native px (..., 2)."""
     return xy_norm * _like(xy_norm, (size_hw[1], size_hw[0]))
@@ -94,7 +89,7 @@ def norm_to_px(xy_norm: Array, size_hw: SizeHW) -> Array:
 
 def rescale(xy_px: Array, from_hw: SizeHW, to_hw: SizeHW) -> Array:
     """Points (..., 2) of one frame size to another (each axis by its own factor)."""
-    return norm_to_px(px_to_norm(xy_px, from_hw), to_hw)
+    return norm_to_px(xy_px / _like(xy_px, (from_hw[1], from_hw[0])), to_hw)
 
 
 def cell_to_px(xy_cell: Array, stride: int) -> Array:

@@ -21,7 +21,7 @@ import torch
 from shuttlelib import clips, networks, recipes, timebox, train
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError, UsageError
-from shuttlelib.files import write_json
+from shuttlelib.files import read_json, write_json
 from shuttlelib.spec import Spec
 from shuttlelib.versions import resolve
 
@@ -109,7 +109,7 @@ def train_rows(
     results: dict[str, dict[str, Any]] = {}
     for i, (name, spec) in enumerate(specs.items(), 1):
         path = out / name / "row.json"
-        done = json.loads(path.read_text()) if path.is_file() else {}
+        done = read_json(path)
         if done and "error" not in done:
             say(f"[{i}/{len(specs)}] {name}: done before")
         else:
@@ -128,20 +128,17 @@ def train_rows(
     return results
 
 
-def time_to_accuracy(
-    history: pd.DataFrame, levels: Sequence[float] = LEVELS, column: str = "accuracy_512"
-) -> dict[str, float | None]:
+def time_to_accuracy(history: pd.DataFrame, levels: Sequence[float] = LEVELS) -> dict[str, float | None]:
     """Seconds of training until validation accuracy first reached each level.
 
     Args:
-        history: `history.csv` of a training.
+        history: `history.csv` of a training; an old one, without accuracy_512, counts by its own accuracy.
         levels: in [0, 1].
-        column: the accuracy meant; "accuracy" where a history has no such column.
 
     Returns:
         {"0.5": seconds, …}; None where the level was not reached. Exact to the step between validations.
     """
-    values = history[column if column in history else "accuracy"]
+    values = history["accuracy_512" if "accuracy_512" in history else "accuracy"]
     first = {level: history.loc[values >= level, "seconds"] for level in levels}
     return {f"{level:g}": float(s.iloc[0]) if len(s) else None for level, s in first.items()}
 
@@ -172,31 +169,20 @@ def _attempt(
     folder.mkdir(parents=True, exist_ok=True)
     # early in a training the most accurate weights are often those that call every shuttle hidden
     fixed = {"seed": seed, "batch": budget.batch, "keep": "last", **config}
+    fixed |= {"stage1": stage1, "val_samples": budget.val_samples}
 
-    def plan() -> dict[str, Any]:
-        found = start or starting_weights(spec, True)
-        if budget.steps:
-            every = max(1, round(budget.steps / budget.validations))
-            return {"start": found, "steps": budget.steps, "val_every": every, "checkpoint_every": every}
-        lean = _lean(spec, found, budget)
-        timing = timebox.trial(
-            lean, dataset, folder / "trial", cache_dir, stage1=stage1, val_samples=budget.val_samples, **fixed
-        )
-        assert budget.minutes is not None  # a budget is one of the two
-        return {"start": found, **timebox.schedule(budget.minutes * 60, timing, budget.validations)}
+    def lean(start: str) -> Spec:
+        return _lean(spec, start, budget)
+
+    def found() -> str:
+        return start or starting_weights(spec, True)
 
     try:
-        planned = timebox.once(folder / "plan.json", plan)
-        sizes = {key: planned[key] for key in ("steps", "val_every", "checkpoint_every")}
-        result = recipes.train_on(
-            _lean(spec, planned["start"], budget),
-            dataset,
-            folder,
-            cache_dir,
-            stage1=stage1,
-            val_samples=budget.val_samples,
-            **{**fixed, **sizes},
+        seconds = 60 * (budget.minutes or 0)
+        chosen, sizes = timebox.planned(
+            folder, lean, found, dataset, cache_dir, seconds, budget.validations, budget.steps, **fixed
         )
+        result = recipes.train_on(lean(chosen), dataset, folder, cache_dir, **(fixed | sizes))
     except Exception as error:  # whatever befalls one row, the others are still worth training
         (folder / "error.txt").write_text(traceback.format_exc())
         return {"error": " ".join(f"{type(error).__name__}: {error}".split())[:500]}
@@ -205,7 +191,7 @@ def _attempt(
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     parameters = sum(weight.numel() for weight in networks.load(folder / "best").net.parameters())
-    facts = {"parameters": parameters, "start": planned["start"], "batch": budget.batch}
+    facts = {"parameters": parameters, "start": chosen, "batch": budget.batch}
     return {**result, **facts}
 
 

@@ -12,23 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from shuttlelib.geometry import CANONICAL_HW, GRID512_HW
 from shuttlelib.losses import training_loss
+from shuttlelib.metrics import HIT_PX
 from shuttlelib.prediction import Prediction, ShuttleNet, places
 from shuttlelib.samples import Samples
-from shuttlelib.spec import Spec
+from shuttlelib.validation import evenly
 
-TOLERANCE_PX = 4.0  # on the 512x288 grid
 NOISE_LEVELS = (0.0, 0.005, 0.01, 0.02, 0.04)  # standard deviation, fractions of the range
 RESAMPLES = 1000
-
-
-def to_grid512(spec: Spec) -> float:
-    """Factor from a row's input px to px of the 512x288 grid.
-
-    Stage 1 sees the whole width, stage 2 a crop at the scale of a 1280x720 frame.
-    """
-    return GRID512_HW[1] / (spec.input_hw[1] if spec.stage == 1 else CANONICAL_HW[1])
 
 
 @torch.no_grad()
@@ -47,10 +38,9 @@ def judge(
         between the places of a row with several, else nan), loss, right (placed within 4 px and said, or
         neither).
     """
-    picks = np.linspace(0, len(samples) - 1, min(at_most, len(samples))).round().astype(int)
     generator = torch.Generator().manual_seed(0)
     parts = []
-    for item in DataLoader(Subset(samples, np.unique(picks).tolist()), batch):
+    for item in DataLoader(Subset(samples, evenly(len(samples), at_most)), batch):
         frames = _noisy(item["frames"], noise, generator)
         prediction = net(frames.to(device), item["history"].to(device))
         parts.append(_judged(net, prediction, {k: v.to(device) for k, v in item.items()}))
@@ -61,17 +51,13 @@ def judge(
     return table
 
 
-def noise_sweep(
-    net: ShuttleNet, samples: Samples, at_most: int, batch: int = 16, device: str = "cpu"
-) -> pd.DataFrame:
+def noise_sweep(net: ShuttleNet, samples: Samples, at_most: int, device: str = "cpu") -> pd.DataFrame:
     """`judge` at each of `NOISE_LEVELS`; column `level`."""
-    tables = {level: judge(net, samples, at_most, batch, level, device) for level in NOISE_LEVELS}
+    tables = {level: judge(net, samples, at_most, noise=level, device=device) for level in NOISE_LEVELS}
     return pd.concat([table.assign(level=level) for level, table in tables.items()], ignore_index=True)
 
 
-def interval(
-    tables: Sequence[pd.DataFrame], statistic: Callable[..., float], seed: int = 0
-) -> tuple[float, float, float]:
+def interval(tables: Sequence[pd.DataFrame], statistic: Callable[..., float]) -> tuple[float, float, float]:
     """A number made of some tables, and its 95% bootstrap interval.
 
     Args:
@@ -81,7 +67,7 @@ def interval(
     Returns:
         value, low, high; nan where it is undefined, as the limits are of a single clip.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     where = [table.reset_index(drop=True).groupby("clip").indices for table in tables]
     drawn = []
     for _ in range(RESAMPLES if all(len(at) > 1 for at in where) else 0):
@@ -108,16 +94,16 @@ def accuracy(table: pd.DataFrame) -> float:
     return float(table["right"].mean())
 
 
-def has_learned(table: pd.DataFrame, share: float = 0.8) -> bool:
+def has_learned(table: pd.DataFrame) -> bool:
     """Whether a row places the head clearly better than one fixed answer, the median place, would."""
     seen = table[table["visible"]]
     fixed = np.hypot(seen["true_x"] - seen["true_x"].median(), seen["true_y"] - seen["true_y"].median())
-    return bool(median_error(seen) < share * np.median(fixed))
+    return bool(median_error(seen) < 0.8 * np.median(fixed))
 
 
 def placed_share(table: pd.DataFrame) -> float:
     """Of the samples with a shuttle, those placed within 4 px, whether it was believed or not."""
-    return float((table.loc[table["visible"], "error_px"] <= TOLERANCE_PX).mean())
+    return float((table.loc[table["visible"], "error_px"] <= HIT_PX).mean())
 
 
 def false_alarm_share(table: pd.DataFrame) -> float:
@@ -139,7 +125,7 @@ def _noisy(frames: Tensor, level: float, generator: torch.Generator) -> Tensor:
 
 def _judged(net: ShuttleNet, prediction: Prediction, item: dict[str, Tensor]) -> pd.DataFrame:
     """The rows of one batch."""
-    unit = to_grid512(net.spec)
+    unit = net.spec.to_grid512
     xy = net.decode(prediction, 1)[0][:, 0].float()
     error = (xy - item["xy"]).norm(dim=1).cpu().numpy() * unit
     truth = item["xy"].cpu().numpy() * unit
@@ -156,7 +142,7 @@ def _judged(net: ShuttleNet, prediction: Prediction, item: dict[str, Tensor]) ->
             "true_y": truth[:, 1],
             "spread_px": _spread(net, prediction, len(xy)) * unit,
             "loss": losses,
-            "right": np.where(visible, said & (np.nan_to_num(error, nan=np.inf) <= TOLERANCE_PX), ~said),
+            "right": np.where(visible, said & (np.nan_to_num(error, nan=np.inf) <= HIT_PX), ~said),
         }
     )
 

@@ -1,4 +1,4 @@
-"""The one evaluator: predictions against labels, one set of definitions (after tracking in the flow).
+"""The one evaluator: predictions against labels, one set of definitions (before training in the flow).
 
 For a tolerance: TP = visible and predicted within it (inclusive); FP1 = visible, predicted, farther;
 FP2 = not visible, predicted; FN = visible, not predicted; TN = neither. Distances are taken on the
@@ -22,6 +22,7 @@ from shuttlelib.label_noise import label_noise_px, third_differences
 
 TOLERANCES_PX = np.arange(1, 21)
 AT_4PX = 3  # index of 4 px in TOLERANCES_PX
+HIT_PX = float(TOLERANCES_PX[AT_4PX])  # how near is right where one tolerance is asked for
 RATIOS = ("accuracy", "precision", "recall", "recall_strict", "f1", "f1_strict")
 RESAMPLES = 1000
 CALIBRATION_BINS = 10
@@ -162,7 +163,7 @@ def score_clip(
     rows, seen, there, pred_xy, true_xy = _matched(pred, truth, sources)
     pred_512, true_512 = (rescale(xy, size_hw, GRID512_HW) for xy in (pred_xy, true_xy))
     pred_hd, true_hd = (rescale(xy, size_hw, FULLHD_HW) for xy in (pred_xy, true_xy))
-    near = _within(_distance(pred_512, true_512), TOLERANCES_PX[AT_4PX])
+    near = _within(_distance(pred_512, true_512), HIT_PX)
     right = np.where(there, seen & near, ~seen)
     confidence = rows.get("confidence", pd.Series(np.nan, rows.index)).to_numpy(np.float64)
     rated = np.isfinite(confidence)
@@ -196,7 +197,7 @@ def outcomes(pred: pd.DataFrame, truth: pd.DataFrame, size_hw: SizeHW) -> pd.Dat
     """
     rows, seen, there, pred_xy, true_xy = _matched(pred, truth, ("predictions", "labels"))
     apart = _distance(*(rescale(xy, size_hw, GRID512_HW) for xy in (pred_xy, true_xy)))
-    near = _within(apart, TOLERANCES_PX[AT_4PX])
+    near = _within(apart, HIT_PX)
     error = _distance(*(rescale(xy, size_hw, FULLHD_HW) for xy in (pred_xy, true_xy)))
     outcome = np.where(there, np.where(seen, np.where(near, "TP", "FP1"), "FN"), np.where(seen, "FP2", "TN"))
     return pd.DataFrame(
@@ -229,7 +230,7 @@ def summarize(
     venues: Mapping[str, str] | None = None,
     rates: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Everything DESIGN.md asks for, as JSON-ready values: in all, `per_clip`, `per_venue` and `per_fps`.
+    """All measures as JSON-ready values: in all, `per_clip`, `per_venue` and `per_fps`.
 
     Clips are pooled: each labelled frame weighs the same. The intervals resample whole clips, since
     frames of one clip are not independent; with fewer than two clips they are null.
@@ -263,7 +264,7 @@ def _summary(scores: Sequence[ClipScore]) -> dict[str, Any]:
         k: np.concatenate([getattr(s, f"error_{k}") for s in scores]) for k in ("grid512", "native", "fullhd")
     }
     third, repeats = (np.concatenate([getattr(s, k) for s in scores]) for k in ("third_px", "repeats"))
-    hits = _within(pooled["grid512"], TOLERANCES_PX[AT_4PX])
+    hits = _within(pooled["grid512"], HIT_PX)
     of_clips = {f"{kind}_4px": counts.at((slice(None), AT_4PX)) for kind, counts in curves.items()}
     limits = {kind: intervals(counts, ("accuracy", "f1")) for kind, counts in of_clips.items()}
     counts = {k: {f.name: int(getattr(c, f.name)) for f in fields(c)} for k, c in at_4px.items()}
@@ -294,7 +295,7 @@ def _summary(scores: Sequence[ClipScore]) -> dict[str, Any]:
     }
 
 
-def intervals(per_clip: Counts, names: Iterable[str], seed: int = 0) -> dict[str, list[float | None] | None]:
+def intervals(per_clip: Counts, names: Iterable[str]) -> dict[str, list[float | None] | None]:
     """95% limits of ratios by a percentile bootstrap: whole clips drawn with replacement.
 
     Args:
@@ -307,7 +308,7 @@ def intervals(per_clip: Counts, names: Iterable[str], seed: int = 0) -> dict[str
     clips = len(per_clip.tp)
     if clips < 2:
         return dict.fromkeys(names)
-    drawn = per_clip.at(np.random.default_rng(seed).integers(0, clips, (RESAMPLES, clips))).sum(1)
+    drawn = per_clip.at(np.random.default_rng(0).integers(0, clips, (RESAMPLES, clips))).sum(1)
     found = {name: (x := getattr(drawn, name))[np.isfinite(x)] for name in names}
     return {name: _numbers(np.percentile(x, [2.5, 97.5])) if len(x) else None for name, x in found.items()}
 

@@ -136,7 +136,7 @@ def second_opinion(pair: Pair, params: MiningParams) -> np.ndarray:
 
 
 def distractors(
-    model: Deployed, caches: Sequence[FrameCache], batch: int = 16, apart_px: float = 25.0
+    model: Deployed, caches: Sequence[FrameCache], apart_px: float = 25.0
 ) -> dict[str, np.ndarray]:
     """Where stage 1 sees a shuttle that is not there: the crops stage 2 must learn to reject.
 
@@ -150,7 +150,7 @@ def distractors(
     """
     samples = Samples(caches, model.net.spec)
     numbers = list(range(len(samples)))
-    guesses, _ = _answers(model, samples, [(i, i) for i in numbers], batch)
+    guesses, _ = _answers(model, samples, [(i, i) for i in numbers], batch=16)
     table = _labels(samples, numbers)
     heads = table[["label_x_px", "label_y_px"]].to_numpy()
     gap = np.hypot(*np.moveaxis(guesses - heads[:, None], 2, 0)) * table["scale"].to_numpy()[:, None]

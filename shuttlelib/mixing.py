@@ -1,7 +1,5 @@
 """Which samples training draws, and how often; between samples and train."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
@@ -15,28 +13,15 @@ from shuttlelib.samples import Samples
 ORDER = 1  # stream of the draws that say which sample comes next
 
 
-@dataclass(frozen=True)
-class Emphasis:
-    """Which frames training draws more often than others, or never.
-
-    On the val split the first shipped pair failed on half of the frames of a resting shuttle (held before
-    the serve, lying after the rally), and on one in ten of the others.
-
-    Attributes:
-        hidden: weight of a frame without a shuttle.
-        resting: weight of a visible one that stays within `rest_px` (of 1280x720) in those of the
-            `rest_frames` either way that show it, if as many as `rest_frames` do.
-        blink_frames: real labels that say "invisible" for at most so many frames between visible ones are
-            not trained on: looked at, 70 of 83 such frames showed the shuttle, or might have.
-
-    Frames are counted at 30 a second, as by `frames.history_stride`.
-    """
-
-    hidden: float = 2.0
-    resting: float = 3.0
-    rest_px: float = 12.0
-    rest_frames: int = 4
-    blink_frames: int = 3
+# Frames that training draws more often than others, or never; counted at 30 a second (`history_stride`).
+HIDDEN = 2.0  # weight of a frame without a shuttle
+# Weight of a visible one that stays within REST_PX (of 1280x720) in those of the REST_FRAMES either way that
+# show it, if as many as REST_FRAMES do. On the val split the first shipped pair failed on half of the frames
+# of a resting shuttle (held before the serve, lying after the rally), and on one in ten of the others.
+RESTING, REST_PX, REST_FRAMES = 3.0, 12.0, 4
+# Real labels that say "invisible" for at most so many frames between visible ones are not trained on: looked
+# at, 70 of 83 such frames showed the shuttle, or might have.
+BLINK_FRAMES = 3
 
 
 class WeightedDraws:
@@ -56,10 +41,10 @@ class WeightedDraws:
         return list(zip(np.searchsorted(self.cumulative, u, side="right").tolist(), draws.tolist()))
 
 
-def mixing_weights(samples: Samples, rendered_share: float, emphasis: Emphasis | None = None) -> np.ndarray:
+def mixing_weights(samples: Samples, rendered_share: float) -> np.ndarray:
     """(N,) weights that give rendered rallies their share; where only one kind is present it gets all.
 
-    Within a kind, frames without a shuttle and frames of a resting one count more (see `Emphasis`), and
+    Within a kind, frames without a shuttle and frames of a resting one count more (see above), and
     real labels that blink count nothing.
 
     Raises:
@@ -67,15 +52,12 @@ def mixing_weights(samples: Samples, rendered_share: float, emphasis: Emphasis |
     """
     if not 0 <= rendered_share <= 1:
         raise UsageError(f"rendered_share {rendered_share:g}: give a share from 0 to 1")
-    emphasis = emphasis or Emphasis()
     rendered = np.array(
         [samples.caches[c].clip.table["origin"].iloc[0] == "synthetic" for c, _ in samples.index], bool
     )
-    marks = [
-        _marks(points, cache.clip.info, emphasis) for cache, points in zip(samples.caches, samples.points)
-    ]
+    marks = [_marks(points, cache.clip.info) for cache, points in zip(samples.caches, samples.points)]
     hidden, resting, blinking = np.array([marks[c][:, f] for c, f in samples.index]).reshape(-1, 3).T
-    weights = np.where(hidden, emphasis.hidden, np.where(resting, emphasis.resting, 1.0))
+    weights = np.where(hidden, HIDDEN, np.where(resting, RESTING, 1.0))
     weights[blinking & ~rendered] = 0.0
     if 0 < rendered.sum() < len(rendered):
         weights[rendered] *= rendered_share / weights[rendered].sum()
@@ -83,14 +65,14 @@ def mixing_weights(samples: Samples, rendered_share: float, emphasis: Emphasis |
     return weights
 
 
-def _marks(points: np.ndarray, info: ClipInfo, emphasis: Emphasis) -> np.ndarray:
+def _marks(points: np.ndarray, info: ClipInfo) -> np.ndarray:
     """(3, frames) bool of a clip's points: without a shuttle; resting; labelled invisible for a blink."""
     seen, stride = points[:, 2] > 0, history_stride(info.fps)
     xy = np.where(seen[:, None], points[:, :2] * geometry.canonical_scale(info.even_hw), np.nan)
-    rest = emphasis.rest_frames * stride
+    rest = REST_FRAMES * stride
     around = pd.DataFrame(xy).rolling(2 * rest + 1, center=True, min_periods=rest)
     span = np.hypot(*(around.max() - around.min()).to_numpy().T)
-    resting = seen & (span <= emphasis.rest_px)
+    resting = seen & (span <= REST_PX)
     last = np.maximum.accumulate(np.where(seen, np.arange(len(seen)), -len(seen)))
     after = np.minimum.accumulate(np.where(seen, np.arange(len(seen)), 2 * len(seen))[::-1])[::-1]
-    return np.stack([~seen, resting, ~seen & (after - last - 1 <= emphasis.blink_frames * stride)])
+    return np.stack([~seen, resting, ~seen & (after - last - 1 <= BLINK_FRAMES * stride)])

@@ -31,7 +31,6 @@ from shuttlelib.spec import Spec, check
 from shuttlelib.unet import UNet
 
 TOLD = ("metrics.json", "README.md", "export.csv")  # of a model's weights, by files beside them
-__all__ = ["CANDIDATES", "Deployed", "Prediction", "ShuttleNet"]
 
 
 class PyramidNet(ShuttleNet):
@@ -188,7 +187,7 @@ def start_from(net: ShuttleNet, model_dir: Path) -> None:
     are new start at zero, so that they change nothing at first.
 
     Raises:
-        ShuttleError: as `load_weights`.
+        ShuttleError: the weights are missing, damaged, or differ otherwise.
     """
     state, known, wanted = _state(model_dir), _channels(_card(model_dir)[0]), _channels(net.spec)
     if known != wanted:
@@ -209,15 +208,6 @@ def _channels(spec: Spec) -> list[str | int]:
     if spec.fusion != "early":
         return ["r", "g", "b"]
     return ["r", "g", "b", *(t for t in range(1 + spec.ahead - spec.frames, 1 + spec.ahead) if t)]
-
-
-def load_weights(net: ShuttleNet, model_dir: Path) -> None:
-    """Put the weights of a model folder into a network of the same shape.
-
-    Raises:
-        ShuttleError: they are missing, damaged, or of another shape.
-    """
-    _fit(net, _state(model_dir), model_dir)
 
 
 def _state(model_dir: Path) -> dict[str, Tensor]:
@@ -271,7 +261,7 @@ def load(model_dir: Path, device: str = "cpu") -> Deployed:
         net = build(spec)
     except (ValueError, TypeError) as error:
         raise _damaged(model_dir, error) from error
-    load_weights(net, model_dir)
+    _fit(net, _state(model_dir), model_dir)
     return Deployed(net, int(meta.get("candidates", CANDIDATES))).eval().to(device)
 
 

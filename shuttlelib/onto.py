@@ -15,6 +15,7 @@ import numpy as np
 from shuttlelib import clips, geometry, labels, overlays, splits, video
 from shuttlelib.clips import Clip
 from shuttlelib.errors import UsageError
+from shuttlelib.files import sha256
 from shuttlelib.synth.camera import random_camera
 from shuttlelib.synth.rally import ABSENT, HELD, play
 from shuttlelib.synth.render import Truth, shuttle_patch, truth_of
@@ -89,7 +90,7 @@ def write_onto(clip: Clip, out_dir: str | Path, name: str, seed: int) -> Path:
                 rows.append((index, truth.visible, truth.x_px, truth.y_px))
     frame, visible, x_px, y_px = np.array(rows, float).reshape(-1, 4).T
     table = labels.make_table(name, frame, visible, x_px, y_px, "synthetic")
-    info = replace(clip.info, frame_count=_length(clip), video_sha256=video.sha256(path))
+    info = replace(clip.info, frame_count=clip.frames, video_sha256=sha256(path))
     labels.write_table(path.with_suffix(".parquet"), table, info)
     return path
 
@@ -105,7 +106,7 @@ def put_onto(clip: Clip, seed: int) -> Iterator[tuple[np.ndarray, Truth | None]]
     camera = random_camera(rng, "broadcast", info.size_hw)
     look = random_look(rng, info.fps, 1 / geometry.canonical_scale(info.size_hw)).shuttle
     start_s, gain = float(rng.uniform(0, 6)), float(rng.uniform(0.7, 1.1))
-    timeline = play(rng, start_s + _length(clip) / info.fps + 0.5)
+    timeline = play(rng, start_s + clip.frames / info.fps + 0.5)
     for index, (frame, bare) in enumerate(without_shuttle(clip)):
         time_s = start_s + index / info.fps
         head, _, state = timeline.at(np.array([time_s]))
@@ -150,24 +151,18 @@ def without_shuttle(clip: Clip) -> Iterator[tuple[np.ndarray, bool]]:
         yield image, bare
 
 
-def _length(clip: Clip) -> int:
-    """Frames of a clip, or where its table does not know how many: up to the last label."""
-    return clip.info.frame_count or 1 + int(clip.table["frame"].max())
-
-
 def _spots(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
     """Where the clip shows its shuttle (frames, 2), native px, and in which frames that is known (frames,).
 
     Labels say so, and lines across short gaps between them.
     """
-    table = clip.table.set_index("frame").reindex(range(_length(clip)))
-    spots = table[["x_px", "y_px"]].to_numpy(float)
+    spots = clip.heads().to_numpy(float)
     seen = np.flatnonzero(np.isfinite(spots).all(1))
     for before, after in pairwise(seen):
         if 1 < after - before <= BLINK + 1:
             share = np.arange(1, after - before)[:, None] / (after - before)
             spots[before + 1 : after] = spots[before] * (1 - share) + spots[after] * share
-    return spots, table["visible"].notna().to_numpy() | np.isfinite(spots).all(1)
+    return spots, np.isin(np.arange(len(spots)), clip.table["frame"]) | np.isfinite(spots).all(1)
 
 
 def _pace(spots: np.ndarray) -> np.ndarray:

@@ -26,18 +26,6 @@ _NOTE = "shuttle overlay"  # a video that says so of itself may be overwritten
 Emit = Callable[[Frame, Row], None]
 
 
-def csv_rows(file: TextIO) -> Emit:
-    """Write the header now, and each row when it comes."""
-    file.write(",".join(COLUMNS) + "\n")
-
-    def emit(_: Frame, row: Row) -> None:
-        place = f"{row.x_px:.3f},{row.y_px:.3f}" if row.visible else ","
-        seen = f"{int(row.visible)},{place},{row.confidence:.4f},{row.source}"
-        file.write(f"{row.frame},{row.time_s:.6f},{seen}\n")
-
-    return emit
-
-
 def json_rows(file: TextIO, video: str) -> Emit:
     """Write each row as one line: a JSON object of `video` and the CSV's columns, null where empty."""
 
@@ -66,7 +54,15 @@ def growing_csv(path: Path, outputs: ExitStack, keep: bool) -> Emit:
     `keep`: after an error the rows so far stay under the name they had while growing.
     """
     temp = outputs.enter_context(atomic_write(path, keep))
-    return csv_rows(outputs.enter_context(temp.open("w", buffering=1, newline="\n")))
+    file = outputs.enter_context(temp.open("w", buffering=1, newline="\n"))
+    file.write(",".join(COLUMNS) + "\n")
+
+    def emit(_: Frame, row: Row) -> None:
+        place = f"{row.x_px:.3f},{row.y_px:.3f}" if row.visible else ","
+        seen = f"{int(row.visible)},{place},{row.confidence:.4f},{row.source}"
+        file.write(f"{row.frame},{row.time_s:.6f},{seen}\n")
+
+    return emit
 
 
 def check_stems(sources: Sequence[Source]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from shuttlelib.rows import Row
 
 _TRAIL_S = 0.6
-_FILLED_RGB = (90, 150, 255)  # rectified or held
+_FILLED_RGB = (90, 150, 255)  # rectified
 
 
 class Overlay:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shuttlelib import runtime
+from shuttlelib import paths, runtime
 from shuttlelib.ahead import read_ahead
 from shuttlelib.errors import UsageError
 from shuttlelib.frames import Frame
@@ -96,7 +96,7 @@ def load_networks(
         ShuttleError: see `runtime.load` and `runtime.vote`.
         UsageError: a version of the wrong stage; a voter that is not of stage 2, or in mode "whole".
     """
-    root = Path(models_dir or runtime.paths.MODELS)
+    root = Path(models_dir or paths.MODELS)
     if mode == WHOLE and (root / "version.json").is_file():
         dirs = [root]
     else:

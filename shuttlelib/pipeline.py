@@ -20,11 +20,10 @@ from tqdm import tqdm
 
 from shuttlelib import paths, profiles
 from shuttlelib.errors import ShuttleError, UsageError
-from shuttlelib.files import writing
+from shuttlelib.files import read_json, writing
 from shuttlelib.report import notebooks as executed
 from shuttlelib.report import site
 from shuttlelib.report.notebooks import NotebookRun, Run
-from shuttlelib.report.store import read_json
 
 
 class PipelineError(ShuttleError):

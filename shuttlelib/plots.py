@@ -223,6 +223,20 @@ def new_figure(
     return figure, axes
 
 
+def style(axis: Axes, x: str, y: str, title: str = "") -> None:
+    """Names, a faint grid behind the lines, and no frame: the look of every chart."""
+    axis.set(xlabel=x, ylabel=y)
+    axis.set_title(title, loc="left", fontsize=10)
+    axis.grid(visible=True, color="#E3E3E3", lw=0.8)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def colors(count: int) -> list[str]:
+    """Colours of so many lines, from the start again when there are no more."""
+    return [CYCLE[i % len(CYCLE)] for i in range(count)]
+
+
 def _show(axis: Axes, image: np.ndarray, title: str, points: np.ndarray | None, size: float) -> None:
     """An image with rings at its points; the title says when there should be one and is none."""
     h, w = image.shape[:2]

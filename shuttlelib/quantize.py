@@ -135,9 +135,7 @@ def _windows(card: dict[str, Any], clip: Clip, frames: Sequence[int]) -> list[ge
     size_hw, input_hw = clip.info.even_hw, card["input_hw"]
     if card["stage"] == 1:
         return [geometry.full_window(size_hw, input_hw)] * len(frames)
-    table = clip.table.drop_duplicates("frame").set_index("frame")[["x_px", "y_px"]]
-    middle = {"x_px": size_hw[1] / 2, "y_px": size_hw[0] / 2}
-    heads = table.reindex(range(clip.info.frame_count)).ffill().bfill().fillna(middle).to_numpy()
+    heads = clip.near_heads()
     limit, radius = np.array(size_hw[::-1], float), 0.25 * input_hw[0] / geometry.canonical_scale(size_hw)
     rng = np.random.default_rng(0)
     centers = [

@@ -1,4 +1,4 @@
-"""The road's steps as single calls, for notebooks and the command line; the top of the flow.
+"""The road's steps as single calls, for notebooks and the command line; on top of train and tracking.
 
 A recipe only joins what the modules below offer: find or render the data, open caches, train a version,
 mine a round, evaluate a pair free-running. Sizes come from the profile, behaviour from the spec.
@@ -32,11 +32,11 @@ from shuttlelib import (
     synth,
     tracking,
     train,
-    video,
+    validation,
 )
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
-from shuttlelib.files import atomic_write, write_json
+from shuttlelib.files import atomic_write, sha256, write_json
 from shuttlelib.mixing import mixing_weights
 from shuttlelib.samples import Samples
 from shuttlelib.spec import Spec
@@ -139,7 +139,7 @@ def open_samples(
 
 def _false_places(stage1: Path, dataset: list[Clip], cache_dir: Path) -> dict[str, np.ndarray]:
     """`mining.distractors` of a stage-1 version, kept beside the decoded frames: many rows ask for it."""
-    weights = video.sha256(stage1 / "model.safetensors")
+    weights = sha256(stage1 / "model.safetensors")
     path = cache_dir / f"false-{weights[:16]}-{clips.data_hash(dataset)}.npz"
     if not path.is_file():
         finder = networks.load(stage1, device())
@@ -230,7 +230,7 @@ def mine_round(
 
     Returns:
         hard and suspects (counts), and of the old and the new model on val: before and after
-        (`train.validate`) and compared (rows of `mining.compare`). Where nothing is hard only the counts
+        (`validation.validate`) and compared (rows of `mining.compare`). Where nothing is hard only the counts
         and before.
 
     Raises:
@@ -239,7 +239,7 @@ def mine_round(
     model_dir, run_dir, index = Path(model_dir), Path(run_dir), Path(run_dir) / "hard.parquet"
     model, other = networks.load(model_dir, device()), networks.load(partner, device()) if partner else None
     facts = vars(params) | {"seed": seed, "data": clips.data_hash([c.clip for c in samples.train.caches])}
-    facts["weights"] = [video.sha256(Path(p) / "model.safetensors") for p in (model_dir, partner) if p]
+    facts["weights"] = [sha256(Path(p) / "model.safetensors") for p in (model_dir, partner) if p]
     if (run_dir / "checkpoints").exists() and mining.stored(index, facts) is None:
         raise mining.MiningError(f"{run_dir}: holds another round; choose another folder or delete it")
     hard, doubtful = _find(model, other, samples.train, run_dir, params, facts)
@@ -247,7 +247,7 @@ def mine_round(
     spec, rate = model.net.spec, {"lr": model.net.spec.lr / 5, "val_every": max(1, steps // 2)}
     config = TrainConfig.of(spec, steps=steps, batch=params.batch, seed=seed, workers=workers, **rate)
     limits = samples.val, params.batch, config.val_samples, device()
-    result["before"] = train.validate(model.net, *limits)
+    result["before"] = validation.validate(model.net, *limits)
     if not len(hard):
         print(f"{run_dir}: nothing is hard, so nothing is fine-tuned")
         return result
@@ -255,7 +255,7 @@ def mine_round(
     weights = mining.mixed_weights(samples.weights, hard, params.hard_share)
     train.fit(spec, samples.train, samples.val, run_dir, config, weights, model_dir)
     tuned = networks.load(run_dir / "best", device())
-    result["after"] = train.validate(tuned.net, *limits)
+    result["after"] = validation.validate(tuned.net, *limits)
     once, judged = replace(params, passes=1), []
     for each in (model, tuned):
         pair, _ = _pair(each, other, samples.val)

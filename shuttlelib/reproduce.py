@@ -5,23 +5,23 @@ publish, the lineage, the baselines. Each step gets its share of the time that i
 of steps that is stored, so that the run can be killed at any point and goes on when it is started again.
 """
 
-import json
 import math
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from shuttlelib import cache, clips, lineage_report, recipes, runtime, shipping, timebox, versions
+from shuttlelib import cache, clips, recipes, runtime, shipping, timebox, versions
 from shuttlelib.clips import Clip
 from shuttlelib.comparison import Looks
 from shuttlelib.errors import ShuttleError, UsageError
-from shuttlelib.files import write_json
+from shuttlelib.files import read_json, write_json
 from shuttlelib.lineage_run import Budget, starting_weights
+from shuttlelib.report import lineage
 from shuttlelib.spec import Spec
 from shuttlelib.versions import resolve
 
@@ -78,7 +78,7 @@ class Clock:
 
     def __init__(self, path: Path):
         self.path = path
-        self._before = float(json.loads(path.read_text())["spent_s"]) if path.is_file() else 0.0
+        self._before = float(read_json(path).get("spent_s", 0.0))
         self._start = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -173,23 +173,19 @@ class _Run:
         options["stage1"] = plan.out / "stage1" / "best" if stage else None
         options["init"] = before if not rendered and before.is_dir() else None
 
-        def fixed() -> dict[str, Any]:
-            start = "init" if options["init"] else starting_weights(spec, plan.pretrained)
-            lean = _lean(spec, start)
-            timing = timebox.trial(
-                lean, dataset, folder / "trial", plan.cache, val_samples=plan.val_samples, **options
-            )
-            return {"start": start, **timebox.schedule(box, timing)}
+        options["val_samples"] = plan.val_samples
 
-        planned = timebox.once(folder / "plan.json", fixed)
-        options["init"] = before if planned["start"] == "init" else None
-        sizes = {key: planned[key] for key in ("steps", "val_every", "checkpoint_every")}
-        self.say(f"    {planned['steps']:,} steps of {options['batch']} samples, from {planned['start']}")
-        lean = _lean(spec, planned["start"])
-        result = recipes.train_on(
-            lean, dataset, folder, plan.cache, val_samples=plan.val_samples, **options, **sizes
-        )
-        write_json(folder / "metrics.json", {**result, "start": planned["start"]})
+        def lean(start: str) -> Spec:
+            return replace(spec, pretrained=start == "ImageNet")
+
+        def found() -> str:
+            return "init" if options["init"] else starting_weights(spec, plan.pretrained)
+
+        start, sizes = timebox.planned(folder, lean, found, dataset, plan.cache, box, **options)
+        options["init"] = before if start == "init" else None
+        self.say(f"    {sizes['steps']:,} steps of {options['batch']} samples, from {start}")
+        result = recipes.train_on(lean(start), dataset, folder, plan.cache, **(options | sizes))
+        write_json(folder / "metrics.json", {**result, "start": start})
         return result
 
     def publish(self, box: float) -> dict[str, Any]:
@@ -202,7 +198,7 @@ class _Run:
         trained = f"{_count(self.real, 'real')} and {_count(self.rendered, 'rendered')}; seed {plan.seed}"
         facts = {"trained on": trained, "judged on": f"{len(val)} clips, hash {clips.data_hash(val)}"}
         for n in (1, 2):
-            early = _stored(plan.out / f"stage{n}_rendered" / "metrics.json")
+            early = read_json(plan.out / f"stage{n}_rendered" / "metrics.json")
             if seconds := early.get("seconds"):
                 facts[f"trained before, stage {n}"] = f"{seconds / 60:.1f} min on rendered rallies alone"
         stage1, stage2 = (plan.out / f"stage{n}" / "best" for n in (1, 2))
@@ -225,7 +221,7 @@ class _Run:
         )
         budget = Budget(plan.rows_batch, minutes=fixed["minutes"], val_samples=plan.val_samples)
         whole = fixed["own_pair"]
-        report = lineage_report.compare(
+        report = lineage.compare(
             [name for kind in kinds for name in self.rows[kind]],
             self.dataset,
             plan.out / "lineage",
@@ -261,7 +257,7 @@ def run(plan: Plan, say: Callable[[str], None] = print) -> dict[str, str]:
     with Clock(plan.out / "clock.json") as clock:
         sitting = _Run(plan, clock, say)
         steps = sitting.steps()
-        done = {name: _stored(_result(plan.out, name)) for name in steps}
+        done = {name: read_json(_result(plan.out, name)) for name in steps}
         for name, (share, act) in steps.items():
             left = plan.minutes * 60 - clock.spent_s
             to_come = sum(steps[other][0] for other in steps if not done[other])
@@ -286,7 +282,7 @@ def dry_run(plan: Plan) -> str:
     sitting = _Run(plan, Clock(plan.out / "clock.json"), print)
     steps = sitting.steps()
     left = max(0.0, plan.minutes - sitting.clock.spent_s / 60)
-    todo = {name: share for name, (share, _) in steps.items() if not _stored(_result(plan.out, name))}
+    todo = {name: share for name, (share, _) in steps.items() if not read_json(_result(plan.out, name))}
     lines = [f"{plan.minutes:g} min in all, {left:.1f} left, on {recipes.hardware()}"]
     for name in steps:
         what = f"{left * todo[name] / sum(todo.values()):6.1f} min" if name in todo else "  done    "
@@ -334,14 +330,6 @@ def _by_origin(dataset: list[Clip]) -> tuple[list[Clip], list[Clip]]:
     """Rendered clips and real ones."""
     rendered = [clip for clip in dataset if (clip.table["origin"] == "synthetic").all()]
     return rendered, [clip for clip in dataset if clip not in rendered]
-
-
-def _lean(spec: Spec, start: str) -> Spec:
-    return Spec.from_dict({**spec.as_dict(), "pretrained": start == "ImageNet"})
-
-
-def _stored(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
 
 
 def _count(dataset: list[Clip], kind: str) -> str:

@@ -16,8 +16,7 @@ class Row:
         x_px, y_px: the head, native px; nan where not visible.
         confidence: calibrated probability that the row is right: visible and placed well, or not visible.
         source: detected (a network saw it in this frame), rectified (no network is believed there; one
-            flight through the sightings before and after says where it was), held (kept from an earlier
-            frame: no mode does so, since it held shoes as faithfully as shuttles) or none (not visible).
+            flight through the sightings before and after says where it was) or none (not visible).
     """
 
     frame: int

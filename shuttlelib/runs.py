@@ -5,8 +5,6 @@ data hash and other facts), `environment` (versions, machine, commit, time) and 
 could not run here, with the reason). torch is never imported unless asked for.
 """
 
-import hashlib
-import json
 import math
 import os
 import platform
@@ -23,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from shuttlelib.errors import ShuttleError
-from shuttlelib.files import write_json, writing
+from shuttlelib.files import read_json, sha256, write_json, writing
 from shuttlelib.paths import REPO
 
 EXECUTORS = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
@@ -54,13 +52,14 @@ class Run:
         """Merge measures into `metrics.json`: new keys are added, known ones replaced, nan becomes null.
 
         Raises:
-            RunError: a key is one of the blocks this module writes, or the file there is damaged.
+            RunError: a key is one of the blocks this module writes.
+            ReadError: the file there is damaged.
         """
         for key in RESERVED:
             if key in values:
                 raise RunError(f"metrics.json: {key!r} is written by the run itself; use another key")
         path = self.dir / "metrics.json"
-        old = {key: value for key, value in _read(path).items() if key not in RESERVED}
+        old = {key: value for key, value in read_json(path).items() if key not in RESERVED}
         blocks = {"run": self.facts, "environment": environment(), "skipped": self.skipped}
         write_json(path, _plain({**old, **values, **blocks}))
         return path
@@ -112,7 +111,7 @@ def data_revision(folders: object) -> str | None:
     """
     found = []
     for folder in folders if isinstance(folders, list | tuple) else [folders]:
-        record = _read(Path(str(folder)) / REVISION) if folder else {}
+        record = read_json(Path(str(folder)) / REVISION) if folder else {}
         if {"repo", "revision", "files"} <= set(record):
             edited = "" if _unedited(Path(str(folder)), record["files"]) else "-edited"
             found.append(f"{record['repo']}@{record['revision']}{edited}")
@@ -126,8 +125,7 @@ def _unedited(folder: Path, files: Mapping[str, str]) -> bool:
     }
     tables = {path.name for path in folder.glob("*.parquet")} | {"splits.csv"} & {*known}
     return tables == set(known) and all(
-        (folder / name).is_file() and hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha
-        for name, sha in known.items()
+        (folder / name).is_file() and sha256(folder / name) == sha for name, sha in known.items()
     )
 
 
@@ -184,15 +182,6 @@ def _commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise RunError(f"{path}: not a JSON object ({error}); delete it and run again") from error
 
 
 def _plain(value: Any) -> Any:

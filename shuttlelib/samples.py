@@ -24,7 +24,7 @@ from shuttlelib.cache import FrameCache
 from shuttlelib.frames import PAST, history_stride
 from shuttlelib.geometry import Window
 from shuttlelib.overlays import Mix, Paste
-from shuttlelib.versions import Spec
+from shuttlelib.spec import Spec
 
 Item = int | tuple[int, int]  # a sample's number, or (number, draw number)
 CONTENT = 0  # stream of the draws that say how a sample looks

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from shuttlelib.errors import UsageError
+from shuttlelib.geometry import CANONICAL_HW, GRID512_HW
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,14 @@ class Spec:
     def current(self) -> int:
         """Which of the frames, counted from the oldest, is the current one: its head is asked for."""
         return self.frames - 1 - self.ahead
+
+    @property
+    def to_grid512(self) -> float:
+        """Factor from input px to px of the 512x288 grid.
+
+        Stage 1 sees the whole width, stage 2 a crop at the scale of a 1280x720 frame.
+        """
+        return GRID512_HW[1] / (self.input_hw[1] if self.stage == 1 else CANONICAL_HW[1])
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; tuples become lists there and come back through `from_dict`."""

@@ -10,14 +10,13 @@ import torch
 
 from shuttlelib import recipes, train, versions
 from shuttlelib.mixing import WeightedDraws
+from shuttlelib.spec import Spec
 
 STEPS = 30  # measured of each kind, at most; the first few are for warming up
 WARM = 5
 
 
-def measure(
-    spec: versions.Spec, data: recipes.Splits, run_dir: Path, config: train.TrainConfig
-) -> dict[str, float]:
+def measure(spec: Spec, data: recipes.Splits, run_dir: Path, config: train.TrainConfig) -> dict[str, float]:
     """Samples a second of the plans, the data path and the training step, alone; and of both together.
 
     Nothing is written but TensorBoard's events. `busy_share` is the rate together over the step's alone:

@@ -4,8 +4,8 @@ A cosine schedule must know its end before it starts, and a resumed training mus
 becomes a number of steps once, from a short trial, and is stored with the run.
 """
 
-import json
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from shutil import rmtree
@@ -15,7 +15,7 @@ import numpy as np
 
 from shuttlelib import recipes, train
 from shuttlelib.clips import Clip
-from shuttlelib.files import write_json
+from shuttlelib.files import read_json, write_json
 from shuttlelib.spec import Spec
 from shuttlelib.train import TrainConfig
 from shuttlelib.troubles import memory_named
@@ -85,10 +85,47 @@ def schedule(seconds: float, timing: dict[str, float], validations: int = 20) ->
     return {"steps": steps, "val_every": -(-steps // validations), "checkpoint_every": min(steps, every)}
 
 
+def planned(
+    folder: Path,
+    lean: Callable[[str], Spec],
+    start: Callable[[], str],
+    dataset: list[Clip],
+    cache_dir: Path,
+    seconds: float,
+    validations: int = 20,
+    steps: int | None = None,
+    **options: Any,
+) -> tuple[str, dict[str, int]]:
+    """What a training starts from and its sizes, decided before its first step and kept in `plan.json`.
+
+    Args:
+        folder: of the training, with `plan.json`.
+        lean: the version as it is trained from a start.
+        start: finds out what weights there are to start from.
+        seconds, validations: see `schedule`.
+        steps: where they are known, so that no trial is needed.
+        options: see `trial`.
+
+    Returns:
+        The start, and fields of `TrainConfig`.
+    """
+
+    def plan() -> dict[str, Any]:
+        found = start()
+        if steps:
+            every = max(1, round(steps / validations))
+            return {"start": found, "steps": steps, "val_every": every, "checkpoint_every": every}
+        timing = trial(lean(found), dataset, folder / "trial", cache_dir, **options)
+        return {"start": found, **schedule(seconds, timing, validations)}
+
+    kept = once(folder / "plan.json", plan)
+    return kept["start"], {key: kept[key] for key in ("steps", "val_every", "checkpoint_every")}
+
+
 def once(path: Path, make: Any) -> dict[str, Any]:
     """What `make()` returned the first time: read from `path` if it is there, else made and stored."""
     if path.is_file():
-        return dict(json.loads(path.read_text()))
+        return read_json(path)
     value = make()
     write_json(path, value)
     return value

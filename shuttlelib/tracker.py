@@ -8,7 +8,7 @@ predictions, never ground truth.
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -46,8 +46,8 @@ class Tracker:
         memory: of a first pass over the same frames: this is the second, which looks again where it says.
 
     Attributes:
-        counts: how often each trigger fired (see `triggers.TRIGGERS`), how many rows were withdrawn, and how
-            many inputs each network saw.
+        counts: how often each trigger fired (see `docs/modes.md`), how many rows were withdrawn, and how many
+            inputs each network saw.
         fired: the frames in which each trigger fired, the last `FIRED_KEPT` of each.
         sightings: in mode offline what was seen in each frame, by its number.
         settles: frames after which a row changes no more.
@@ -108,31 +108,13 @@ class Tracker:
         self._hint: np.ndarray | None = None  # best place of the last calibration, visible or not
         self._since_calibration = 0
 
-    def track(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Row]]:
-        """Each frame with its final row, in order; rows wait until they are settled.
-
-        When `frames` raises, the rows so far come out first.
-        """
-        final: list[tuple[Frame, Row]] = []
-        tracking = self.tracking(frames, lambda frame, row: final.append((frame, row)))
-        answer: Candidates | None = None
-        while True:
-            try:
-                look = next(tracking) if answer is None else tracking.send(answer)
-            except StopIteration:
-                break
-            except Exception:
-                yield from final
-                raise
-            yield from final
-            final.clear()
-            answer = self.see(look)
-        yield from final
-
     def tracking(
         self, frames: Iterable[Frame], emit: Callable[[Frame, Row], None]
     ) -> Generator[Look, Candidates, None]:
-        """As `track`, for a caller that looks itself (see `asking`); final rows go to `emit`."""
+        """Track frames: a `Look` wants its `Candidates` (see `asking`); settled rows go to `emit` in order.
+
+        When `frames` raises, the rows so far come out first.
+        """
         waiting: deque[tuple[Frame, Row]] = deque()
         try:
             for frame, coming in with_coming(frames, self.ahead):
@@ -278,12 +260,6 @@ class Tracker:
         result = yield self._asked(2, windows, self.stage2, len(coming))
         self.counts["stage2_inputs"] += len(windows)
         return sightings_in(result, windows, self.size_hw, self.params)
-
-    def see(self, look: Look) -> Candidates:
-        """Cut what a look asks for out of its frames, and run its network."""
-        network = self.stage1 if look.stage == 1 else self.stage2
-        assert network is not None  # the modes that look at crops need a stage 2
-        return network.run(look.pixels(), look.history)
 
     def _asked(self, stage: int, windows: list[Window], network: Backend, coming: int = 0) -> Look:
         """A look at this frame, through the last `coming` windows at the next one."""

@@ -1,4 +1,4 @@
-"""Track videos: models and a source in; CSV, summary and overlay out; between tracker and metrics.
+"""Track videos: models and a source in; CSV, summary and overlay out; on top of tracker.
 
 The state machine that does the finding is in `tracker`, what can be tracked in `sources`, where rows go in
 `outputs`.
@@ -55,11 +55,7 @@ def track_video(
     path: str | Path,
     out_dir: str | Path,
     mode: str = "smart",
-    backend: str = "auto",
-    device: str = "auto",
     overlay: bool = False,
-    threads: int | None = None,
-    models_dir: Path | None = None,
     params: TrackParams | None = None,
     networks: Networks | None = None,
     on_frame: Callable[[int, VideoInfo], None] | None = None,
@@ -68,8 +64,7 @@ def track_video(
 
     Args:
         path: the video.
-        backend, device, threads, models_dir: see `load_networks`; unused when `networks` is given.
-        networks: a loaded pair, to track many videos without loading again.
+        networks: a loaded pair; None loads the repository's for this video.
         out_dir, mode, overlay, params, on_frame: see `tracking_source`.
 
     Raises:
@@ -79,7 +74,7 @@ def track_video(
     if networks is None:  # nothing is loaded for a video that cannot be tracked
         check_outputs(source, Path(out_dir), overlay)
         probe(path)
-        networks = load_networks(backend, device, threads, models_dir, mode=mode)
+        networks = load_networks(mode=mode)
     return track_source(source, out_dir, networks, mode, overlay=overlay, params=params, on_frame=on_frame)
 
 

@@ -30,19 +30,16 @@ from shuttlelib.augment import Augmentation
 from shuttlelib.batches import PATHS, Batch, Source
 from shuttlelib.checkpoints import Average, Checkpoints, Progress, claim
 from shuttlelib.errors import UsageError
-from shuttlelib.files import atomic_write
+from shuttlelib.files import atomic_write, sha256
 from shuttlelib.losses import training_loss
 from shuttlelib.mixing import WeightedDraws
-from shuttlelib.networks import ShuttleNet
+from shuttlelib.prediction import ShuttleNet
 from shuttlelib.samples import Samples
+from shuttlelib.spec import Spec
 from shuttlelib.stopping import stop_when_asked
 from shuttlelib.train_log import TrainLog
 from shuttlelib.troubles import TrainError, memory_named, save_batch
-from shuttlelib.validation import judge, validate
-from shuttlelib.versions import Spec
-from shuttlelib.video import sha256
-
-__all__ = ["TrainConfig", "TrainError", "augmentation", "fit", "validate"]
+from shuttlelib.validation import judge
 
 STAGE1_SCALE = (0.7, 1.4)
 PRECISIONS = ("auto", "bf16", "fp16", "no")

@@ -14,7 +14,7 @@ from torch.utils.data import default_collate
 from torch.utils.tensorboard import SummaryWriter
 
 from shuttlelib import plots
-from shuttlelib.networks import ShuttleNet
+from shuttlelib.prediction import ShuttleNet
 from shuttlelib.samples import Samples
 
 FIXED, HARD = 4, 6  # validation samples that are shown each time: always the same; the worst

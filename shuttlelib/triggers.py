@@ -1,7 +1,7 @@
 """When to ask stage 1: the signs of a sick track, each with a name and counted; beside hypotheses.
 
 A trigger fires on what the current frame showed and on the rows before it; its thresholds are in
-`TrackParams`.
+`TrackParams`, and `docs/modes.md` says when each fires.
 """
 
 import math
@@ -14,18 +14,6 @@ from shuttlelib.frames import BASE_FPS, history_stride
 from shuttlelib.rows import Row
 from shuttlelib.track_params import TrackParams
 
-# What asks for a calibration, in which mode, and why
-TRIGGERS = {
-    "start": "every mode: nothing is known yet",
-    "always": "calibration: every frame",
-    "interval": "fast: fast_interval_s have passed",
-    "lost": "smart: it was visible and is not now",
-    "unseen": "smart: unseen for ask_again_s, and again after each such time",
-    "weak": "smart: believed for its past, with little evidence of its own; again after each ask_again_s",
-    "jump": "smart: it moved farther than jump_heights",
-    "turn": "smart: its path turned by more than turn_deg",
-    "check": "smart: seen, and nothing has asked for check_s",
-}
 SEEN = ("jump", "turn", "check")  # of a shuttle that is plainly seen
 NOISE = ("lost", "jump", "turn")  # of a track that was seen until now: many of them mean noise
 

@@ -8,12 +8,16 @@ import torch
 
 from shuttlelib import metrics
 from shuttlelib.batches import Source
-from shuttlelib.geometry import CANONICAL_HW, GRID512_HW
+from shuttlelib.geometry import GRID512_HW
 from shuttlelib.losses import training_loss
-from shuttlelib.networks import ShuttleNet
+from shuttlelib.metrics import HIT_PX
+from shuttlelib.prediction import ShuttleNet
 from shuttlelib.samples import Samples
 
-HIT_PX = 4.0
+
+def evenly(count: int, at_most: int) -> list[int]:
+    """At most so many numbers below `count`, evenly spread from the first to the last."""
+    return np.linspace(0, count - 1, min(at_most, count)).round().astype(int).tolist()
 
 
 def validate(
@@ -40,7 +44,7 @@ def judge(net: ShuttleNet, source: Source, batch: int, at_most: int) -> tuple[di
     error_px is nan unless both the label and the network place the shuttle; wrong is any kind of failure.
     """
     spec, samples = net.spec, source.samples
-    picks = np.linspace(0, len(samples) - 1, min(at_most, len(samples))).round().astype(int).tolist()
+    picks = evenly(len(samples), at_most)
     rows: list[Any] = []
     losses = []
     for item in source.batches(picks[n : n + batch] for n in range(0, len(picks), batch)):
@@ -51,13 +55,13 @@ def judge(net: ShuttleNet, source: Source, batch: int, at_most: int) -> tuple[di
     names = ["x", "y", "logit", "true_x", "true_y"]
     table = pd.DataFrame(torch.cat(rows).double().cpu().numpy(), columns=names)
     found, truth = table[["x", "y"]].to_numpy(), table[["true_x", "true_y"]].to_numpy()
-    unit = 512 / spec.input_hw[1] if spec.stage == 1 else 1.0
+    unit = spec.to_grid512 if spec.stage == 1 else 1.0
     said, seen = table["logit"].to_numpy() >= 0, np.isfinite(truth[:, 0])
     counts = metrics.hit_counts(found * unit, said, truth * unit, seen, HIT_PX)
     gap = np.hypot(*(found - truth).T) * unit
     error = np.where(said & seen, gap, np.nan)
     hits = error <= HIT_PX
-    grid = 1.0 if spec.stage == 1 else GRID512_HW[1] / CANONICAL_HW[1]  # from the unit above to the 512 grid
+    grid = spec.to_grid512 / unit  # from the unit above to the 512 grid
     right = np.where(seen, error * grid <= HIT_PX, ~said)
     table = table.assign(index=picks, error_px=error, wrong=np.where(seen, ~hits, said))
     return {

@@ -16,19 +16,6 @@ from typing import Any
 from shuttlelib.errors import UsageError
 from shuttlelib.spec import Spec
 
-__all__ = [
-    "ROWS",
-    "Spec",
-    "baselines",
-    "changes",
-    "diff",
-    "lineage",
-    "names",
-    "resolve",
-    "training_overrides",
-]
-
-
 # One schedule for all historic rows: under a common budget the design is compared, not the tuning. The
 # predecessor trained each with rates of its own (heads 1e-5 to 5e-3), for 10 to 160 epochs.
 _HISTORIC: dict[str, Any] = {
@@ -285,7 +272,12 @@ def changes(name: str) -> dict[str, tuple[Any, Any]]:
 
 def diff(a: str, b: str) -> dict[str, tuple[Any, Any]]:
     """The fields in which two versions differ: {field: (value of a, value of b)}."""
-    left, right = resolve(a).as_dict(), resolve(b).as_dict()
+    return spec_diff(resolve(a), resolve(b))
+
+
+def spec_diff(a: Spec, b: Spec) -> dict[str, tuple[Any, Any]]:
+    """As `diff`, of specs as they are: those of a card may differ from the row of their name."""
+    left, right = a.as_dict(), b.as_dict()
     return {k: (left[k], right[k]) for k in left if k not in LINEAGE_FIELDS and left[k] != right[k]}
 
 

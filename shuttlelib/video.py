@@ -4,7 +4,6 @@ Frames come in presentation order and are counted from 0; nothing ever seeks, so
 picture in every module. What the pixels of a `Frame` are is in `frames`.
 """
 
-import hashlib
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,19 +27,6 @@ from shuttlelib.pictures import Converter, Pictures, measured_fps, note_once, st
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".ts", ".mts", ".m2ts", ".wmv")
 _CLOCK_RESET_S = 1.0  # time stamps that go back by less are out of order, by more a clock that was set anew
 _TO_MEASURE = 16  # pictures that are decoded first where the container does not state its rate
-
-__all__ = [
-    "EndedEarlyError",
-    "Frame",
-    "TruncatedVideoError",
-    "VideoError",
-    "VideoInfo",
-    "VideoWriter",
-    "probe",
-    "read_frames",
-    "sha256",
-    "video_stream",
-]
 
 
 class VideoError(ShuttleError):
@@ -263,12 +249,6 @@ class VideoWriter:
             if not self._next:
                 raise VideoError(f"{self.path}: no frame was written")
             self._container.mux(self._stream.encode(None))
-
-
-def sha256(path: str | Path) -> str:
-    """Hex digest of a file, to tie labels to the very video they were made on."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _open(path: Path) -> "av.container.InputContainer":

@@ -46,7 +46,7 @@ class FakeClient:
     def project(self, _):
         return {"label_config": self.label_config}
 
-    def export(self, _, kind="JSON"):
+    def export(self, _):
         return self.tasks
 
     def people(self):

@@ -30,10 +30,10 @@ def centroid(frame):
 @pytest.mark.parametrize(
     "step",
     [
-        ALONE["Flip"],
-        replace(ALONE["RandomAffine"], roll_deg=0.0, perspective=0.0),
-        replace(ALONE["RandomAffine"], scale=(1.0, 1.0), perspective=0.0),
-        replace(ALONE["RandomAffine"], scale=(1.0, 1.0), roll_deg=0.0),
+        ALONE["flip"],
+        replace(ALONE["affine"], roll_deg=0.0, perspective=0.0),
+        replace(ALONE["affine"], scale=(1.0, 1.0), perspective=0.0),
+        replace(ALONE["affine"], scale=(1.0, 1.0), roll_deg=0.0),
     ],
     ids=["flip", "zoom", "roll", "perspective"],
 )
@@ -46,7 +46,7 @@ def test_points_move_with_the_pixels(step, x, y, seed):
 
 
 def test_flip_twice_is_the_identity():
-    flip = ALONE["Flip"]
+    flip = ALONE["flip"]
     frames, points = blob(20.25, 30.5), torch.tensor([[20.25, 30.5], [torch.nan, torch.nan]])
     again = flip(*flip(frames, points))
     assert torch.equal(again[0], frames)
@@ -65,7 +65,7 @@ def test_the_invisible_stays_invisible_and_nothing_else_does(seed):
 def test_colour_is_shared_by_the_four_frames_and_changes_with_the_draw():
     torch.manual_seed(0)
     frames = torch.randint(0, 256, (1, 3, H, W), dtype=torch.uint8).expand(4, -1, -1, -1)
-    first, second = (ALONE["SharedColour"](frames, torch.zeros(1, 2))[0] for _ in range(2))
+    first, second = (ALONE["colour"](frames, torch.zeros(1, 2))[0] for _ in range(2))
     assert all(torch.equal(first[0], frame) for frame in first[1:])
     assert not torch.equal(first, second)
     assert not torch.equal(first[0], frames[0])
@@ -73,7 +73,7 @@ def test_colour_is_shared_by_the_four_frames_and_changes_with_the_draw():
 
 def test_a_turned_hue_leaves_grey_grey_and_colours_change():
     torch.manual_seed(1)
-    turning = replace(ALONE["SharedColour"], colour=0.0, hue=1.0)
+    turning = replace(ALONE["colour"], colour=0.0, hue=1.0)
     grey = torch.full((4, 3, H, W), 200, dtype=torch.uint8)
     red = grey.clone()
     red[:, 1:] = 40
@@ -86,7 +86,7 @@ def test_a_turned_hue_leaves_grey_grey_and_colours_change():
 def noise_levels(kind, seed=0):
     torch.manual_seed(seed)
     grey = torch.full((4, 3, H, W), 128, dtype=torch.uint8)
-    noisy, _ = replace(ALONE["FrameNoise"], noise=kind)(grey, torch.zeros(1, 2))
+    noisy, _ = replace(ALONE["noise"], noise=kind)(grey, torch.zeros(1, 2))
     return noisy, (noisy.double() - 128).std(dim=(1, 2, 3)) / 255
 
 
@@ -107,7 +107,7 @@ def test_constant_noise_has_one_level_and_differs_between_frames():
 def test_past_jitter_leaves_the_head_alone():
     torch.manual_seed(0)
     points = torch.full((31, 2), 40.0)
-    frames, moved = replace(ALONE["PastJitter"], jitter_norm=0.01)(blob(40, 40), points)
+    frames, moved = replace(ALONE["jitter"], jitter_norm=0.01)(blob(40, 40), points)
     assert torch.equal(frames, blob(40, 40))
     assert torch.equal(moved[0], points[0])
     assert 0.5 < (moved[1:] - points[1:]).std() / (0.01 * W) < 1.5
@@ -116,7 +116,7 @@ def test_past_jitter_leaves_the_head_alone():
 def test_past_points_that_are_targets_stay_where_they_are():
     frames, xy = blob(40, 30), torch.rand(31, 2) * 60
     assert torch.allclose(Augmentation(flip=0.0, jitter_norm=0.0)(frames, xy)[1], xy)
-    assert "PastJitter" not in Augmentation(jitter_norm=0.0).steps()
+    assert "jitter" not in Augmentation(jitter_norm=0.0).steps()
 
 
 def test_the_same_draw_repeats():

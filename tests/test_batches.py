@@ -1,5 +1,6 @@
 import threading
 from dataclasses import replace
+from itertools import count
 
 import pytest
 import torch
@@ -106,15 +107,23 @@ def test_a_batch_does_not_depend_on_its_company(data, stage):
         assert torch.equal(many["history"][n : n + 1], alone["history"])
 
 
-def test_what_goes_wrong_ahead_is_raised_and_leaving_early_ends_the_thread():
-    def make(n):
-        if n == 2:
-            raise ValueError("of item 2")
-        return n
+def test_what_goes_wrong_ahead_is_raised_and_leaving_early_ends_the_thread(data):
+    def lists(broken):
+        for n in count():
+            if n == broken:
+                raise ValueError("of batch 2")
+            yield draws(data[2], 3, 3 * n)
 
-    with pytest.raises(ValueError, match="of item 2"):
-        list(batches.ahead(make, range(5)))
-    endless = batches.ahead(lambda n: n, iter(int, 1))
-    assert next(endless) == 0
+    source = batches.Source(data[2], path="device")
+    found = source.batches(lists(2))
+    assert [next(found)["index"].tolist() for _ in range(2)] == [[0, 7, 14], [21, 28, 35]]
+    with pytest.raises(ValueError, match="of batch 2"):
+        next(found)
+    with pytest.raises(IndexError):
+        next(source.batches([[(len(data[2]), 0)]]))  # planned there too
+    endless = source.batches(lists(-1))
+    assert next(endless)["index"].tolist() == [0, 7, 14]
+    ahead = [thread for thread in threading.enumerate() if thread.name == "read-ahead"]
     endless.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+    assert len(ahead) == 1
+    assert not ahead[0].is_alive()

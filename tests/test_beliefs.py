@@ -7,7 +7,7 @@ import torch
 from shuttlelib import beliefs, labels
 from shuttlelib.blocks import cell_probabilities
 from shuttlelib.clips import Clip
-from shuttlelib.networks import Prediction
+from shuttlelib.prediction import Prediction
 from shuttlelib.versions import resolve
 
 SIZE_HW = (720, 1280)

@@ -50,6 +50,13 @@ def test_a_change_that_reads_as_zero_is_neither_better_nor_worse(value, says, co
     assert text.get_color() == color
 
 
+def test_a_gain_is_told_within_a_kind_alone():
+    assert charts_lineage.gain(row(accuracy=0.7), row(), "accuracy") == 0.2
+    assert charts_lineage.gain(row(stage=2, accuracy=0.7), row(), "accuracy") is None
+    assert charts_lineage.gain(row(accuracy=None), row(), "accuracy") is None
+    assert charts_lineage.gain(row(), {}, "accuracy") is None
+
+
 def test_bars_have_intervals_and_say_what_is_missing():
     figure = charts_lineage.bars(ROWS, "accuracy")
     axis = figure.axes[0]
@@ -89,3 +96,9 @@ def test_ticks_of_latency_keep_apart():
 def test_nothing_to_show_is_an_empty_figure():
     for draw in (charts_lineage.family_tree, charts_lineage.accuracy_against_latency):
         assert draw({}).axes
+
+
+def test_noise_is_shown_against_the_loss_without():
+    sweep = pd.DataFrame({"level": [0.0, 0.0, 0.02], "loss": [0.1, 0.3, 0.4]})
+    line = charts_lineage.loss_against_noise({"a": sweep}).axes[0].lines[0]
+    assert line.get_ydata().tolist() == [1.0, 2.0]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from shuttlelib import clips, labels, splits, video
 from shuttlelib.clips import Clip
+from shuttlelib.files import sha256
 from shuttlelib.labels import ClipInfo, LabelError
 
 
@@ -47,7 +48,7 @@ def test_a_clip_is_linked_or_a_copy_as_it_was_stored_last(data):
     assert linked.video_path.is_symlink()
     copied = clips.store(replace(linked, video_path=linked.video_path.resolve()), data, link=False)
     assert not copied.video_path.is_symlink()
-    assert video.sha256(copied.video_path) == linked.info.video_sha256
+    assert sha256(copied.video_path) == linked.info.video_sha256
 
 
 @pytest.mark.parametrize("suffix", [".MP4", ".Mov"])
@@ -202,6 +203,18 @@ def test_the_longest_time_out_of_sight_counts_both_ends(seen, frames, longest):
     table = labels.make_table("a", seen, True, 5.0, 5.0, "synthetic")
     row = clips.stats([make(frames=frames, table=table)]).loc["a"]
     assert row["longest_hidden_frames"] == longest
+
+
+def test_heads_are_of_every_frame_and_near_ones_stand_in_for_those_not_seen():
+    table = labels.make_table("a", [1, 2, 3, 3], [1, 0, 1, 1], [5, 0, 7, 9], [6, 0, 8, 9], "synthetic")
+    clip = make("a", frames=5, table=table)
+    none = [np.nan, np.nan]
+    assert np.array_equal(clip.heads(), [none, [5, 6], none, [7, 8], none], equal_nan=True)
+    assert clip.near_heads().tolist() == [[5, 6], [5, 6], [5, 6], [7, 8], [7, 8]]
+    assert clip.frames == 5
+    assert [make(frames=0, table=rows).frames for rows in (table, table[:0])] == [4, 0]
+    h, w = clip.info.even_hw
+    assert make("b", frames=2).near_heads().tolist() == [[w / 2, h / 2]] * 2
 
 
 def test_the_hash_follows_what_training_sees():

@@ -21,7 +21,7 @@ def scene(size_hw, count=3):
         planes[:height] = np.clip(light + spot, 16, 235)
         tint = 128 + 20 * np.sin(columns[: height // 2, : width // 2] / 19)
         planes[height:] = np.stack([tint, 270 - tint]).reshape(-1, width)
-        frames.append(Frame.from_planes(index, index / 30, planes))
+        frames.append(Frame(index, index / 30, planes))
     return frames
 
 

@@ -42,7 +42,7 @@ def dot(index, seed=0):
     x, y = 40 + (4 + seed) * index, 50 + 20 * seed
     if not 9 <= index < 12:
         planes[y - 6 : y + 7, x - 6 : x + 7] = 230
-    return Frame.from_planes(index, index / 30, planes)
+    return Frame(index, index / 30, planes)
 
 
 def pair(**more):
@@ -202,7 +202,7 @@ def test_every_frame_of_a_look_is_waited_for(monkeypatch):
 
 def test_a_frame_is_copied_once_and_its_place_is_free_when_nobody_holds_it():
     planes = Planes((4, 6), "cpu", places=2)
-    frames = [Frame.from_planes(i, 0.0, np.full((6, 6), i, np.uint8)) for i in range(3)]
+    frames = [Frame(i, 0.0, np.full((6, 6), i, np.uint8)) for i in range(3)]
     places = [planes.place(frame) for frame in frames[:2]]
     assert [planes.place(frame) for frame in frames[:2]] == places
     before = planes.tensor
@@ -211,7 +211,7 @@ def test_a_frame_is_copied_once_and_its_place_is_free_when_nobody_holds_it():
     assert [int(planes.tensor[place].max()) for place in places] == [0, 1, 2]
     del frames[0]
     room = planes.tensor
-    taken = {planes.place(Frame.from_planes(3, 0.0, np.zeros((6, 6), np.uint8))) for _ in range(5)}
+    taken = {planes.place(Frame(3, 0.0, np.zeros((6, 6), np.uint8))) for _ in range(5)}
     assert not taken & set(places[1:])
     assert places[0] in taken
     assert planes.tensor is room, "places are used again"
@@ -219,7 +219,7 @@ def test_a_frame_is_copied_once_and_its_place_is_free_when_nobody_holds_it():
 
 def test_where_there_is_no_memory_for_more_frames_those_that_are_there_stay(monkeypatch):
     planes = Planes((4, 6), "cpu", places=1)
-    frames = [Frame.from_planes(i, 0.0, np.full((6, 6), i + 1, np.uint8)) for i in range(2)]
+    frames = [Frame(i, 0.0, np.full((6, 6), i + 1, np.uint8)) for i in range(2)]
     assert planes.place(frames[0]) == 0
     with monkeypatch.context() as patch:
 

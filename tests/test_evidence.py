@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from shuttlelib import cleanup, clips, evidence, labels, paths, recipes, runtime
+from shuttlelib import cleanup, clips, evidence, labels, paths, recipes, runtime, train
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
 from shuttlelib.versions import resolve
@@ -161,7 +161,7 @@ def test_motion_counts_only_what_stays_well_inside():
 
 
 def test_every_augmentation_step_stands_alone():
-    steps = evidence.augmentation_steps(resolve("stage1_v5"))
-    assert "Flip" in steps
-    for field, name in (("flip", "Flip"), ("affine", "RandomAffine"), ("colour_share", "SharedColour")):
+    steps = train.augmentation(resolve("stage1_v5")).steps()
+    assert "flip" in steps
+    for field, name in (("flip", "flip"), ("affine", "affine"), ("colour_share", "colour")):
         assert {key for key, step in steps.items() if getattr(step, field)} == {name}

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 
 import pytest
@@ -87,3 +88,19 @@ def test_a_folder_is_no_name_of_a_file(monkeypatch, tmp_path):
     with pytest.raises(files.WriteError, match="it is a folder: give the name of a file"):
         files.write_json(".", {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_missing_is_empty_and_what_is_damaged_is_named(tmp_path):
+    path = tmp_path / "a.json"
+    assert files.read_json(path) == {}
+    files.write_json(path, {"Ångström": [1, None]})
+    assert files.read_json(path) == {"Ångström": [1, None]}
+    for text in ("{", "[1]", "3", '"text"'):
+        path.write_text(text)
+        with pytest.raises(files.ReadError, match=r"a\.json: not a JSON object \(.*\); delete it"):
+            files.read_json(path)
+
+
+def test_sha256_is_of_the_bytes(tmp_path):
+    (tmp_path / "x").write_bytes(b"shuttle" * 1000)
+    assert files.sha256(tmp_path / "x") == hashlib.sha256(b"shuttle" * 1000).hexdigest()

@@ -13,7 +13,7 @@ def planes_of(rng, height, width):
 
 @pytest.fixture
 def frame():
-    return Frame.from_planes(0, 0.0, planes_of(np.random.default_rng(0), 120, 200))
+    return Frame(0, 0.0, planes_of(np.random.default_rng(0), 120, 200))
 
 
 def test_a_crop_at_scale_1_copies_the_pixels_of_rgb(frame):
@@ -36,7 +36,7 @@ def test_stored_planes_give_the_pixels_of_the_decoded_frame(tiny_video):
     rng = np.random.default_rng(1)
     path = tiny_video(size_hw=(90, 162), draw=lambda _: rng.integers(0, 256, (90, 162, 3), dtype=np.uint8))
     decoded = next(iter(read_frames(path)))
-    stored = Frame.from_planes(0, 0.0, decoded.planes.copy())
+    stored = Frame(0, 0.0, decoded.planes.copy())
     stored.planes.flags.writeable = False  # as a memory-mapped cache gives them
     for window in (
         geometry.full_window((90, 162), (36, 64)),
@@ -57,7 +57,7 @@ def test_a_point_lies_where_geometry_says(size_hw):
     spot = 255 * np.exp(-((xs - xy_px[0]) ** 2 + (ys - xy_px[1]) ** 2) / (2 * sigma**2))
     planes = np.full((size_hw[0] * 3 // 2, size_hw[1]), 128, np.uint8)
     planes[: size_hw[0]] = np.round(16 + 219 / 255 * spot)
-    frame = Frame.from_planes(0, 0.0, planes)
+    frame = Frame(0, 0.0, planes)
     for window in (
         geometry.full_window(size_hw, (288, 512)),
         geometry.full_window(size_hw, (300, 300)),
@@ -75,7 +75,7 @@ def test_a_point_lies_where_geometry_says(size_hw):
 @pytest.mark.parametrize("size_hw", [(720, 1280), (1080, 1920), (700, 1002), (288, 512)])
 def test_frames_cut_together_are_those_cut_alone(size_hw):
     rng = np.random.default_rng(2)
-    frames = [Frame.from_planes(n, 0.0, planes_of(rng, *size_hw)) for n in range(4)]
+    frames = [Frame(n, 0.0, planes_of(rng, *size_hw)) for n in range(4)]
     places = rng.uniform(-0.05, 1.05, (8, 2)) * size_hw[::-1]
     crops = [geometry.crop_window(place, size_hw, 160, zoom) for place in places for zoom in (1.0, 1.3, 0.8)]
     for window in (geometry.full_window(size_hw, (288, 512)), *crops):
@@ -89,7 +89,7 @@ def test_frames_cut_together_are_those_cut_alone(size_hw):
 def test_a_shrunk_frame_averages_areas(frame):
     planes = np.full((180, 200), 128, np.uint8)
     planes[:120] = np.tile(np.array([[16, 235], [235, 16]], np.uint8), (60, 100))
-    checkers = Frame.from_planes(0, 0.0, planes).window(geometry.full_window((120, 200), (60, 100)))
+    checkers = Frame(0, 0.0, planes).window(geometry.full_window((120, 200), (60, 100)))
     assert np.abs(checkers.astype(int) - 128).max() <= 3
 
 

@@ -17,7 +17,7 @@ from shuttlelib import cleanup, clips, labels, networks, runs, splits, versions
 from shuttlelib.apps.hub import client, data, layout, public, weights
 from shuttlelib.apps.hub.client import HubError
 from shuttlelib.errors import ShuttleError, UsageError
-from shuttlelib.files import WriteError
+from shuttlelib.files import WriteError, sha256
 
 # The client sends large files by a keyword that its own HTTP library calls old.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
@@ -125,7 +125,7 @@ def test_videos_and_labels_stream_as_one_row_a_clip(hub, folder, tmp_path):
     assert [row["file_name"] for row in rows] == ["a.mp4", "b.mp4"]
     assert rows[0]["x_px"] == [5.5, None, 7.0]
     assert rows[0]["visible"] == [True, False, True]
-    assert rows[0]["video_sha256"] == client.digest(folder / "a.mp4")
+    assert rows[0]["video_sha256"] == sha256(folder / "a.mp4")
 
 
 @pytest.mark.parametrize("licence", [None, "", "  ", "all rights reserved"])
@@ -169,7 +169,7 @@ def test_a_clip_taken_out_here_leaves_the_repository_but_not_its_history(hub, fo
 
 
 def test_a_cut_upload_goes_on_where_it_stopped(hub, folder, waits):
-    hub.cut = {client.digest(folder / "b.mp4")}
+    hub.cut = {sha256(folder / "b.mp4")}
     with pytest.raises(HubError, match=r"cannot be reached .* same command again: it goes on"):
         push(folder)
     whole = dict(hub.uploads)

@@ -4,7 +4,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from shuttlelib import clips, intake, labels, splits, video
+from shuttlelib import clips, intake, labels, splits
+from shuttlelib.files import sha256
 from shuttlelib.labels import LabelError
 
 CSV = "Frame,Visibility,X,Y\n0,1,10,20\n1,1,13,24\n2,0,0,0\n3,1,20,30\n"
@@ -35,7 +36,7 @@ def test_a_folder_is_imported_and_loaded(source, tmp_path):
     assert first.info == clips.probe(source / "00001.mp4")
     assert (first.info.size_hw, first.info.frame_count) == ((64, 96), 4)
     assert first.info.fps == pytest.approx(29.97, abs=0.001)
-    assert first.info.video_sha256 == video.sha256(source / "00001.mp4")
+    assert first.info.video_sha256 == sha256(source / "00001.mp4")
     assert first.video_path == tmp_path / "data" / "00001.mp4"
     assert first.video_path.is_symlink()
     assert second.table["frame"].tolist() == [1]

@@ -84,10 +84,8 @@ def test_labels_go_out_and_come_back(served, tmp_path):
     assert set(history.read(history.path_of(data, "00030"))["who"]) == {"shuttle@localhost"}
     for kind in ("JSON", "JSON_MIN", "CSV"):  # the exports a person may click in the page
         path = tmp_path / f"export.{kind[:4].lower().rstrip('_')}"
-        content = client._call(
-            "GET", f"/api/projects/{work.project}/export", params={"exportType": kind}, as_text=True
-        )
-        path.write_text(content)
+        answer = client._http.get(f"/api/projects/{work.project}/export", params={"exportType": kind})
+        path.write_text(answer.raise_for_status().text)
         table = importers.read_labels(path, clip="00030").sort_values("frame", ignore_index=True)
         columns = ["frame", "visible", "x_px", "y_px"]
         assert np.allclose(table[columns].astype(float), clip.table[columns].astype(float), equal_nan=True)

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from test_charts_lineage import ROWS
 
-from shuttlelib import lineage_report
 from shuttlelib.claims import Claim
+from shuttlelib.report import lineage, markdown
 
 MEASURED = {
     "changed": {"neck": ["fpn", "bifpn"]},
@@ -45,26 +45,30 @@ def report():
 
 
 def test_the_page_says_what_contradicts_the_story_what_failed_and_what_started_from_scratch(report):
-    page = lineage_report.markdown(report)
+    page = markdown.render(lineage.page(report))
     assert "Our measurement contradicts the story here: y is so (0.50 times" in page
     assert page.index("contradicts") < page.index("agrees")
     assert "- c: out of memory" in page
     assert "From scratch, though the row starts from ImageNet weights: a, b, d, u" in page
-    assert "| b | a | 1.5 M | scratch | 0.1000 | 0.5000 | 5.0 | 0.700 (0.600 to 0.800) |" in page
-    assert "0.610 (0.500 to 0.700)" in page
+    assert "| version | parent | from | loss, training | loss, val | mean error, px of 512x288 |" in page
+    row = "| b | a | scratch | 0.1000 | 0.5000 | 9.00 | 0.700 (0.600 to 0.800) | 0.400 | 3.00 | – |"
+    assert f"{row} 0.610 (0.500 to 0.700) | – | 5.0 | 1,500,000 | 5.00 |" in page
     assert "| a | 300 | 16 | 60 | 80 | 30 |  |" in page
+    assert "| x is so | told | how | 2.00 times (1.50 to 3.00) | holds |" in page
+    assert "- b: an idea. From a: neck fpn → bifpn" in page
+    assert "300 steps, seed 0, 4 training and 2 val clips (data hash abc), on a card." in page
     assert "accuracy on val samples, on another card;" in page
     assert "40.0 ms with a pass a frame, 12.5 ms with one early-fused pass" in page
 
 
 def test_the_page_names_the_pair_that_completes_a_row(report):
-    assert "The pair is stage1_a and stage2_b." in lineage_report.markdown(report)
+    assert r"The pair is stage1\_a and stage2\_b." in markdown.render(lineage.page(report))
     report["facts"]["free_running_with"] = []
-    assert "The pair is" not in lineage_report.markdown(report)
+    assert "The pair is" not in markdown.render(lineage.page(report))
 
 
 def test_files_are_written_and_read_back(report, tmp_path):
-    lineage_report.write(report, {}, tmp_path)
+    lineage.write(report, {}, tmp_path)
     table = pd.read_csv(tmp_path / "lineage.csv", index_col="version")
     assert table.loc["b", "free_accuracy_low"] == 0.5
     assert table.loc["b", "s_to_0.5"] == 30
@@ -72,10 +76,7 @@ def test_files_are_written_and_read_back(report, tmp_path):
     assert json.loads((tmp_path / "lineage.json").read_text()) == json.loads(json.dumps(report))
     drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert {"family_tree", "accuracy", "free_running", "accuracy_over_time"} <= drawn
-    assert (tmp_path / "lineage.md").is_file()
-
-
-def test_noise_is_shown_against_the_loss_without():
-    sweep = pd.DataFrame({"level": [0.0, 0.0, 0.02], "loss": [0.1, 0.3, 0.4]})
-    line = lineage_report.loss_against_noise({"a": sweep}).axes[0].lines[0]
-    assert line.get_ydata().tolist() == [1.0, 2.0]
+    text = (tmp_path / "lineage.md").read_text()
+    shown = [part.split(")")[0] for part in text.split("](")[1:]]
+    assert len(shown) == 6
+    assert all((tmp_path / path).is_file() for path in shown)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from shuttlelib import blocks, losses, networks, versions
-from shuttlelib.networks import Prediction
+from shuttlelib.prediction import Prediction
 
 SPEC = versions.resolve("stage2_v8", input_hw=(64, 64))
 

@@ -5,6 +5,7 @@ import pytest
 
 from shuttlelib import clips, labels, onto, splits, video
 from shuttlelib.errors import UsageError
+from shuttlelib.files import sha256
 
 SIZE_HW = (180, 320)  # a quarter of the canonical size
 BACKGROUND = np.stack(np.meshgrid(np.linspace(20, 90, 320), np.linspace(30, 120, 180)), 2)
@@ -27,7 +28,7 @@ def clip(tmp_path, tiny_video):
         table = labels.make_table(
             name, np.arange(len(places)), seen, *np.array(places, float).T + 0.5, "synthetic"
         )
-        info = labels.ClipInfo(320, 180, 30.0, len(places) if frames is None else frames, video.sha256(path))
+        info = labels.ClipInfo(320, 180, 30.0, len(places) if frames is None else frames, sha256(path))
         labels.write_table(path.with_suffix(".parquet"), table, info)
         return clips.load_dataset(tmp_path)[0]
 
@@ -76,7 +77,7 @@ def test_what_rests_cannot_be_taken_away_and_gets_no_label(clip, tmp_path):
     path = onto.write_onto(given, tmp_path / "out", "b", seed=1)
     table, info = labels.read_table(path.with_suffix(".parquet"))
     assert table["frame"].tolist() == np.flatnonzero(bare).tolist()
-    assert (info.frame_count, info.video_sha256) == (55, video.sha256(path))
+    assert (info.frame_count, info.video_sha256) == (55, sha256(path))
 
 
 def test_what_moves_behind_the_shuttle_is_not_put_in_its_place(clip, tiny_video):

@@ -23,7 +23,7 @@ def filled(places, gaps, fps=30.0, params=PARAMS):
         row = Row(
             n, n / fps, seen, *((x, y) if seen else (math.nan,) * 2), 0.9, "detected" if seen else "none"
         )
-        filler(Frame.from_planes(n, n / fps, BLACK), row)
+        filler(Frame(n, n / fps, BLACK), row)
     filler.close()
     assert [(frame.index, row.frame) for frame, row in out] == [(n, n) for n in range(len(places))]
     return [row for _, row in out]
@@ -77,7 +77,7 @@ def test_rows_wait_no_longer_than_the_gap_and_its_far_end():
     filler = Filler(PARAMS, (720, 1280), 30.0, lambda _, row: out.append(row), lambda p: p)
     for n, (x, y) in enumerate(fly(60)):
         seen = n % 30 < 10
-        filler(Frame.from_planes(n, n / 30, BLACK), Row(n, n / 30, seen, x, y, 0.9, "detected"))
+        filler(Frame(n, n / 30, BLACK), Row(n, n / 30, seen, x, y, 0.9, "detected"))
         waiting.append(n + 1 - len(out))
     assert max(waiting) <= 6 + SEEN
     assert waiting[5] == 0

@@ -92,7 +92,7 @@ def frames_of(shown, late_s=0.0, late=1000):
     for n, number in enumerate(shown):
         chroma = np.full((SIZE_HW[0] // 2, SIZE_HW[1]), 128, np.uint8)
         at_s = n / 60 + late_s * (n >= late)
-        yield Frame.from_planes(n, at_s, np.concatenate([coded(picture(number), number), chroma]))
+        yield Frame(n, at_s, np.concatenate([coded(picture(number), number), chroma]))
 
 
 def test_each_picture_comes_once_and_knows_its_repeats():

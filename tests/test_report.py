@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from report_parts import BENCH, make_models, make_runs, summary
 
-from shuttlelib import cli, reproduce, runtime
+from shuttlelib import cli, cli_train, reproduce, runtime
 from shuttlelib.report import (
     collect,
     markdown,
@@ -212,7 +212,8 @@ def test_stages_are_not_ranked_against_each_other(made):
     rows = dict.fromkeys(("stage1_v5", "stage2_v9"))
     for name, value in zip(rows, (0.45, 0.85)):
         rows[name] = replace(found.versions[name], measured={"accuracy": value, "latency_ms": 10 * value})
-    text = markdown.render(pages.comparison(replace(found, versions={**found.versions, **rows}), *rows))
+    found = replace(found, versions={**found.versions, **rows})
+    text = markdown.render(pages.comparison(found, pages._chooser(found), *rows))
     (accuracy,) = (line for line in text.splitlines() if line.startswith("| accuracy on samples"))
     (latency,) = (line for line in text.splitlines() if line.startswith("| one look, ms"))
     assert "not comparable" in accuracy
@@ -275,6 +276,19 @@ def test_wrong_use_is_refused(options, says, capsys, tmp_path, monkeypatch):
     out = [] if "--out" in options else ["--out", str(tmp_path / "out")]
     assert cli.run(["report", *options, *out]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_sets_have_names_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli_train, "val_clips", lambda option, folder: (option, folder))
+    (tmp_path / "a").mkdir()
+    own, named = f"{tmp_path}/a", f"b={tmp_path}"
+    found = cli_train.named_data([own, named], "--data")
+    assert found == {"a": (f"--data {own}", tmp_path / "a"), "b": (f"--data {named}", tmp_path)}
+    with pytest.raises(site.UsageError, match="a second set named a"):
+        cli_train.named_data([own, f"a={tmp_path}"])
+    for wrong in ("a=", "=a", "a=nowhere", ""):
+        with pytest.raises(site.UsageError, match=f"--also {wrong}: no such folder"):
+            cli_train.named_data([wrong])
 
 
 def test_a_folder_with_other_things_in_it_stays_as_it_is(made, tmp_path):

@@ -50,7 +50,7 @@ def work(monkeypatch):
     monkeypatch.setattr(reproduce.recipes, "train_on", train_on)
     monkeypatch.setattr(reproduce.timebox, "trial", lambda *_, **__: TIMING)
     monkeypatch.setattr(reproduce.cache, "open_caches", lambda *_: [])
-    monkeypatch.setattr(reproduce.lineage_report, "compare", compare)
+    monkeypatch.setattr(reproduce.lineage, "compare", compare)
     monkeypatch.setattr(reproduce.shipping, "publish", publish)
     return notes
 
@@ -131,7 +131,7 @@ def test_a_rendered_step_that_failed_is_not_made_up_for_once_the_next_has_begun(
 
 
 def test_a_row_that_fails_is_named_and_tried_again(plan, work):
-    real = reproduce.lineage_report.compare
+    real = reproduce.lineage.compare
 
     def compare(names, *args, **options):
         made = real(names, *args, **options)
@@ -139,7 +139,7 @@ def test_a_row_that_fails_is_named_and_tried_again(plan, work):
         return made
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reproduce.lineage_report, "compare", compare)
+        patch.setattr(reproduce.lineage, "compare", compare)
         outcome = reproduce.run(plan, lambda _: None)
     assert outcome["lineage"] == "failed: ShuttleError: stage1_v4: OutOfMemoryError: --batch 8"
     assert outcome["publish"] == "done"
@@ -150,14 +150,14 @@ def test_a_row_that_fails_is_named_and_tried_again(plan, work):
 def test_the_pair_that_completes_rows_is_fixed_with_the_first(plan, work):
     first = replace(plan, shares={"stage1": 0.0, "stage2": 0.0, "publish": 0.0})
     asked = []
-    real = reproduce.lineage_report.compare
+    real = reproduce.lineage.compare
 
     def compare(names, *args, **options):
         asked.append((args[5], args[7].pair))
         return real(names, *args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reproduce.lineage_report, "compare", compare)
+        patch.setattr(reproduce.lineage, "compare", compare)
         reproduce.run(first, lambda _: None)
         (plan.out / "steps" / "baselines.json").unlink()
         assert reproduce.run(plan, lambda _: None)["stage2"] == "done"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shuttlelib import runs
-from shuttlelib.files import WriteError
+from shuttlelib.files import ReadError, WriteError
 from shuttlelib.runs import RunError, start_run
 
 
@@ -102,7 +102,7 @@ def test_errors_name_the_cause_and_the_fix(tmp_path):
     with pytest.raises(RunError, match="'environment' is written by the run itself"):
         run.write_metrics({"environment": {}})
     (run.dir / "metrics.json").write_text("[1")
-    with pytest.raises(RunError, match=r"metrics\.json: not a JSON object"):
+    with pytest.raises(ReadError, match=r"metrics\.json: not a JSON object"):
         run.write_metrics({})
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from shuttlelib import splits, synth
 from shuttlelib.errors import UsageError
+from shuttlelib.files import sha256
 from shuttlelib.labels import LabelError
 from shuttlelib.synth import camera, flight, pose, rally, render, scene, shuttle
 from shuttlelib.synth import stage as stage_module
@@ -225,7 +226,7 @@ def test_dataset_has_clips_labels_and_splits_by_venue(tmp_path) -> None:
     for clip, *_ in rows[1:]:
         table, info = labels.read_table(out / f"{clip}.parquet")
         assert (info.width, info.height, info.fps, info.frame_count) == (160, 90, 25.0, 5)
-        assert info.video_sha256 == video.sha256(out / f"{clip}.mp4")
+        assert info.video_sha256 == sha256(out / f"{clip}.mp4")
         assert set(table["origin"]) == {"synthetic"}
         assert len(list(video.read_frames(out / f"{clip}.mp4"))) == len(table) == 5
 

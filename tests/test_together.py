@@ -15,7 +15,7 @@ WINDOW = Window(0, 0, 32, 32, 32, 32)
 
 
 def look(stage=2, inputs=1, light=16):
-    frame = Frame.from_planes(0, 0.0, np.full((96, 64), light, np.uint8))
+    frame = Frame(0, 0.0, np.full((96, 64), light, np.uint8))
     return Look(stage, [WINDOW] * inputs, [[frame] * 4] * inputs, None)
 
 

@@ -9,6 +9,7 @@ from shuttlelib.errors import UsageError
 from shuttlelib.frames import Frame, history_stride
 from shuttlelib.looks import answer_all, with_coming
 from shuttlelib.runtime import Candidates
+from shuttlelib.together import take_on_host
 from shuttlelib.track_params import TrackParams
 from shuttlelib.tracker import Tracker
 
@@ -28,7 +29,7 @@ def dots(index, lights, size_hw=SIZE_HW, fps=30.0):
     for (x, y), light in lights.items():
         x, y = round(x), round(y)
         planes[max(0, y - 2) : min(y + 2, size_hw[0]), max(0, x - 2) : x + 2] = light
-    return Frame.from_planes(index, index / fps, planes)
+    return Frame(index, index / fps, planes)
 
 
 def make(mode="smart", fps=30.0, params=NEVER_NOISE, **more):
@@ -38,9 +39,22 @@ def make(mode="smart", fps=30.0, params=NEVER_NOISE, **more):
     )
 
 
+def see(tracker):
+    """What takes a tracker's looks, each with pixels of its own, which `BrightBackend` keeps."""
+    networks = {1: tracker.stage1, 2: tracker.stage2}
+    return lambda look: networks[look.stage].run(look.pixels(), look.history)
+
+
 def step(tracker, frame, coming=()):
     """The next frame's row, which later frames may change."""
-    return answer_all(tracker.asking(frame, coming), tracker.see)
+    return answer_all(tracker.asking(frame, coming), see(tracker))
+
+
+def track(tracker, frames, rows=None):
+    """The final rows of frames, also put into `rows` as they come."""
+    rows = [] if rows is None else rows
+    answer_all(tracker.tracking(frames, lambda _, row: rows.append(row)), see(tracker))
+    return rows
 
 
 def follow(tracker, path):
@@ -156,7 +170,7 @@ def test_a_calibration_replaces_a_worse_answer_only():
 def test_many_calibrations_mean_noise_and_withdraw_their_rows():
     tracker = make(params=TrackParams(noise_window_s=0.2, noise_calibrations=4))
     wild = STRAIGHT[:10] + [(150 + 45 * (i % 2), 180) for i in range(6)] + [(150, 180)] * 9
-    rows = [row for _, row in tracker.track(dot(i, xy) for i, xy in enumerate(wild))]
+    rows = track(tracker, (dot(i, xy) for i, xy in enumerate(wild)))
     assert [row.frame for row in rows] == list(range(len(wild)))
     withdrawn = [row.frame for row in rows if not row.visible]
     assert tracker.counts["withdrawn_rows"] == 6
@@ -171,8 +185,7 @@ def test_noise_is_told_by_its_share_of_the_time_at_any_rate(fps):
         tracker = make(fps=fps, params=TrackParams(noise_window_s=0.2, noise_calibrations=5))
         count, seconds = round(1.2 * fps), 1 / fps
         path = [(150 + 45 * (i % 2) * (0.4 <= i * seconds < 0.4 + wild_s), 180) for i in range(count)]
-        for _ in tracker.track(dot(i, xy, fps=fps) for i, xy in enumerate(path)):
-            pass
+        track(tracker, (dot(i, xy, fps=fps) for i, xy in enumerate(path)))
         return tracker.counts["withdrawn_rows"]
 
     assert withdrawn(0.06) == 0
@@ -196,18 +209,18 @@ def test_rows_come_out_before_the_video_fails(ahead):
 
     tracker = make()
     tracker.ahead = ahead
-    tracked, seen = tracker.track(broken()), []
+    rows = []
     with pytest.raises(UsageError, match="cut"):
-        seen.extend(iter(lambda: next(tracked)[1].frame, None))
-    assert seen == [0, 1, 2, 3, 4]
+        track(tracker, broken(), rows)
+    assert [row.frame for row in rows] == [0, 1, 2, 3, 4]
 
 
 def test_whoever_drives_a_tracker_may_take_its_looks():
     alone, driven, rows = make(), make(), []
     frames = [dot(i, xy) for i, xy in enumerate(STRAIGHT)]
     looks = driven.tracking(frames, lambda _, row: rows.append(row))
-    answer_all(looks, lambda look: (driven.stage1, driven.stage2)[look.stage - 1].run(look.pixels()))
-    assert rows == [row for _, row in alone.track(frames)]
+    answer_all(looks, lambda look: take_on_host({1: driven.stage1, 2: driven.stage2}, [look])[0])
+    assert rows == track(alone, frames)
     assert len(rows) == len(STRAIGHT)
 
 
@@ -216,7 +229,7 @@ def test_networks_see_the_past_oldest_first_a_thirtieth_of_a_second_apart():
     for index in range(9):
         planes = np.full((540, 640), 128, np.uint8)
         planes[:360] = 16 + 20 * index
-        step(tracker, Frame.from_planes(index, index / 60, planes))
+        step(tracker, Frame(index, index / 60, planes))
     levels = [batch[0, :, 150, 150, 0].astype(int) for batch in tracker.stage2.batches]
     ladder = [(20 * index) * 255 / 219 for index in range(9)]
     assert levels[0] == pytest.approx([ladder[0]] * 4, abs=2)  # early frames repeat the first one
@@ -230,9 +243,8 @@ def test_networks_see_frames_to_come_and_at_the_end_the_last_one():
     grey = [np.full((540, 640), 128, np.uint8) for _ in range(12)]
     for index, planes in enumerate(grey):
         planes[:360] = 16 + 15 * index
-    frames = [Frame.from_planes(index, index / 60, planes) for index, planes in enumerate(grey)]
-    rows = [row.frame for _, row in tracker.track(iter(frames))]
-    assert rows == list(range(12))
+    frames = [Frame(index, index / 60, planes) for index, planes in enumerate(grey)]
+    assert [row.frame for row in track(tracker, frames)] == list(range(12))
     ladder = [15 * index * 255 / 219 for index in range(12)]
     levels = [batch[0, :, 150, 150, 0].astype(int) for batch in ahead[1].batches]
     for current, shown in ((0, (0, 0, 0, 2, 4)), (5, (1, 3, 5, 7, 9)), (10, (6, 8, 10, 11, 11))):
@@ -246,7 +258,7 @@ def both_ways(path, mode="smart", fps=30.0, **params):
     reaches = [TrackParams(noise_calibrations=0, foresee_heights=reach, **params) for reach in (0.03, 0.0)]
     trackers = [make(mode, fps, reach) for reach in reaches]
     frames = [dot(index, xy, fps=fps) for index, xy in enumerate(path)]
-    return [(tracker, [row for _, row in tracker.track(frames)]) for tracker in trackers]
+    return [(tracker, track(tracker, frames)) for tracker in trackers]
 
 
 @pytest.mark.parametrize("mode", ["smart", "fast", "offline"])
@@ -277,8 +289,8 @@ def test_a_foreseen_frame_is_seen_among_its_own_neighbours():
     grey = [np.full((540, 640), 128, np.uint8) for _ in range(12)]
     for index, planes in enumerate(grey):
         planes[:360] = 16 + 15 * index
-    frames = [Frame.from_planes(index, index / 60, planes) for index, planes in enumerate(grey)]
-    assert [row.frame for _, row in tracker.track(frames)] == list(range(12))
+    frames = [Frame(index, index / 60, planes) for index, planes in enumerate(grey)]
+    assert [row.frame for row in track(tracker, frames)] == list(range(12))
     ladder = [15 * index * 255 / 219 for index in range(12)]
     pairs = [batch[:, :, 150, 150, 0].astype(int) for batch in networks[1].batches if len(batch) == 2]
     shown = {round((pair[n, 2] * 219 / 255) / 15): pair[n] for pair in pairs for n in (0, 1)}
@@ -303,7 +315,7 @@ def test_a_network_that_looks_at_the_track_cannot_foresee():
     networks = [BrightBackend((180, 320), 60), BrightBackend((160, 160), uses_history=True)]
     tracker = Tracker(*networks, SIZE_HW, 30.0, "smart", NEVER_NOISE)
     assert tracker.ahead == 0
-    list(tracker.track(dot(index, xy) for index, xy in enumerate(STRAIGHT)))
+    track(tracker, (dot(index, xy) for index, xy in enumerate(STRAIGHT)))
     assert tracker.counts["foreseen"] == 0
 
 
@@ -325,7 +337,7 @@ def test_each_network_sees_as_many_frames_as_it_asks_for():
     for index in range(16):
         planes = np.full((540, 640), 128, np.uint8)
         planes[:360] = 16 + 10 * index
-        step(tracker, Frame.from_planes(index, index / 60, planes))
+        step(tracker, Frame(index, index / 60, planes))
     ladder = [(10 * index) * 255 / 219 for index in range(16)]
     seen = many.batches[-1][0, :, 150, 150, 0].astype(int)
     assert seen == pytest.approx(ladder[1::2], abs=2)

@@ -169,7 +169,7 @@ def test_a_version_alone_is_tracked_with_its_own_folder_or_with_a_pairs_first(cl
 
 def test_models_load_from_a_folder_and_repeat(clip, tmp_path):
     models = write_models(tmp_path / "models", (90, 160), (160, 160))
-    first = track_video(clip, tmp_path / "a", backend="onnx", device="cpu", threads=1, models_dir=models)
+    first = track_video(clip, tmp_path / "a", networks=load_networks("onnx", "cpu", 1, models))
     pair = load_networks("onnx", "cpu", 1, models, versions=("bright1", "bright2"))
     second = track_video(clip, tmp_path / "b", networks=pair)
     assert first.csv.read_bytes() == second.csv.read_bytes()
@@ -182,9 +182,7 @@ def test_a_calibration_on_the_card_reaches_the_rows(clip, tmp_path):
     card = json.loads((models / "bright2" / "version.json").read_text())
     card["calibration"] = {"visible": [0.0, 0.0], "invisible": [0.0, math.log(3)]}
     (models / "bright2" / "version.json").write_text(json.dumps(card))
-    rows = rows_of(
-        track_video(clip, tmp_path / "o", backend="onnx", threads=1, device="cpu", models_dir=models).csv
-    )
+    rows = rows_of(track_video(clip, tmp_path / "o", networks=load_networks("onnx", "cpu", 1, models)).csv)
     assert {row["confidence"] for row in rows if row["visible"] == "1"} == {"0.5000"}
     assert {row["confidence"] for row in rows if row["visible"] == "0"} == {"0.7500"}
 
@@ -499,7 +497,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
 
     def frames():
         for index in range(3000):
-            yield Frame.from_planes(index, index / 30, picture.copy())
+            yield Frame(index, index / 30, picture.copy())
 
     def held_mb():
         pages = int(Path("/proc/self/statm").read_text().split()[1])

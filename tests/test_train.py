@@ -30,7 +30,9 @@ from shuttlelib import (
     versions,
 )
 from shuttlelib.errors import ShuttleError, UsageError
-from shuttlelib.train import TrainConfig, TrainError
+from shuttlelib.prediction import CANDIDATES
+from shuttlelib.train import TrainConfig
+from shuttlelib.troubles import TrainError
 
 SPEC = versions.resolve(
     "stage2_v8", input_hw=(64, 64), backbone="mobilenetv4_conv_small_050", neck_channels=16
@@ -325,7 +327,7 @@ def test_distractors_are_false_places_and_never_the_shuttle(data, tmp_path):
     found = mining.distractors(model, wholes, apart_px=60.0)
     clip = wholes[0].clip
     places = found[clip.name]
-    assert places.shape == (len(wholes[0]), networks.CANDIDATES, 2)
+    assert places.shape == (len(wholes[0]), CANDIDATES, 2)
     table = clip.table.set_index("frame")
     gap = np.hypot(*np.moveaxis(places - table[["x_px", "y_px"]].to_numpy()[:, None], 2, 0))
     assert np.isfinite(places).any()

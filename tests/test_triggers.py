@@ -1,11 +1,13 @@
 import math
+import re
 
 import numpy as np
 import pytest
 
+from shuttlelib.paths import REPO
 from shuttlelib.rows import Row
 from shuttlelib.track_params import TrackParams
-from shuttlelib.triggers import NOISE, SEEN, TRIGGERS, Triggers
+from shuttlelib.triggers import NOISE, SEEN, Triggers
 
 HEIGHT_PX = 720
 
@@ -53,9 +55,17 @@ def test_each_trigger_fires_by_its_threshold(wanted, arguments):
     assert fired(**arguments) == wanted
 
 
-def test_every_trigger_says_when_it_fires_and_by_which_threshold():
-    assert set(NOISE) < set(TRIGGERS)
-    assert set(SEEN) < set(TRIGGERS)
-    names = " ".join(TRIGGERS.values())
-    for threshold in ("fast_interval_s", "ask_again_s", "jump_heights", "turn_deg", "check_s"):
-        assert threshold in names
+def test_every_trigger_is_told_and_by_which_threshold_it_fires():
+    told = (REPO / "docs" / "modes.md").read_text("utf-8")
+    thresholds = {
+        "interval": "fast_interval_s",
+        "unseen": "ask_again_s",
+        "weak": "weak_logit",
+        "jump": "jump_heights",
+        "turn": "turn_deg",
+        "check": "check_s",
+    }
+    for name in {*NOISE, *SEEN, *thresholds, "start", "always"}:
+        assert f"`{name}`" in told
+    for name, threshold in thresholds.items():
+        assert re.search(rf"\b{threshold}: [^:]*: [^:]*\(triggers? [^)]*\b{name}\b", TrackParams.__doc__)

@@ -4,6 +4,7 @@ import pytest
 
 from shuttlelib import versions
 from shuttlelib.errors import UsageError
+from shuttlelib.spec import Spec
 
 
 @pytest.mark.parametrize("name", versions.names())
@@ -12,7 +13,7 @@ def test_every_row_resolves_and_survives_json(name):
     assert spec.name == name
     assert spec.stage in (1, 2)
     assert not spec.parent or spec.parent in versions.ROWS
-    assert versions.Spec.from_dict(json.loads(json.dumps(spec.as_dict()))) == spec
+    assert Spec.from_dict(json.loads(json.dumps(spec.as_dict()))) == spec
 
 
 def test_overrides_win_over_the_row():

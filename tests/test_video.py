@@ -1,4 +1,3 @@
-import hashlib
 import math
 from fractions import Fraction
 
@@ -223,8 +222,3 @@ def test_written_colours_come_back(tmp_path):
     frame = next(iter(read_frames(tmp_path / "v.mp4")))
     assert np.abs(frame.rgb[:, 20::40].astype(int) - colours[:, 20::40]).max() <= 6
     assert math.isclose(frame.time_s, 0)
-
-
-def test_sha256_is_of_the_bytes(tmp_path):
-    (tmp_path / "x").write_bytes(b"shuttle" * 1000)
-    assert video.sha256(tmp_path / "x") == hashlib.sha256(b"shuttle" * 1000).hexdigest()

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shuttlelib.bench import SCHEMA
+from shuttlelib.bench import SCHEMA, headline
+from shuttlelib.bench_run import STAGES
 from shuttlelib.errors import UsageError
-from shuttlelib.report.store import ReportError, read_json
-
-STAGES = ("decode", "preprocess", "stage1", "stage2", "post")
+from shuttlelib.files import read_json
+from shuttlelib.report.store import ReportError
 
 
 def read(files: Sequence[Path]) -> list[dict[str, Any]]:
@@ -20,7 +20,7 @@ def read(files: Sequence[Path]) -> list[dict[str, Any]]:
 
     Raises:
         UsageError: a file is not there.
-        ReportError: a file is damaged, or of another schema.
+        ShuttleError: a file is damaged, or of another schema.
     """
     rows = []
     for path in files:
@@ -40,12 +40,10 @@ def read(files: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def conditions(bench: Mapping[str, Any]) -> str:
-    """Hardware, video, commit and day in words."""
-    here, video = bench["environment"], bench["video"]
-    gpus = sorted({row["device"] for row in bench["rows"] if row.get("device", "").startswith("cuda")})
-    where = ", ".join([here["cpu"], f"{here['cores']} cores", *gpus])
+    """Video, hardware, commit and day in words."""
+    here = bench["environment"]
     when = ", ".join(filter(None, [here.get("commit") and f"commit {here['commit']}", here["time"][:10]]))
-    return f"{video['name']} {video['width']}x{video['height']}, {video['frames']} frames; {where}; {when}"
+    return f"{headline(bench)}; {when}"
 
 
 def _row(bench: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:

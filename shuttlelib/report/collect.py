@@ -9,6 +9,7 @@ from typing import Any
 
 from shuttlelib import runtime, versions
 from shuttlelib.errors import UsageError
+from shuttlelib.files import read_json
 from shuttlelib.report import bench, notebooks, store, trainings
 from shuttlelib.report.notebooks import Run
 from shuttlelib.report.store import ReportError
@@ -73,7 +74,7 @@ def collect(models: Path, run_roots: Sequence[Path] = (), bench_files: Sequence[
         bench_files: of `shuttle bench`.
 
     Raises:
-        ReportError: a file is damaged; the message names it.
+        ShuttleError: a file is damaged; the message names it.
         UsageError: a folder or file is not there.
     """
     folders = runtime.default_pair(models)
@@ -81,7 +82,7 @@ def collect(models: Path, run_roots: Sequence[Path] = (), bench_files: Sequence[
     found = list(_walk(run_roots))
     trained = [trainings.read(folder) for folder in found if _is_training(folder)]
     lineage = _lineage(models, found)
-    kept = store.read_json(folders[1] / store.FILE)
+    kept = read_json(folders[1] / store.FILE)
     current = {folder.name: store.weights(folder) for folder in folders}
     notes = []
     for block, option in (("evaluation", "--data"), ("speed", "--bench")):
@@ -149,23 +150,20 @@ def _models(models: Path) -> list[Path]:
 
 
 def _model(folder: Path) -> Version:
-    card = dict(runtime.read_card(folder))
-    for extra in ("step", "calibration", "history"):
-        card.pop(extra, None)
     try:
-        spec = Spec.from_dict(card)
+        spec = Spec.from_dict(runtime.read_card(folder))
     except (TypeError, UsageError) as error:
         raise ReportError(f"{folder / 'version.json'}: {error}; export the version again") from error
     readme = folder / "README.md"
     limits = _limits(readme.read_text(encoding="utf-8")) if readme.is_file() else ()
-    own = store.read_json(folder / store.FILE).get("training")
+    own = read_json(folder / store.FILE).get("training")
     made = (own,) if own and own["weights"] == store.weights(folder) else ()
     return Version(spec, folder, _metrics(folder / "metrics.json"), limits, made)
 
 
 def _metrics(path: Path) -> dict[str, Any]:
     """A model's `metrics.json`, whose summaries must be whole."""
-    found = store.read_json(path)
+    found = read_json(path)
     for block in ("free_running", "also"):
         for name, part in found.get(block, {}).items():
             missing = _SUMMARY - part.keys()
@@ -202,7 +200,7 @@ def _version(
 def _lineage(models: Path, folders: Sequence[Path]) -> dict[str, Any]:
     """The comparison of the lineage that some run wrote, or that was kept."""
     for path in (*(folder / "lineage.json" for folder in folders), models / "lineage.json"):
-        held = store.read_json(path)
+        held = read_json(path)
         if held and not {"facts", "rows", "claims"} <= held.keys():
             raise ReportError(f"{path}: no comparison of the lineage; make it with `shuttle train --lineage`")
         if held:

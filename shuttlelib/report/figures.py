@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib import figure as mpl
 
 from shuttlelib import charts, charts_lineage, failure_charts
-from shuttlelib.plots import BLUE, VERMILION, new_figure
+from shuttlelib.plots import BLUE, VERMILION, new_figure, style
 from shuttlelib.report.blocks import Figure
 
 INK, FAINT = "#757d86", "#a9b0b8"
@@ -135,13 +135,13 @@ def learning(name: str, series: Mapping[str, Sequence[Sequence[float]]]) -> Figu
         for axis in axes.flat[len(shown) :]:
             axis.set_axis_off()
         for axis, (title, tags) in zip(axes.flat, shown.items()):
-            for tag, color, style in zip(tags, (VERMILION, BLUE), ("-", "-")):
+            for tag, color in zip(tags, (VERMILION, BLUE)):
                 if tag in series:
                     steps, values = np.array(series[tag], np.float64).T
                     mark = "o" if len(steps) < 60 else ""
                     label = "training" if color == VERMILION else "validation"
-                    axis.plot(steps, values, style, color=color, marker=mark, ms=2.5, lw=1.5, label=label)
-            charts._label(axis, "step", "", title)
+                    axis.plot(steps, values, color=color, marker=mark, ms=2.5, lw=1.5, label=label)
+            style(axis, "step", "", title)
             if title == "loss":
                 axis.legend(frameon=False, fontsize=9)
         return figure

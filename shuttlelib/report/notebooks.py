@@ -16,9 +16,10 @@ import cv2
 import nbformat
 import numpy as np
 
+from shuttlelib.files import read_json
 from shuttlelib.paths import REPO
 from shuttlelib.report.blocks import Link, Page, Table, Text, sections
-from shuttlelib.report.store import ReportError, read_json
+from shuttlelib.report.store import ReportError
 from shuttlelib.runs import RESERVED
 
 _MAIN_NUMBERS = 6  # shown for a notebook that does not name its own
@@ -64,7 +65,7 @@ def read(folder: Path) -> Run:
     """The notebooks that papermill left in a run folder.
 
     Raises:
-        ReportError: a notebook or its `metrics.json` is damaged.
+        ShuttleError: a notebook or its `metrics.json` is damaged.
     """
     made = []
     for path in executed(folder):

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from shuttlelib import charts_lineage, versions
-from shuttlelib.lineage_report import trained_on
-from shuttlelib.report import figures, notebooks, published, scores, version_page
+from shuttlelib.report import figures, lineage, notebooks, published, scores, version_page
 from shuttlelib.report.blocks import (
     NONE,
     Block,
@@ -18,13 +17,13 @@ from shuttlelib.report.blocks import (
     Table,
     Text,
     Tree,
-    between,
     number,
     sections,
 )
 from shuttlelib.report.collect import Found, Version
+from shuttlelib.report.lineage import MEASURED
 from shuttlelib.report.scores import AT, VAL
-from shuttlelib.report.version_page import MEASURED, compared, said
+from shuttlelib.report.version_page import compared, said
 
 FREE = {  # of the pair's smart mode: name, digits, whether lower is better
     "accuracy": ("pair: accuracy", 3, False),
@@ -44,12 +43,12 @@ def build(found: Found) -> list[Page]:
         notebooks.run_page(run, f"runs/{run.name}/index", f"Run {run.name}: executed notebooks")
         for run in found.runs
     ]
-    pairs = _pairs(found)
+    pairs, data = _pairs(found), _chooser(found)
     return [
         index(found),
         *(version_page.page(version, found) for version in found.versions.values()),
-        compare(found, pairs),
-        *(comparison(found, a, b) for a, b in pairs),
+        compare(pairs, data),
+        *(comparison(found, data, a, b) for a, b in pairs),
         published.page(found),
         *runs,
     ]
@@ -139,10 +138,9 @@ def _bought(found: Found, version: Version) -> tuple[str, str, bool | None]:
     if own is None:
         return "", "failed" if version.measured.get("error") else shipped, None
     parent = found.versions.get(version.spec.parent)
-    before = parent.measured.get("accuracy") if parent else None
-    if before is None or charts_lineage.kind(version.measured) != charts_lineage.kind(parent.measured):  # type: ignore[union-attr]
+    change = charts_lineage.gain(version.measured, parent.measured if parent else {}, "accuracy")
+    if change is None:
         return number(own), shipped, None
-    change = round(own - before, 3)
     if not change:
         return number(own), f"same {shipped}".strip(), None
     return number(own), f"{'▲' if change > 0 else '▼'} {change:+.3f} {shipped}".strip(), change > 0
@@ -155,9 +153,7 @@ def _line(version: Version) -> tuple[Text, ...]:
         str(spec.stage) if spec.network != "unet" else "baseline",
         Link(spec.parent, f"versions/{spec.parent}") if spec.parent else NONE,
         spec.notes,
-        between(row.get("accuracy"), row.get("accuracy_interval")),
-        between(row.get("free_accuracy"), row.get("free_accuracy_interval")),
-        number(row.get("latency_ms"), 1),
+        *(lineage.written(row, key) for key in ("accuracy", "free_accuracy", "latency_ms")),
     )
 
 
@@ -165,16 +161,8 @@ def _lineage(found: Found) -> list[Block | None]:
     if not found.lineage:
         return []
     rows, facts = found.lineage["rows"], found.lineage["facts"]
-    claims = Table(
-        ("claim", "told", "numbers", "verdict"),
-        tuple((c["claim"], c["told"], c["numbers"], c["verdict"]) for c in found.lineage["claims"]),
-        left=4,
-    )
-    about = (
-        f"{facts['budget']}, seed {facts['seed']}, {facts['clips']['train']} training and "
-        f"{facts['clips']['val']} val clips (data hash {facts['data_hash']}), on {facts['hardware']}."
-    )
-    return [Prose(about), *figures.lineage(rows, facts["hardware"]), claims]
+    claims = lineage.claims(found.lineage["claims"], ("claim", "told", "numbers", "verdict"))
+    return [Prose(lineage.about(facts)), *figures.lineage(rows, facts["hardware"]), claims]
 
 
 def _more(found: Found) -> tuple[Text, ...]:
@@ -216,20 +204,19 @@ def _pairs(found: Found) -> list[tuple[str, str]]:
     return [*pairs, found.pair] if found.pair not in pairs else pairs
 
 
-def compare(found: Found, pairs: list[tuple[str, str]]) -> Page:
-    """Any two, chosen in the browser; and the pages of those that are related."""
+def compare(pairs: list[tuple[str, str]], data: Mapping[str, Any]) -> Page:
+    """Any two, chosen in the browser; and the pages of those that are related; `data`: of `_chooser`."""
     links = tuple((Link(f"{a} and {b}", compared(a, b)),) for a, b in pairs)
     return Page(
         "compare/index",
         "Compare two versions",
         "What differs between any two, and their numbers side by side.",
-        sections(("Any two", [Chooser(_chooser(found))]), ("Parents and children", [Bullets(links)])),
+        sections(("Any two", [Chooser(data)]), ("Parents and children", [Bullets(links)])),
     )
 
 
-def comparison(found: Found, a: str, b: str) -> Page:
-    """Two versions side by side."""
-    data = _chooser(found)
+def comparison(found: Found, data: Mapping[str, Any], a: str, b: str) -> Page:
+    """Two versions side by side; `data`: of `_chooser`."""
     left, right = data["values"][a], data["values"][b]
     same = {key: data["judged"][a].get(key) == data["judged"][b].get(key) for key in data["measures"]}
     rows = []
@@ -243,17 +230,12 @@ def comparison(found: Found, a: str, b: str) -> Page:
                     _change(left.get(key), right.get(key), digits, lower, same[key]),
                 )
             )
-    specs = (found.versions[name].spec.as_dict() for name in (a, b))
-    old, new = specs
-    fields = tuple(
-        (field.replace("_", " "), said(old[field]), said(new[field]))
-        for field in old
-        if field not in ("name", "notes", "parent") and old[field] != new[field]
-    )
+    changed = versions.spec_diff(*(found.versions[name].spec for name in (a, b)))
+    fields = tuple((field.replace("_", " "), said(old), said(new)) for field, (old, new) in changed.items())
     measured = {name: found.versions[name].measured for name in (a, b)}
     plots: list[Block | None] = []
     if all(row.get("history") for row in measured.values()):
-        plots = [figures.over_time(f"compare-{a}-{b}", measured, trained_on(found.lineage["facts"]))]
+        plots = [figures.over_time(f"compare-{a}-{b}", measured, lineage.trained_on(found.lineage["facts"]))]
     return Page(
         compared(a, b),
         f"{a} and {b}",
@@ -296,7 +278,7 @@ def _chooser(found: Found) -> dict[str, Any]:
             name: {
                 key.replace("_", " "): said(value)
                 for key, value in version.spec.as_dict().items()
-                if key not in ("name", "notes", "parent")
+                if key not in versions.LINEAGE_FIELDS
             }
             for name, version in found.versions.items()
         },

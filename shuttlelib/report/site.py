@@ -30,7 +30,7 @@ def write(
 
     Raises:
         UsageError: `out` holds something that is no report.
-        ReportError: something it is made of is damaged.
+        ShuttleError: something it is made of is damaged.
     """
     _check(out)
     built = pages.build(found)

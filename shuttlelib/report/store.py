@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shuttlelib import video
 from shuttlelib.errors import ShuttleError
-from shuttlelib.files import atomic_write
+from shuttlelib.files import atomic_write, read_json, sha256
 
 FILE, GALLERY = "report.json", "gallery"
 
@@ -23,24 +22,10 @@ class ReportError(ShuttleError):
     """Something that the report is made of cannot be read."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no such file.
-
-    Raises:
-        ReportError: it is something else.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ReportError(f"{path}: not a JSON object ({error}); delete it or make it again") from error
-
-
 def weights(folder: Path) -> str:
     """What tells a model's weights from others: the start of their SHA-256, "" where there are none."""
     path = folder / "model.safetensors"
-    return video.sha256(path)[:16] if path.is_file() else ""
+    return sha256(path)[:16] if path.is_file() else ""
 
 
 def keep(folder: Path, blocks: Mapping[str, Any], pictures: Mapping[str, bytes] | None = None) -> None:

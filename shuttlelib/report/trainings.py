@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from shuttlelib.files import read_json
 from shuttlelib.paths import REPO
-from shuttlelib.report.store import ReportError, read_json, weights
+from shuttlelib.report.store import ReportError, weights
 
 POINTS = 120  # of a curve that are kept: more cannot be told apart in print
 _MADE = {  # how a reader calls what metrics.json and run.json hold
@@ -34,7 +35,7 @@ def read(folder: Path) -> dict[str, Any]:
             be there.
 
     Raises:
-        ReportError: a file there is damaged.
+        ShuttleError: a file there is damaged.
     """
     best = read_json(folder / "best" / "version.json")
     result, run = read_json(folder / "metrics.json"), read_json(folder / "run.json")

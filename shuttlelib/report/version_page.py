@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from shuttlelib.report import figures, results, scores, store
+from shuttlelib import versions
+from shuttlelib.report import figures, lineage, results, scores, store
 from shuttlelib.report.blocks import (
     NONE,
     Block,
@@ -14,26 +15,12 @@ from shuttlelib.report.blocks import (
     Prose,
     Table,
     Text,
-    between,
     number,
     sections,
 )
 from shuttlelib.report.collect import Found, Version
 from shuttlelib.report.scores import VAL
 
-_HIDDEN = ("name", "notes", "parent")
-MEASURED = {  # of the lineage's comparison: key, name, digits
-    "accuracy": ("accuracy on samples", 3),
-    "placed_share": ("placed within 4 px", 3),
-    "median_px": ("median error, px of 512x288", 2),
-    "fp2_share": ("false alarms", 3),
-    "free_accuracy": ("free-running accuracy", 3),
-    "free_f1": ("free-running F1", 3),
-    "latency_ms": ("one look, ms", 1),
-    "parameters": ("parameters", 0),
-    "loss_ratio": ("val loss over training loss", 2),
-    "seconds": ("seconds of training", 0),
-}
 OWN = ("Card", "What it changed", "How it learned", "How it was made")  # sections that are not about the pair
 ALWAYS_MADE = ("commit", "data hash", "seed", "command")  # asked of the run that made shipped weights
 
@@ -121,11 +108,7 @@ def _changed(version: Version, found: Found) -> list[Block | None]:
     parent = version.spec.parent
     if parent not in found.versions:
         return []
-    changed = {
-        field: (old, getattr(version.spec, field))
-        for field, old in found.versions[parent].spec.as_dict().items()
-        if field not in _HIDDEN and old != getattr(version.spec, field)
-    }
+    changed = versions.spec_diff(found.versions[parent].spec, version.spec)
     rows = tuple((field.replace("_", " "), said(old), said(new)) for field, (old, new) in changed.items())
     links = (
         "Beside its parent: ",
@@ -171,18 +154,16 @@ def _measured(version: Version, found: Found) -> list[Block | None]:
     row = version.measured
     if not row:
         return []
-    facts = found.lineage["facts"]
     if "error" in row:
         return [Prose(f"It was {row['error']}")]
     rows = tuple(
-        (name, between(row[key], row.get(f"{key}_interval"), digits))
-        for key, (name, digits) in MEASURED.items()
+        (name, lineage.written(row, key))
+        for key, (name, _) in lineage.MEASURED.items()
         if row.get(key) is not None
     )
     about = (
-        f"{facts['budget']}, seed {facts['seed']}, data hash {facts['data_hash']}, on {facts['hardware']}. "
-        "Samples are whole frames for stage 1 and for baselines, crops near the label for stage 2: compare "
-        "within a stage."
+        f"{lineage.about(found.lineage['facts'])} Samples are whole frames for stage 1 and for baselines, "
+        "crops near the label for stage 2: compare within a stage."
     )
     return [Table(("measure", "value"), rows), Prose(about)]
 

@@ -4,20 +4,17 @@ One backend a file. Importing this imports neither torch nor pandas: how fast `s
 depends on it.
 """
 
-from shuttlelib import paths
 from shuttlelib.runtime.base import PRECISIONS, Backend, Candidates, default_pair, read_card, warm_up
-from shuttlelib.runtime.choice import BACKENDS, DEVICES, choose, load
+from shuttlelib.runtime.choice import BACKENDS, choose, load
 
 __all__ = [
     "BACKENDS",
-    "DEVICES",
     "PRECISIONS",
     "Backend",
     "Candidates",
     "choose",
     "default_pair",
     "load",
-    "paths",
     "read_card",
     "warm_up",
 ]

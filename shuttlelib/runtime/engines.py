@@ -16,7 +16,7 @@ from typing import Any
 
 from shuttlelib import paths
 from shuttlelib.errors import ShuttleError, UsageError
-from shuttlelib.files import WriteError, atomic_write
+from shuttlelib.files import WriteError, atomic_write, sha256
 
 BATCHES = (1, 4, 16)  # least, usual and most inputs of one run
 _DIGEST = hashlib.sha256().digest_size
@@ -124,10 +124,9 @@ def engine_name(graph: Path, trt: ModuleType, capability: str, gpu: str) -> str:
         capability: of the GPU, like "8.6".
         gpu: its name; an engine of TensorRT-RTX serves every GPU of its capability.
     """
-    digest = hashlib.sha256(graph.read_bytes()).hexdigest()[:16]
     card = "" if trt.__name__ == "tensorrt_rtx" else "-" + re.sub(r"\W+", "_", gpu).lower()
     target = f"sm{capability.replace('.', '')}{card}"
-    return f"{graph.stem}-{target}-{trt.__name__}-{trt.__version__}-{digest}-{RECIPE}.engine"
+    return f"{graph.stem}-{target}-{trt.__name__}-{trt.__version__}-{sha256(graph)[:16]}-{RECIPE}.engine"
 
 
 def write_engine(path: Path, engine: bytes) -> None:

@@ -32,11 +32,9 @@ def word(rng: np.random.Generator, parts: int = 2) -> str:
     return "".join(SYLLABLES[int(i)] for i in rng.integers(len(SYLLABLES), size=parts))
 
 
-def lettering(
-    rng: np.random.Generator, text: str, rgb: RGB, background: RGB | None, height: int = 96
-) -> np.ndarray:
+def lettering(rng: np.random.Generator, text: str, rgb: RGB, background: RGB | None) -> np.ndarray:
     """A word with a simple emblem, uint8 (h, w, 3), or (h, w, 4) without a background."""
-    font = FONTS[int(rng.integers(len(FONTS)))]
+    font, height = FONTS[int(rng.integers(len(FONTS)))], 96
     scale, thick = height / 42, int(rng.integers(4, 14))
     (wide, high), _ = cv2.getTextSize(text, font, scale, thick)
     picture = np.zeros((height * 2, wide + height * 3, 4), np.uint8)

@@ -73,8 +73,9 @@ def write_rally(
         SynthError: as for `render_rally`.
         VideoError: an odd size.
     """
+    from shuttlelib.files import sha256
     from shuttlelib.labels import ClipInfo, make_table, write_table
-    from shuttlelib.video import VideoWriter, sha256
+    from shuttlelib.video import VideoWriter
 
     path = Path(out_dir) / f"{clip}.mp4"
     crf = int(np.random.default_rng([5, seed]).integers(18, 30))

@@ -76,9 +76,9 @@ def fly(
     return np.stack(places), np.stack(speeds)
 
 
-def _heights_at(v: np.ndarray, distances: np.ndarray, duration_s: float = 2.6) -> np.ndarray:
+def _heights_at(v: np.ndarray, distances: np.ndarray) -> np.ndarray:
     """Height (N, K) of flights (N, 2) as they pass K horizontal distances; -inf where they never do."""
-    path, _ = fly(v, duration_s, SEARCH_DT, drop_m=3.0)
+    path, _ = fly(v, 2.6, SEARCH_DT, drop_m=3.0)
     out = np.full((len(v), len(distances)), -np.inf)
     for n in range(len(v)):
         x, z = path[:, n, 0], path[:, n, 1]

@@ -11,6 +11,7 @@ from shuttlelib.synth.flight import NET_TOP_M
 from shuttlelib.synth.shuttle import Patch
 
 LINE_M = 0.04
+EDGE_STEP_M = 0.5  # between the points of an edge that is drawn
 NET_MIDDLE_M, NET_DEPTH_M = 1.524, 0.76
 
 
@@ -86,13 +87,13 @@ class Canvas:
         self.ss = 2 if h * w < 3_000_000 else 1
         self.image = np.zeros((h * self.ss, w * self.ss, channels), np.uint8)
 
-    def outline(self, points: np.ndarray, step_m: float = 0.5) -> np.ndarray | None:
+    def outline(self, points: np.ndarray) -> np.ndarray | None:
         """Supersampled image coordinates (N, 2) of a polygon (K, 3): edges subdivided for the lens's
         curves and clipped in front of the camera; None if nothing is left."""
         ends = np.roll(points, -1, axis=0)
         pieces = []
         for a, b in zip(points, ends):
-            count = int(np.clip(np.linalg.norm(b - a) / step_m, 1, 60))
+            count = int(np.clip(np.linalg.norm(b - a) / EDGE_STEP_M, 1, 60))
             share = np.linspace(0, 1, count, endpoint=False)[:, None]
             pieces.append(a + (b - a) * share)
         local = self.camera.to_camera(np.concatenate(pieces))

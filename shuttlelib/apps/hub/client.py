@@ -3,7 +3,6 @@
 The token comes from `HF_TOKEN` or `hf auth login`; nothing here takes one, prints one or writes one.
 """
 
-import hashlib
 import os
 import sys
 import time
@@ -23,7 +22,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils.sha import git_hash
 
+from shuttlelib import files
 from shuttlelib.errors import ShuttleError, UsageError
 
 Kind = Literal["dataset", "model"]
@@ -116,21 +117,13 @@ def same(path: Path, size: int, sha256: str | None, blob_id: str) -> bool:
     if not path.is_file() or path.stat().st_size != size:
         return False
     if sha256 is not None:
-        return digest(path) == sha256
-    blob = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
-    blob.update(path.read_bytes())
-    return blob.hexdigest() == blob_id
+        return files.sha256(path) == sha256
+    return git_hash(path.read_bytes()) == blob_id
 
 
 def same_file(path: Path, entry: RepoFile) -> bool:
     """`same` for an entry of a `Tree`."""
     return same(path, entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def redact(text: str) -> str:

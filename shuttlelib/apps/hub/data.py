@@ -7,6 +7,7 @@ from shuttlelib import clips
 from shuttlelib.apps.hub import card, client, layout, transfer
 from shuttlelib.apps.hub.client import HubError
 from shuttlelib.apps.hub.transfer import Moved
+from shuttlelib.files import sha256
 
 
 def push(
@@ -38,9 +39,9 @@ def push(
             card.dataset_card(repo, dataset, data_dir, licence), encoding="utf-8"
         )
         moved = transfer.upload(repo, "dataset", stage, layout.OWN, private, replace, base)
-        files = {path.relative_to(data_dir).as_posix(): client.digest(path) for path in used}
+        files = {path.relative_to(data_dir).as_posix(): sha256(path) for path in used}
     if (data_dir / "splits.csv").is_file():
-        files["splits.csv"] = client.digest(data_dir / "splits.csv")
+        files["splits.csv"] = sha256(data_dir / "splits.csv")
     transfer.write_record(data_dir, repo, moved.revision, files)
     return moved
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from shuttlelib.apps.hub import client
 from shuttlelib.apps.hub.client import HubError, Kind, Tree
-from shuttlelib.files import WriteError, write_json, writing
+from shuttlelib.files import WriteError, sha256, write_json, writing
 from shuttlelib.runs import REVISION
 
 WORKERS = 4
@@ -175,7 +175,7 @@ def download(
         old = record.get("files", {})
         needed = {name: path for name, path in wanted.items() if not client.same_file(out / name, tree[path])}
         gone = [name for name in old if name not in wanted and (out / name).is_file()]
-        edited = [n for n in [*needed, *gone] if (out / n).is_file() and client.digest(out / n) != old.get(n)]
+        edited = [n for n in [*needed, *gone] if (out / n).is_file() and sha256(out / n) != old.get(n)]
         if edited:
             raise HubError(
                 f"{out}: {_some(edited)} changed here since the last pull, and {repo}@{revision[:12]} holds "
@@ -190,7 +190,7 @@ def download(
             os.replace(stage / path, out / name)
         for name in gone:
             (out / name).unlink(missing_ok=True)
-        write_record(out, repo, revision, {name: client.digest(out / name) for name in wanted})
+        write_record(out, repo, revision, {name: sha256(out / name) for name in wanted})
         shutil.rmtree(out / ".hub", ignore_errors=True)
     return Moved(repo, revision, len(needed), sum(tree[path].size for path in needed.values()))
 

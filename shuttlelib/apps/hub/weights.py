@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from huggingface_hub.errors import RepositoryNotFoundError
 
-from shuttlelib import paths
+from shuttlelib import paths, runtime
 from shuttlelib.apps.hub import card, client, transfer
 from shuttlelib.apps.hub.client import HubError
 from shuttlelib.apps.hub.transfer import Moved
@@ -35,7 +35,7 @@ def push(repo: str, folders: Sequence[Path], licence: str | None, private: bool 
         HubError: not logged in, or refused.
     """
     licence = card.check_licence(licence)
-    chosen = [Path(folder) for folder in folders] or _shipped()
+    chosen = [Path(folder) for folder in folders] or list(runtime.default_pair())
     named = {_name(folder): folder for folder in chosen}
     if len(named) < len(chosen):
         raise UsageError("--model: two folders hold the same version; push one of them")
@@ -110,11 +110,6 @@ def pull(repo: str, out: str | Path, revision: str | None = None) -> Moved:
 def _ours(path: str) -> bool:
     folder, _, file = path.rpartition("/")
     return path == PAIR or bool(_FOLDER.fullmatch(folder) and file in FILES)
-
-
-def _shipped() -> list[Path]:
-    pair = json.loads((paths.MODELS / PAIR).read_text(encoding="utf-8"))
-    return [paths.MODELS / str(name) for name in pair.values() if isinstance(name, str)]
 
 
 def _name(folder: Path) -> str:

@@ -122,12 +122,12 @@ class Client:
                 found[path] = f"/data/upload/{project}/{name}"
         return found
 
-    def export(self, project: int, kind: str = "JSON") -> Any:
-        """A project's export: parsed JSON, or the text of a CSV; unlabelled tasks too."""
-        params = {"exportType": kind, "download_all_tasks": "true"}
-        return self._call("GET", f"/api/projects/{project}/export", params=params, as_text=kind == "CSV")
+    def export(self, project: int) -> Any:
+        """A project's tasks with what was answered; unlabelled ones too."""
+        params = {"exportType": "JSON", "download_all_tasks": "true"}
+        return self._call("GET", f"/api/projects/{project}/export", params=params)
 
-    def _call(self, method: str, path: str, as_text: bool = False, **request: Any) -> Any:
+    def _call(self, method: str, path: str, **request: Any) -> Any:
         import httpx
 
         try:
@@ -138,7 +138,7 @@ class Client:
             ) from error
         if response.is_success:
             try:
-                return response.text if as_text else response.json() if response.content else None
+                return response.json() if response.content else None
             except ValueError as error:
                 raise LabelServerError(
                     f"{self.url}: {path} gave no JSON; is this a Label Studio server?"

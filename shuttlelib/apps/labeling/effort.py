@@ -9,14 +9,14 @@ Source: Card, Moran & Newell, The keystroke-level model for user performance tim
 """
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from shuttlelib import tracking
-from shuttlelib.apps.labeling import pick
+from shuttlelib.apps.labeling import pick, serve
 from shuttlelib.clips import Clip
 from shuttlelib.geometry import canonical_scale
 from shuttlelib.labels import LabelError
@@ -89,8 +89,6 @@ def measure(
     dataset: Sequence[Clip],
     networks: tracking.Networks,
     tolerance_px: float = TOLERANCE_PX,
-    picked: int = 60,
-    on_clip: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Track clips of known truth and count what correcting the answers would cost.
 
@@ -98,11 +96,10 @@ def measure(
         dataset: clips with labels taken as truth, best rendered ones.
         networks: the model.
         tolerance_px: see `judge`.
-        picked: frames a clip that `shuttle label serve` would send out, at most a third of it.
-        on_clip: called with each clip's name, for progress.
 
     Returns:
-        all, picked: `summarize` of every labelled frame, and of those that would be sent out.
+        all, picked: `summarize` of every labelled frame, and of those that `shuttle label serve` would send
+        out, at most a third of a clip.
 
     Raises:
         LabelError: there is no clip.
@@ -112,12 +109,10 @@ def measure(
     everything, chosen = [], []
     with tempfile.TemporaryDirectory() as folder:
         for clip in dataset:
-            if on_clip is not None:
-                on_clip(clip.name)
             done = tracking.track_video(clip.video_path, folder, networks=networks)
             track = pd.read_csv(done.csv).set_index("frame")
             judged = judge(track, clip.table, clip.info.size_hw, tolerance_px)
-            count = min(picked, len(track) // 3)
+            count = min(serve.Settings.frames, len(track) // 3)
             frames = pick.pick_frames(len(track), clip.info.fps, count, track["confidence"]).index
             everything.append(judged)
             chosen.append(judged[judged.index.isin(frames)])

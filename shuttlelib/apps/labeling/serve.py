@@ -29,7 +29,6 @@ class Settings:
         unsure_share: of them, those where the model is least sure.
         seed: of the draw.
         lossless: PNG instead of JPEG.
-        mode: of the tracker.
         suggest_from: least confidence of a point that is shown as a pre-annotation. Moving a wrong point
             takes longer than setting one: a suggestion pays if it is right six times in ten (`effort`).
     """
@@ -38,7 +37,6 @@ class Settings:
     unsure_share: float = 0.5
     seed: int = 0
     lossless: bool = False
-    mode: str = "smart"
     suggest_from: float = 0.9
 
 
@@ -82,7 +80,7 @@ def prepare_video(
         VideoError, WriteError: as for tracking and cutting out.
     """
     clip = _clip(work, video)
-    track = None if networks is None else _track(work, video, settings.mode, networks, on_frame)
+    track = None if networks is None else _track(work, video, networks, on_frame)
     taken = set(clip.frames) | _labelled(data, clip.name)
     confidence = None if track is None else track["confidence"]
     why = pick.pick_frames(
@@ -187,12 +185,11 @@ def _clip(work: Work, video: Path) -> WorkClip:
 def _track(
     work: Work,
     video: Path,
-    mode: str,
     networks: tracking.Networks,
     on_frame: Callable[[int, Any], None] | None,
 ) -> pd.DataFrame:
     """The tracker's rows by frame."""
-    done = tracking.track_video(video, work.folder / "tracks", mode, networks=networks, on_frame=on_frame)
+    done = tracking.track_video(video, work.folder / "tracks", networks=networks, on_frame=on_frame)
     return pd.read_csv(done.csv).set_index("frame")
 
 

@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from shuttlelib import clips
-from shuttlelib.files import write_json
+from shuttlelib.files import sha256, write_json
 from shuttlelib.labels import ClipInfo, LabelError
 
 FILE = "work.json"
@@ -54,9 +53,7 @@ class WorkClip:
 
     def is_video(self, path: Path) -> bool:
         """Whether a file is this very video."""
-        return (
-            path.is_file() and path.stat().st_size == self.bytes and clips.video.sha256(path) == self.sha256
-        )
+        return path.is_file() and path.stat().st_size == self.bytes and sha256(path) == self.sha256
 
 
 @dataclass(frozen=True)
