@@ -171,8 +171,8 @@ def _lineage(
     options: dict[str, Any],
 ) -> None:
     from shuttlelib import recipes, train, versions
-    from shuttlelib.comparison import Looks
-    from shuttlelib.lineage_run import Budget
+    from shuttlelib.lineage.comparison import Looks
+    from shuttlelib.lineage.training import Budget
     from shuttlelib.report import lineage
 
     names = [name.strip() for name in rows.split(",") if name.strip()] or versions.names()

@@ -17,10 +17,10 @@ from typing import Any
 
 from shuttlelib import cache, clips, recipes, runtime, shipping, timebox, versions
 from shuttlelib.clips import Clip
-from shuttlelib.comparison import Looks
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.files import read_json, write_json
-from shuttlelib.lineage_run import Budget, starting_weights
+from shuttlelib.lineage.comparison import Looks
+from shuttlelib.lineage.training import Budget, starting_weights
 from shuttlelib.report import lineage
 from shuttlelib.spec import Spec
 from shuttlelib.versions import resolve

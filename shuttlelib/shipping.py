@@ -12,10 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from shuttlelib import cards, clips, half, lineage_run, recipes, runtime, tracker, tracking
+from shuttlelib import cards, clips, half, recipes, runtime, tracker, tracking
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import read_json, write_json, writing
+from shuttlelib.lineage import training
 from shuttlelib.runtime.base import WAITING
 
 MAX_FILE_MIB, MAX_WEIGHTS_MB = 15, 100  # of one file, for hosts that refuse more; of all shipped weights
@@ -128,7 +129,7 @@ def training_times(stage1: Path, stage2: Path) -> dict[str, str]:
             continue
         table = pd.read_csv(history)
         where = read_json(result).get("hardware", "")
-        reached = lineage_run.time_to_accuracy(table)
+        reached = training.time_to_accuracy(table)
         steps = [f"{level} after {s / 60:.1f} min" for level, s in reached.items() if s is not None]
         facts[f"training time, stage {stage}"] = (
             f"{table['seconds'].iloc[-1] / 60:.1f} min"

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shuttlelib import claims, measures
-from shuttlelib.claims import HOLDS, NOT_HERE, OPEN, UNMEASURED, Row
+from shuttlelib.lineage import claims, measures
+from shuttlelib.lineage.claims import HOLDS, NOT_HERE, OPEN, UNMEASURED, Row
 
 
 def table(error_px, loss=0.1, spread_px=np.nan, clips=6, frames=20, seed=0):

@@ -76,7 +76,7 @@ FLOW = [
     {"export", "export_planes", "half", "quantize", "deployment"},
     {"recipes", "evidence", "beliefs", "throughput"},
     {"bench", "bench_run", "bench_startup"},
-    {"timebox", "lineage_run", "measures", "claims", "comparison"},
+    {"timebox", "lineage"},
     {"report"},
     {"pipeline"},
     {"cards", "shipping", "reproduce"},

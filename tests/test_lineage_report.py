@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from test_charts_lineage import ROWS
 
-from shuttlelib.claims import Claim
+from shuttlelib.lineage.claims import Claim
 from shuttlelib.report import lineage, markdown
 
 MEASURED = {

@@ -8,12 +8,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from shuttlelib import charts_lineage as drawn
-from shuttlelib import clips, comparison, lineage_run, recipes, runs, runtime
-from shuttlelib.claims import Row, judge_all
+from shuttlelib import clips, recipes, runs, runtime
 from shuttlelib.clips import Clip
-from shuttlelib.comparison import Looks
 from shuttlelib.files import atomic_write, write_json
-from shuttlelib.lineage_run import LEVELS, Budget
+from shuttlelib.lineage import comparison, training
+from shuttlelib.lineage.claims import Row, judge_all
+from shuttlelib.lineage.comparison import Looks
+from shuttlelib.lineage.training import LEVELS, Budget
 from shuttlelib.report import markdown
 from shuttlelib.report.blocks import (
     NONE,
@@ -84,14 +85,14 @@ def compare(
 
     Args:
         names, dataset, out, cache_dir, budget, seed, stage1, pretrained, overrides, config: see
-            `lineage_run.train_rows`.
+            `training.train_rows`.
         looks: how closely rows are looked at.
 
     Returns:
         What `lineage.json` holds: facts, rows, claims.
     """
     looks = looks or Looks()
-    results = lineage_run.train_rows(
+    results = training.train_rows(
         names, dataset, out, cache_dir, budget, seed, stage1, pretrained, overrides, say, **config
     )
     entries, rows = comparison.measure_rows(results, dataset, out, cache_dir, looks, stage1, say)

@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 import torch
 
-from shuttlelib import lineage_run, recipes, synth
+from shuttlelib import recipes, synth
 from shuttlelib.errors import ShuttleError, UsageError
-from shuttlelib.lineage_run import Budget
+from shuttlelib.lineage import training
+from shuttlelib.lineage.training import Budget
 
 SMALL = {"backbone": "mobilenetv4_conv_small_050", "input_hw": (64, 64), "neck_channels": 16, "hidden": (16,)}
 
@@ -20,7 +21,7 @@ def data(tmp_path_factory):
 
 def rows(names, data, out, budget, **options):
     said = []
-    found = lineage_run.train_rows(
+    found = training.train_rows(
         names, data, out, out.parent / "cache", budget, overrides=SMALL, say=said.append, **options
     )
     return found, said
@@ -48,9 +49,9 @@ def test_a_row_that_fails_is_recorded_and_the_rest_go_on_and_what_is_done_is_not
 
 
 def test_the_same_data_mix_for_every_row_and_pretraining_only_where_it_was_had():
-    spec = lineage_run._lean(lineage_run.resolve("stage1_v4"), "scratch (no Hub)", Budget(steps=1))
+    spec = training._lean(training.resolve("stage1_v4"), "scratch (no Hub)", Budget(steps=1))
     assert (spec.rendered_share, spec.pretrained, spec.backbone_lr_scale) == (0.3, False, 1.0)
-    spec = lineage_run._lean(lineage_run.resolve("stage1_v4"), "ImageNet", Budget(steps=1))
+    spec = training._lean(training.resolve("stage1_v4"), "ImageNet", Budget(steps=1))
     assert (spec.pretrained, spec.backbone_lr_scale) == (True, 0.1)
 
 
@@ -61,42 +62,39 @@ def test_one_backbone_goes_to_every_row_but_the_u_nets(monkeypatch, data, tmp_pa
         seen[spec.name] = spec
         return {"error": "not asked for here"}
 
-    monkeypatch.setattr(lineage_run, "_attempt", attempt)
+    monkeypatch.setattr(training, "_attempt", attempt)
     names, common = ["stage1_v1", "unet_3in3", "stage2_v8"], "mobilenetv4_conv_small_050"
-    lineage_run.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1, backbone=common), say=str)
+    training.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1, backbone=common), say=str)
     assert [spec.backbone for spec in seen.values()] == [common, "unet", common]
     assert list(seen) == names
     assert seen["stage1_v1"].input_hw == (300, 300)
     frames = torch.zeros(1, 4, 3, 64, 64)
-    assert lineage_run.networks.build(seen["stage1_v1"])(frames).points.shape == (1, 1, 2)
+    assert training.networks.build(seen["stage1_v1"])(frames).points.shape == (1, 1, 2)
     with pytest.raises(UsageError, match=r"backbone resnet_9999: .*list_models"):
-        lineage_run.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1, backbone="resnet_9999"))
+        training.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1, backbone="resnet_9999"))
 
 
 def test_a_scale_shrinks_every_rows_input(monkeypatch, data, tmp_path):
     seen = {}
     monkeypatch.setattr(
-        lineage_run, "_attempt", lambda spec, *rest: seen.update({spec.name: spec}) or {"error": ""}
+        training, "_attempt", lambda spec, *rest: seen.update({spec.name: spec}) or {"error": ""}
     )
     names = ["stage1_v1", "stage1_v5", "stage2_v4", "stage2_v8", "unet_8in8"]
-    lineage_run.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1, scale=0.5), say=str)
+    training.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1, scale=0.5), say=str)
     sizes = [(144, 144), (144, 256), (112, 112), (80, 80), (144, 256)]
     assert [spec.input_hw for spec in seen.values()] == sizes
     with pytest.raises(ShuttleError, match="holds a lineage of another budget"):
-        lineage_run.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1), say=str)
+        training.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1), say=str)
 
 
 def test_rows_that_cannot_reach_the_hub_say_so_and_start_from_scratch(monkeypatch):
     def refuse(spec, pretrained):
         raise ShuttleError("could not be fetched")
 
-    monkeypatch.setattr(lineage_run.networks, "build", refuse)
-    assert (
-        lineage_run.starting_weights(lineage_run.resolve("stage1_v4"), True)
-        == "scratch (could not be fetched)"
-    )
-    assert lineage_run.starting_weights(lineage_run.resolve("stage1_v4"), False) == "scratch"
-    assert lineage_run.starting_weights(lineage_run.resolve("stage1_v5"), True) == "scratch"
+    monkeypatch.setattr(training.networks, "build", refuse)
+    assert training.starting_weights(training.resolve("stage1_v4"), True) == "scratch (could not be fetched)"
+    assert training.starting_weights(training.resolve("stage1_v4"), False) == "scratch"
+    assert training.starting_weights(training.resolve("stage1_v5"), True) == "scratch"
 
 
 @pytest.mark.parametrize("values", [{}, {"steps": 3, "minutes": 1.0}, {"steps": 3, "batch": 0}])
@@ -107,14 +105,14 @@ def test_a_budget_is_steps_or_minutes(values):
 
 def test_seconds_to_each_accuracy_are_those_of_the_first_validation_that_had_it():
     history = pd.DataFrame({"seconds": [10.0, 20.0, 30.0, 40.0], "accuracy_512": [0.4, 0.62, 0.58, 0.81]})
-    assert lineage_run.time_to_accuracy(history, (0.5, 0.6, 0.8, 0.9)) == {
+    assert training.time_to_accuracy(history, (0.5, 0.6, 0.8, 0.9)) == {
         "0.5": 20.0,
         "0.6": 20.0,
         "0.8": 40.0,
         "0.9": None,
     }
     plain = history.rename(columns={"accuracy_512": "accuracy"})
-    assert lineage_run.time_to_accuracy(plain, (0.8,)) == {"0.8": 40.0}
+    assert training.time_to_accuracy(plain, (0.8,)) == {"0.8": 40.0}
 
 
 def test_a_budget_reads_as_a_sentence():
@@ -122,4 +120,4 @@ def test_a_budget_reads_as_a_sentence():
     assert str(Budget(8, minutes=2.5)) == "2.5 minutes of training for every row, 8 samples a step"
     assert str(Budget(16, steps=9, backbone="lcnet_050")).endswith("row, all with the backbone lcnet_050")
     assert str(Budget(16, steps=9, scale=0.5)).endswith("row, inputs 0.5 times as wide and high")
-    assert json.dumps(lineage_run.asdict(Budget(steps=1)))
+    assert json.dumps(training.asdict(Budget(steps=1)))

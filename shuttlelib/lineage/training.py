@@ -2,7 +2,7 @@
 
 One folder a row, with what `train.fit` writes, `plan.json` (the number of steps, fixed once) and `row.json`
 (the result, or why it failed). Given again, what is done stays, what was interrupted resumes, and what
-failed is tried again. `comparison` makes the report of it.
+failed is tried again. `comparison` measures what came out.
 """
 
 import gc

@@ -1,5 +1,5 @@
 """The lineage compared: every row measured, for the claims and `report.lineage`; behind
-`shuttle train --lineage`, on top of lineage_run, measures and claims.
+`shuttle train --lineage`, on top of training, measures and claims.
 """
 
 import json
@@ -12,22 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from shuttlelib import (
-    claims,
-    clips,
-    export,
-    files,
-    lineage_run,
-    measures,
-    networks,
-    recipes,
-    runtime,
-    timebox,
-    tracking,
-    versions,
-)
-from shuttlelib.claims import Row
+from shuttlelib import clips, export, files, networks, recipes, runtime, timebox, tracking, versions
 from shuttlelib.clips import Clip
+from shuttlelib.lineage import claims, measures, training
+from shuttlelib.lineage.claims import Row
 from shuttlelib.spec import Spec
 
 MEASURES = {
@@ -63,7 +51,7 @@ def measure_rows(
     stage1: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Row]]:
-    """Measure what `lineage_run.train_rows` trained; a row measured before in this way is not measured again.
+    """Measure what `training.train_rows` trained; a row measured before in this way is not measured again.
 
     Returns:
         The comparison's entries by name (see `entry`), and what the claims are judged by.
@@ -138,7 +126,7 @@ def entry(spec: Spec, result: Mapping[str, Any], facts: Mapping[str, Any], row: 
         values |= {name: value, f"{name}_interval": limits}
     values["mean_px"] = float(row.val["error_px"].mean())
     values["fp2_share"] = measures.false_alarm_share(row.val)
-    values["time_to_accuracy_s"] = lineage_run.time_to_accuracy(row.history)
+    values["time_to_accuracy_s"] = training.time_to_accuracy(row.history)
     history = row.history.rename(columns={"accuracy_512": "accuracy", "accuracy": "strict"})
     values["history"] = history[["step", "seconds", "accuracy", "median_px"]].to_dict("list")
     return _plain(values)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from shuttlelib import measures
+from shuttlelib.lineage import measures
 
 HOLDS, NOT_HERE, OPEN, UNMEASURED = "holds", "does not hold here", "not decided", "not measured"
 POOLED = {1: ("stage1_v1", "stage1_v2", "stage1_v3"), 2: ("stage2_v1", "stage2_v2", "stage2_v3")}
