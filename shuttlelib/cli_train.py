@@ -27,6 +27,9 @@ Rows = Annotated[str, typer.Option(help="With --lineage: versions, separated by 
 Backbone = Annotated[
     str, typer.Option(help="With --lineage: a timm model in place of each row's own backbone.")
 ]
+UnetChannels = Annotated[
+    int, typer.Option(min=0, help="With --lineage: of U-Nets at full resolution; 0 leaves them theirs.")
+]
 Scale = Annotated[
     float,
     typer.Option(min=0.25, max=2.0, help="With --lineage: times the sides of every row's input."),
@@ -98,6 +101,7 @@ def train(
         int, typer.Option(min=0, help="With --lineage: val clips tracked free-running for each row.")
     ] = 3,
     backbone: Backbone = "",
+    unet_channels: UnetChannels = 0,
     scale: Scale = 1.0,
     batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
     changes: Changes = None,
@@ -118,7 +122,7 @@ def train(
         _refuse("--version", {"--init": init, "--set": changes, "--measure-data": measure_data})
     else:
         alone = {"--minutes": minutes, "--rows": rows, "--backbone": backbone, "--scale": scale != 1}
-        alone |= {"--val-clips": val_clips != 3}
+        alone |= {"--val-clips": val_clips != 3, "--unet-channels": unet_channels}
         _refuse("--lineage", alone)
     if measure_data:
         _refuse("a training", {"--init": init, "--stage1": stage1, "--set": changes})
@@ -129,7 +133,7 @@ def train(
         if measure_data:
             _measure(version, data, cache or out / "cache", out, seed, options)
         elif lineage:
-            every = {"minutes": minutes, "backbone": backbone, "scale": scale}
+            every = {"minutes": minutes, "backbone": backbone, "scale": scale, "unet_channels": unet_channels}
             _lineage(data, out, cache, seed, stage1, pretrained, every, rows, val_clips, options)
         else:
             _version(version, data, out, cache, seed, init, stage1, pretrained, changes or [], options)

@@ -64,9 +64,11 @@ def test_one_backbone_goes_to_every_row_but_the_u_nets(monkeypatch, data, tmp_pa
 
     monkeypatch.setattr(training, "_attempt", attempt)
     names, common = ["stage1_v1", "unet_3in3", "stage2_v8"], "mobilenetv4_conv_small_050"
-    training.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1, backbone=common), say=str)
+    budget = Budget(steps=1, backbone=common, unet_channels=8)
+    training.train_rows(names, data, tmp_path, tmp_path, budget, say=str)
     assert [spec.backbone for spec in seen.values()] == [common, "unet", common]
     assert list(seen) == names
+    assert training.networks.build(seen["unet_3in3"]).out.in_channels == 8
     assert seen["stage1_v1"].input_hw == (300, 300)
     frames = torch.zeros(1, 4, 3, 64, 64)
     assert training.networks.build(seen["stage1_v1"])(frames).points.shape == (1, 1, 2)
@@ -119,5 +121,6 @@ def test_a_budget_reads_as_a_sentence():
     assert str(Budget(16, steps=6000)) == "6,000 steps of 16 samples for every row"
     assert str(Budget(8, minutes=2.5)) == "2.5 minutes of training for every row, 8 samples a step"
     assert str(Budget(16, steps=9, backbone="lcnet_050")).endswith("row, all with the backbone lcnet_050")
+    assert str(Budget(16, steps=9, unet_channels=32)).endswith("row, U-Nets with 32 channels")
     assert str(Budget(16, steps=9, scale=0.5)).endswith("row, inputs 0.5 times as wide and high")
     assert json.dumps(training.asdict(Budget(steps=1)))

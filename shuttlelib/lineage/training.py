@@ -39,7 +39,8 @@ class Budget:
         validations: during each training; val_samples: of each.
         rendered_share: of the training samples, where the data has rendered rallies.
         backbone: timm model in place of each row's own, so that designs compare at the cost of one small
-            backbone; "" leaves every row its own. U-Nets have none.
+            backbone; "" leaves every row its own.
+        unet_channels: of U-Nets, which have no backbone, at full resolution; 0 leaves them theirs.
         scale: times the sides of every row's input, to the nearest 16 px, where full size would take days.
             Whole frames are seen smaller; crops show less around a shuttle that stays as large.
     """
@@ -51,17 +52,23 @@ class Budget:
     val_samples: int = 600
     rendered_share: float = 0.3
     backbone: str = ""
+    unet_channels: int = 0
     scale: float = 1.0
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise UsageError(f"steps {self.steps}, minutes {self.minutes}: a budget is one of the two")
         for name, value in asdict(self).items():
-            if isinstance(value, int | float) and value <= 0 and name != "rendered_share":
+            if (
+                isinstance(value, int | float)
+                and value <= 0
+                and name not in ("rendered_share", "unet_channels")
+            ):
                 raise UsageError(f"{name} {value}: a budget must be above 0")
 
     def __str__(self) -> str:
         common = f", all with the backbone {self.backbone}" if self.backbone else ""
+        common += f", U-Nets with {self.unet_channels} channels" if self.unet_channels else ""
         common += f", inputs {self.scale:g} times as wide and high" if self.scale != 1 else ""
         if self.steps:
             return f"{self.steps:,} steps of {self.batch} samples for every row{common}"
@@ -202,9 +209,12 @@ def _specs(names: Sequence[str], budget: Budget, overrides: Mapping[str, Any]) -
     specs = {}
     for name in names:
         spec = resolve(name, **overrides)
-        own = spec.backbone if spec.network == "unet" else budget.backbone or spec.backbone
+        if spec.network != "unet":
+            spec = replace(spec, backbone=budget.backbone or spec.backbone)
+        elif budget.unet_channels:
+            spec = replace(spec, neck_channels=budget.unet_channels)
         h, w = (max(16, 16 * round(side * budget.scale / 16)) for side in spec.input_hw)
-        specs[name] = replace(spec, backbone=own, input_hw=(h, w) if budget.scale != 1 else spec.input_hw)
+        specs[name] = replace(spec, input_hw=(h, w) if budget.scale != 1 else spec.input_hw)
     return specs
 
 
