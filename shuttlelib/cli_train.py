@@ -122,8 +122,7 @@ def train(
         _refuse("--version", {"--init": init, "--set": changes, "--measure-data": measure_data})
     else:
         alone = {"--minutes": minutes, "--rows": rows, "--backbone": backbone, "--scale": scale != 1}
-        alone |= {"--val-clips": val_clips != 3, "--unet-channels": unet_channels}
-        _refuse("--lineage", alone)
+        _refuse("--lineage", alone | {"--val-clips": val_clips != 3, "--unet-channels": unet_channels})
     if measure_data:
         _refuse("a training", {"--init": init, "--stage1": stage1, "--set": changes})
     options: dict[str, Any] = {"workers": workers, "precision": precision, "data_path": data_path}
