@@ -67,6 +67,15 @@ def test_the_page_names_the_pair_that_completes_a_row(report):
     assert "The pair is" not in markdown.render(lineage.page(report))
 
 
+def test_the_page_tells_rows_that_were_timed_on_other_hardware(report):
+    for name in ("a", "b"):
+        report["rows"][name]["measured_on"] = "a card"
+    assert "timed" not in markdown.render(lineage.page(report))
+    report["rows"]["u"]["measured_on"] = "a processor"
+    told = "so compare them within one. a card: a, b; a processor: u."
+    assert told in markdown.render(lineage.page(report))
+
+
 def test_files_are_written_and_read_back(report, tmp_path):
     lineage.write(report, {}, tmp_path)
     table = pd.read_csv(tmp_path / "lineage.csv", index_col="version")

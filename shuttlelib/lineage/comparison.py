@@ -184,7 +184,7 @@ def _measure(
     for key, table in tables.items():
         with files.atomic_write(kept / f"{key}.parquet") as temp:
             table.to_parquet(temp, index=False)
-    facts: dict[str, Any] = {"latency_ms": _latency(best, looks)}
+    facts: dict[str, Any] = {"latency_ms": _latency(best, looks), "measured_on": recipes.hardware()}
     if spec.name in claims.EARLY:
         facts["latency_by_fusion_ms"] = _price_of_fusion(spec, looks)
     try:

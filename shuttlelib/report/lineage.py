@@ -101,8 +101,8 @@ def compare(
         "seed": seed,
         "data_hash": clips.data_hash(dataset),
         "clips": {part: len(clips.split(dataset, part)) for part in ("train", "val")},
-        "hardware": recipes.hardware(),
-        "trained_on": ", ".join(sorted({row["hardware"] for row in entries.values() if "hardware" in row})),
+        "hardware": _all_of(entries, "measured_on") or recipes.hardware(),
+        "trained_on": _all_of(entries, "hardware"),
         "free_running_with": [
             runtime.read_card(folder)["name"] for folder in looks.pair or runtime.default_pair()
         ]
@@ -175,6 +175,7 @@ def page(report: Mapping[str, Any]) -> Page:
                     _measured(good),
                     *_failures(rows),
                     _starts(good),
+                    where_measured(good),
                     _picture("accuracy", "Accuracy on samples"),
                     _picture("median_error", "Median error"),
                     _picture("free_running", "Free-running accuracy"),
@@ -198,6 +199,18 @@ def about(facts: Mapping[str, Any]) -> str:
     )
 
 
+def where_measured(rows: Mapping[str, Mapping[str, Any]]) -> Prose | None:
+    """Which rows were looked at on which hardware, where there was more than one."""
+    found: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        if "measured_on" in row:
+            found.setdefault(row["measured_on"], []).append(name)
+    if len(found) < 2:
+        return None
+    each = "; ".join(f"{hardware}: {', '.join(names)}" for hardware, names in found.items())
+    return Prose(f"Not all looks were timed on the same hardware, so compare them within one. {each}.")
+
+
 def claims(judged: Sequence[Mapping[str, Any]], shown: tuple[str, ...] = CLAIM) -> Table:
     """The claims of the story, one a row; `shown`: of `CLAIM`."""
     return Table(shown, tuple(tuple(claim[key] for key in shown) for claim in judged), left=len(shown))
@@ -206,6 +219,11 @@ def claims(judged: Sequence[Mapping[str, Any]], shown: tuple[str, ...] = CLAIM) 
 def written(row: Mapping[str, Any], key: str) -> str:
     """A measure of a row as readers see it, with its interval where it has one."""
     return between(row.get(key), row.get(f"{key}_interval"), {**MEASURED, **_MORE}[key][1])
+
+
+def _all_of(rows: Mapping[str, Mapping[str, Any]], key: str) -> str:
+    """The different values that rows have of a key."""
+    return ", ".join(sorted({row[key] for row in rows.values() if key in row}))
 
 
 def _measured(rows: Mapping[str, Mapping[str, Any]]) -> Table:

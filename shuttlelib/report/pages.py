@@ -162,7 +162,12 @@ def _lineage(found: Found) -> list[Block | None]:
         return []
     rows, facts = found.lineage["rows"], found.lineage["facts"]
     claims = lineage.claims(found.lineage["claims"], ("claim", "told", "numbers", "verdict"))
-    return [Prose(lineage.about(facts)), *figures.lineage(rows, facts["hardware"]), claims]
+    return [
+        Prose(lineage.about(facts)),
+        lineage.where_measured(rows),
+        *figures.lineage(rows, facts["hardware"]),
+        claims,
+    ]
 
 
 def _more(found: Found) -> tuple[Text, ...]:
