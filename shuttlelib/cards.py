@@ -45,7 +45,7 @@ def write_card(
     h, w = spec.input_hw
     text = f"""# {spec.name}
 
-Stage {spec.stage}, {kind}: {spec.backbone}, {spec.fusion} fusion of {spec.sight},
+Stage {spec.stage}, {kind}: {spec.backbone}, {spec.fusion} fusion of {_frames(spec)},
 {spec.neck.upper()} over strides {", ".join(map(str, spec.taps))}, input {w}x{h}, heatmap stride
 {spec.heatmap_stride}, {spec.decode.replace("_", "-")} decoding. {spec.notes[:1].upper()}{spec.notes[1:]}.
 
@@ -69,6 +69,10 @@ False alarms are the share of frames without a shuttle in which one was reported
     with atomic_write(model_dir / "README.md") as temp:
         temp.write_text(text)
     return model_dir / "README.md"
+
+
+def _frames(spec: Spec) -> str:
+    return f"{spec.frames} frames" + (f", {spec.ahead} of them after the current one" if spec.ahead else "")
 
 
 def _noise(smart: Mapping[str, Any]) -> str:

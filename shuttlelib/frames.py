@@ -20,7 +20,6 @@ from shuttlelib.geometry import SizeHW, Window
 # The exact flags cost nothing measurable and keep the pixels the same on every processor
 _AREA = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 BASE_FPS = 30.0  # the frames a network sees together lie one thirtieth of a second apart
-FAR_STEP = 8  # of these steps lie between the frames that are kept for who looks far back
 PAST = 30  # positions before, as far apart, that a network may be told
 _LOCAL = threading.local()  # swscale contexts are reused, and must not be shared between threads
 

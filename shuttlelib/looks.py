@@ -4,16 +4,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
-import cv2
 import numpy as np
 
-from shuttlelib.frames import FAR_STEP, Frame, windows_of
+from shuttlelib.frames import Frame, windows_of
 from shuttlelib.geometry import SizeHW, Window, crop_window, full_window
 from shuttlelib.runtime import Candidates
 
 Result = TypeVar("Result")
-THUMB = 16  # every so many rows and columns are compared
-UNLIKE = 20.0  # levels of mean change that a camera makes, not what it shows
 
 
 class Look(NamedTuple):
@@ -43,39 +40,6 @@ class Look(NamedTuple):
         for frames, window, pixels in zip(self.frames, self.windows, out):
             windows_of(frames, window, pixels)
         return out
-
-
-class LongAgo:
-    """Some of the frames of longer ago, for networks that look far back: few of many, to keep memory small.
-
-    A cut, or a camera that moves, makes everything look new: then the latest frame stands for them, so that
-    nothing does.
-
-    Args:
-        far: the longest ago that will be asked for, in looks; 0 keeps nothing.
-        stride: frames from one look to the next.
-    """
-
-    def __init__(self, far: int, stride: int) -> None:
-        self._stride, self._step = stride, FAR_STEP * stride
-        self._kept: deque[tuple[Frame, np.ndarray]] = deque(maxlen=-(-far // FAR_STEP) + 1 if far else 0)
-        self._count = 0
-
-    def add(self, frame: Frame) -> None:
-        """The next frame of the video."""
-        if not self._kept.maxlen:
-            return
-        self._latest = frame, frame.luma[::THUMB, ::THUMB].copy()
-        if self._count % self._step == 0:
-            self._kept.append(self._latest)
-        self._count += 1
-
-    def at(self, back: int) -> Frame:
-        """A frame `back` looks before the latest or up to `FAR_STEP` more, or the first there was."""
-        now = self._count - 1
-        newer = now // self._step - (now - back * self._stride) // self._step
-        (frame, small), (latest, current) = self._kept[max(0, len(self._kept) - 1 - newer)], self._latest
-        return frame if cv2.norm(small, current, cv2.NORM_L1) < UNLIKE * small.size else latest
 
 
 def sample_window(stage: int, input_hw: SizeHW, size_hw: SizeHW) -> Window:

@@ -207,7 +207,7 @@ def _channels(spec: Spec) -> list[str | int]:
     """What the first layer sees: colours, then the other frames by how far they are from the current one."""
     if spec.fusion != "early":
         return ["r", "g", "b"]
-    return ["r", "g", "b", *(time for time in spec.times if time)]
+    return ["r", "g", "b", *(t for t in range(1 + spec.ahead - spec.frames, 1 + spec.ahead) if t)]
 
 
 def _state(model_dir: Path) -> dict[str, Tensor]:

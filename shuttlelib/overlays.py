@@ -45,20 +45,13 @@ class Paste(NamedTuple):
     radius: np.ndarray
     step: np.ndarray
 
-    def after(self, count: int) -> "Paste":
-        """The same, with so many frames before the others, which are left as they are."""
-        donors, spot, radius = (
-            np.pad(value, ((0, 0), (count, 0), (0, 0))[: value.ndim], constant_values=fill)
-            for value, fill in ((self.donors, -1), (self.spot, 0.0), (self.radius, 0.0))
-        )
-        return Paste(donors, spot, radius, self.step)
-
 
 def plan_paste(
     draws: Draws,
     share: float,
     spot: np.ndarray,
     now: int,
+    looks: np.ndarray,
     spot_at: np.ndarray,
     times: np.ndarray,
     px_per_canonical: np.ndarray,
@@ -69,6 +62,7 @@ def plan_paste(
     Args:
         share: how often.
         spot: (B, T, 2) the shuttle in each look, input px, nan where invisible; now: the current look.
+        looks: (B, T) frame numbers of the looks.
         spot_at: (B, 2 * n, 2) the shuttle at `times`, input px, nan where invisible.
         times: (B, 2 * n) frames that may lend their background; -1 where the clip has none.
         px_per_canonical: (B,) input px a canonical px.
@@ -92,7 +86,7 @@ def plan_paste(
     fits = (low >= room[:, :2]).all(1) & (high < room[:, 2:]).all(1)
     keep = fits & ~draws.chance(ERASED)
     step = np.where(keep[:, None], step, np.nan)
-    return Paste(donors, np.nan_to_num(spot), np.tile(radius[:, None], (1, spot.shape[1])), step)
+    return Paste(donors, np.nan_to_num(spot), np.tile(radius[:, None], (1, looks.shape[1])), step)
 
 
 def paste(image: np.ndarray, donor: np.ndarray, spot: np.ndarray, radius: float, step: np.ndarray) -> None:

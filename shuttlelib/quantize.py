@@ -18,7 +18,6 @@ from shuttlelib import geometry, runtime, video
 from shuttlelib.clips import Clip
 from shuttlelib.files import atomic_write
 from shuttlelib.frames import PAST, Frame, history_stride
-from shuttlelib.looks import LongAgo
 from shuttlelib.runtime.base import GRAPHS, TENSORRT_GRAPHS
 
 CALIBRATION = 128  # inputs whose ranges int8 is made by
@@ -115,21 +114,18 @@ def real_inputs(card: dict[str, Any], dataset: Sequence[Clip], count: int) -> di
 
 
 def _looks(card: dict[str, Any], clip: Clip, count: int) -> list[np.ndarray]:
-    stride, far, ahead = history_stride(clip.info.fps), card["far"], card["ahead"]
-    span, long_ago = card["frames"] - len(far) - 1, LongAgo(max(far, default=0) + ahead, stride)
+    stride, span = history_stride(clip.info.fps), card["frames"] - 1
     last = min(clip.info.frame_count, _FRAMES * stride) - 1
     wanted = np.unique(np.linspace(min(span * stride, last), last, count).astype(int)).tolist()
-    current = [max(0, latest - ahead * stride) for latest in wanted]
+    current = [max(0, latest - card["ahead"] * stride) for latest in wanted]
     windows = dict(zip(wanted, _windows(card, clip, current)))
     seen: deque[Frame] = deque(maxlen=span * stride + 1)
     looks = []
     for frame in video.read_frames(clip.video_path):
         seen.append(frame)
-        long_ago.add(frame)
         if frame.index in windows:
             times = [max(0, len(seen) - 1 - back * stride) for back in range(span, -1, -1)]
-            shown = [*(long_ago.at(back + ahead) for back in far), *(seen[time] for time in times)]
-            looks.append(np.stack([one.window(windows[frame.index]) for one in shown]))
+            looks.append(np.stack([seen[time].window(windows[frame.index]) for time in times]))
         if frame.index == last:
             break
     return looks

@@ -21,13 +21,12 @@ from torch.utils.data import Dataset
 from shuttlelib import augment, geometry, overlays
 from shuttlelib.augment import Augmentation, Changes, Draws
 from shuttlelib.cache import FrameCache
-from shuttlelib.frames import FAR_STEP, PAST, history_stride
+from shuttlelib.frames import PAST, history_stride
 from shuttlelib.geometry import Window
 from shuttlelib.overlays import Mix, Paste
 from shuttlelib.spec import Spec
 
 Item = int | tuple[int, int]  # a sample's number, or (number, draw number)
-CUT = 0.1  # share of training samples that know nothing of long ago
 CONTENT = 0  # stream of the draws that say how a sample looks
 
 
@@ -162,23 +161,22 @@ class Samples(Dataset):
         pairs = np.array([item if isinstance(item, tuple) else (item, item) for item in items], np.int64)
         number, draws = pairs[:, 0], Draws(self.seed, pairs[:, 1], CONTENT)
         (clip, frame), a = self._where[number].T, self.augmentation
-        t, ahead = self.spec.near, self.spec.ahead
+        t, ahead = self.spec.frames, self.spec.ahead
         window = self._windows(clip, frame, draws)
-        changes = a.draw(draws, self.spec.input_hw, self.spec.frames) if a else None
+        changes = a.draw(draws, self.spec.input_hw, t) if a else None
         back = np.tile(np.arange(-ahead, 1 + PAST), (len(pairs), 1))
         if a and a.still:
             back[:, :t] = np.where(draws.chance(a.still)[:, None], 0, back[:, :t])
         times = self._times(clip, frame, back)
-        sees = np.concatenate([self._long_ago(draws), back[:, t - 1 :: -1]], 1)
-        looks = self._inside(clip, self._times(clip, frame, sees))
+        looks = self._inside(clip, times[:, t - 1 :: -1])
         asks_all = self.spec.network == "unet"  # for each frame it sees, copies at the start of a clip too
         if asks_all:
             times[:, :t] = looks[:, ::-1]
         xy = self._seen(clip, times, window)
-        mix = self._mix(draws, sees, a.mix) if a and a.mix else None
+        mix = self._mix(draws, back[:, t - 1 :: -1], a.mix) if a and a.mix else None
         paste = self._paste(draws, clip, frame, looks, xy, window, a.paste) if a and a.paste else None
         if paste is not None:
-            taken = (paste.donors >= 0)[:, : -t - 1 : -1]  # latest first, like `xy`
+            taken = (paste.donors >= 0)[:, ::-1]  # latest first, like `xy`
             xy[:, :t] += np.where(taken[..., None], paste.step[:, None], 0.0)  # nan where taken for good
             older = taken[:, ahead, None, None]
             xy[:, t:] += np.where(older, np.nan_to_num(paste.step)[:, None], 0.0)
@@ -226,16 +224,6 @@ class Samples(Dataset):
         number = self._number[np.clip(picture, first, last)]
         number = np.where(picture > last, length[:, None], np.where(picture < first, -1, number))
         return np.where(back == 0, frame[:, None], number)
-
-    def _long_ago(self, draws: Draws) -> np.ndarray:
-        """(B, n) looks back to frames of long ago: as `Tracker` has kept some of them, so about.
-
-        In training sometimes the current frame stands for them, as after a cut.
-        """
-        if not self.spec.far:
-            return np.empty((len(draws.state), 0), int)
-        back = np.array(self.spec.far) + draws.below(FAR_STEP)[:, None]
-        return back if self.augmentation is None else np.where(draws.chance(CUT)[:, None], 0, back)
 
     def _inside(self, clip: np.ndarray, times: np.ndarray) -> np.ndarray:
         """Frame numbers (B, n) moved into their clips."""
@@ -316,11 +304,11 @@ class Samples(Dataset):
         low = np.maximum(-window[:, :2] * to_input, 0)
         high = np.minimum((self._size[clip] - window[:, :2]) * to_input, size)
         spots = self._seen(clip, times, window)
-        far = len(self.spec.far)  # what they show stays as it was
-        spot, now = xy[:, self.spec.near - 1 :: -1], self.spec.current - far
+        spot, now = xy[:, self.spec.frames - 1 :: -1], self.spec.current
         scale = to_input[:, 0] / self._scale[clip]
-        room = np.concatenate([low, high], 1)
-        return overlays.plan_paste(draws, share, spot, now, spots, times, scale, room).after(far)
+        return overlays.plan_paste(
+            draws, share, spot, now, looks, spots, times, scale, np.concatenate([low, high], 1)
+        )
 
 
 def _points(cache: FrameCache) -> np.ndarray:

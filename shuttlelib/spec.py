@@ -18,9 +18,8 @@ class Spec:
         backbone: timm model name, or "unet"; taps: strides of the feature maps taken from it (pyramid).
         pretrained: start from timm's ImageNet weights (needs the Hub once).
         input_hw: network input, px; frames are letterboxed onto it, crops are square.
-        frames: how many it sees, oldest first; ahead: how many of them come after the current one.
-        far: how long ago the first of them were, in thirtieths of a second and about, like (60, 30): they
-            show what has come and what has gone. All others lie a thirtieth of a second apart.
+        frames: how many it sees, a thirtieth of a second apart; ahead: how many of them come after the
+            current one, the others before it.
         normalization: of the pixels: "imagenet" (its mean and deviation) or "unit" (0 to 1).
         fusion: "late" passes each frame through the backbone and joins the features; "early" passes the
             current frame and its signed grey differences to the others once; "stack" passes the colours of
@@ -63,7 +62,6 @@ class Spec:
     input_hw: tuple[int, int] = (288, 512)
     frames: int = 4
     ahead: int = 0
-    far: tuple[int, ...] = ()
     normalization: str = "imagenet"
     fusion: str = "early"
     neck: str = "fpn"
@@ -102,23 +100,6 @@ class Spec:
     def current(self) -> int:
         """Which of the frames, counted from the oldest, is the current one: its head is asked for."""
         return self.frames - 1 - self.ahead
-
-    @property
-    def near(self) -> int:
-        """How many of the frames, the last ones, lie a thirtieth of a second apart."""
-        return self.frames - len(self.far)
-
-    @property
-    def times(self) -> tuple[int, ...]:
-        """When each frame is, in thirtieths of a second after the current one."""
-        return (*(-back for back in self.far), *range(1 + self.ahead - self.near, 1 + self.ahead))
-
-    @property
-    def sight(self) -> str:
-        """The frames it sees, for people."""
-        ahead = f", {self.ahead} of them after the current one" if self.ahead else ""
-        ages = " and ".join(f"{back / 30:g} s" for back in self.far)
-        return f"{self.frames} frames{ahead}" + (f", {len(self.far)} from about {ages} ago" if ages else "")
 
     @property
     def to_grid512(self) -> float:
@@ -209,21 +190,12 @@ def check(spec: Spec) -> None:
         raise _unfit(spec, "frames", "at least 2 show motion")
     if spec.ahead and spec.fusion != "early":
         raise _unfit(spec, "ahead", "only early fusion sees frames ahead: use 0")
-    if not 0 <= spec.ahead < spec.near:
-        raise _unfit(spec, "ahead", f"use 0 to {spec.near - 1}, fewer than frames")
-    if spec.far:
-        _check_far(spec)
+    if not 0 <= spec.ahead < spec.frames:
+        raise _unfit(spec, "ahead", f"use 0 to {spec.frames - 1}, fewer than frames")
     if spec.network == "unet" and (h % 8 or w % 8):
         raise _unfit(spec, "input_hw", "a U-Net halves it three times: use multiples of 8")
     if spec.network == "pyramid":
         _check_pyramid(spec)
-
-
-def _check_far(spec: Spec) -> None:
-    if spec.fusion != "early":
-        raise _unfit(spec, "far", "only early fusion sees frames of long ago: use ()")
-    if list(spec.far) != sorted(set(spec.far), reverse=True) or min(spec.far) < spec.near - spec.ahead:
-        raise _unfit(spec, "far", "the longest ago comes first, and all before the other frames")
 
 
 def _check_pyramid(spec: Spec) -> None:

@@ -17,7 +17,7 @@ from shuttlelib.errors import UsageError
 from shuttlelib.frames import BASE_FPS, PAST, Frame, history_stride
 from shuttlelib.geometry import SizeHW, Window, crop_window, frame_to_window, full_window, window_to_frame
 from shuttlelib.hypotheses import Column, Hypotheses, Sighting, Verdict, sightings_in, verdict
-from shuttlelib.looks import LongAgo, Look, with_coming
+from shuttlelib.looks import Look, with_coming
 from shuttlelib.offline import Memory
 from shuttlelib.rows import SURE, Row
 from shuttlelib.runtime import Backend, Candidates
@@ -82,7 +82,7 @@ class Tracker:
         self._stride = history_stride(fps)
         self._whole = full_window(size_hw, stage1.input_hw)
         networks = [network for network in (stage1, stage2) if network is not None]
-        past = max(network.frames - len(network.far) - 1 - network.ahead for network in networks)
+        past = max(network.frames - 1 - network.ahead for network in networks)
         self._foresees = (
             stage2 is not None
             and not stage2.uses_history
@@ -92,7 +92,6 @@ class Tracker:
         )
         self.ahead = max(network.ahead for network in networks) * self._stride + self._foresees
         self._frames: deque[Frame] = deque(maxlen=past * self._stride + 1)
-        self._long_ago = LongAgo(max(max(network.far, default=0) for network in networks), self._stride)
         self._coming: Sequence[Frame] = ()
         self._triggers = Triggers(self.params, size_hw[0], fps)
         self._lag = self._frames_in(self.params.lag_s)
@@ -138,7 +137,6 @@ class Tracker:
             coming: up to `ahead` frames after it; the last one known stands for those that are missing.
         """
         self._frames.append(frame)
-        self._long_ago.add(frame)
         self._coming = coming
         if self.mode == WHOLE:
             return self._keep(frame, (yield from self._look_at_all())[0])
@@ -265,9 +263,8 @@ class Tracker:
 
     def _asked(self, stage: int, windows: list[Window], network: Backend, coming: int = 0) -> Look:
         """A look at this frame, through the last `coming` windows at the next one."""
-        far = [self._long_ago.at(back) for back in network.far]
-        times = range(1 + network.ahead - network.frames + len(far), 1 + network.ahead)
-        seen = [[*far, *(self._frame_at(self._stride * time + later) for time in times)] for later in (0, 1)]
+        times = range(1 + network.ahead - network.frames, 1 + network.ahead)
+        seen = [[self._frame_at(self._stride * time + later) for time in times] for later in (0, 1)]
         frames = [seen[n >= len(windows) - coming] for n in range(len(windows))]
         return Look(stage, windows, frames, self._history(windows, network))
 

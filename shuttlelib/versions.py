@@ -93,12 +93,6 @@ ROWS: dict[str, dict[str, Any]] = {
         "neck_channels": 32,
         "notes": "one early-fused pass of a small network at 16:9; cells by cross-entropy, offsets",
     },
-    "stage1_v6": {
-        "parent": "stage1_v5",
-        "frames": 6,
-        "far": (60, 30),
-        "notes": "frames of one and two seconds ago beside the others: what has come and what has gone",
-    },
     "stage2_v1": {
         **_POOLED,
         "stage": 2,
@@ -175,12 +169,6 @@ ROWS: dict[str, dict[str, Any]] = {
         "frames": 5,
         "ahead": 2,
         "notes": "two frames either way in place of three past ones: val crops 0.863 to 0.877 right",
-    },
-    "stage2_v10": {
-        "parent": "stage2_v9",
-        "frames": 7,
-        "far": (60, 30),
-        "notes": "frames of one and two seconds ago beside the others, as in stage1_v6",
     },
     "unet_3in3": {
         "stage": 1,

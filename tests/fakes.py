@@ -13,8 +13,8 @@ class BrightBackend:
 
     name, device, version = "fake", "cpu", "bright"
 
-    def __init__(self, input_hw, threshold=128, uses_history=False, frames=4, ahead=0, far=()):
-        self.frames, self.ahead, self.far = frames, ahead, far
+    def __init__(self, input_hw, threshold=128, uses_history=False, frames=4, ahead=0):
+        self.frames, self.ahead = frames, ahead
         self.input_hw, self.threshold, self.uses_history = input_hw, threshold, uses_history
         self.batches, self.histories = [], []
 

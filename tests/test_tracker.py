@@ -6,7 +6,7 @@ import pytest
 from fakes import BrightBackend
 
 from shuttlelib.errors import UsageError
-from shuttlelib.frames import FAR_STEP, Frame, history_stride
+from shuttlelib.frames import Frame, history_stride
 from shuttlelib.looks import answer_all, with_coming
 from shuttlelib.runtime import Candidates
 from shuttlelib.together import take_on_host
@@ -251,35 +251,6 @@ def test_networks_see_frames_to_come_and_at_the_end_the_last_one():
         assert levels[current] == pytest.approx([ladder[index] for index in shown], abs=2)
     few = [batch[0, :, 90, 160, 0].astype(int) for batch in ahead[0].batches]
     assert few[5] == pytest.approx([ladder[5], ladder[7]], abs=2)
-
-
-def test_networks_see_frames_of_long_ago_before_the_others():
-    networks = [BrightBackend((180, 320), 60), BrightBackend((160, 160), frames=4, ahead=1, far=(20, 10))]
-    tracker = Tracker(*networks, SIZE_HW, 60.0, "calibration", NEVER_NOISE)
-    grey = [np.full((540, 640), 128, np.uint8) for _ in range(100)]
-    for index, planes in enumerate(grey):
-        planes[:360] = 16
-        planes[:360, :200] += index  # not so much of the picture that the camera must have moved
-    track(tracker, [Frame(index, index / 60, planes) for index, planes in enumerate(grey)])
-    shown = [batch[0, :, 150, 150, 0].astype(float) * 219 / 255 for batch in networks[1].batches]
-    assert shown[7] == pytest.approx([0, 0, 7, 9], abs=1)  # the first one stands for what was before it
-    for current in (60, 75, 97):
-        oldest, older, *near = shown[current]
-        assert near == pytest.approx([current, current + 2], abs=1)
-        # at least so long ago, and at most the eight looks between two that are kept longer
-        assert 20 <= round(current - older) < 20 + 2 * FAR_STEP
-        assert 40 <= round(current - oldest) < 40 + 2 * FAR_STEP
-
-
-def test_what_was_long_ago_is_not_shown_after_a_cut():
-    networks = [BrightBackend((180, 320), 60), BrightBackend((160, 160), frames=3, far=(20,))]
-    tracker = Tracker(*networks, SIZE_HW, 30.0, "calibration", NEVER_NOISE)
-    grey = [np.full((540, 640), 128, np.uint8) for _ in range(80)]
-    for index, planes in enumerate(grey):
-        planes[:360] = 60 if index < 40 else 160
-    track(tracker, [Frame(index, index / 30, planes) for index, planes in enumerate(grey)])
-    shown = [int(batch[0, 0, 150, 150, 0]) * 219 / 255 + 16 for batch in networks[1].batches]
-    assert shown == pytest.approx([60] * 40 + [160] * 40, abs=1)
 
 
 def both_ways(path, mode="smart", fps=30.0, **params):

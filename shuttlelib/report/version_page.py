@@ -78,10 +78,11 @@ def _card(version: Version) -> list[Block | None]:
     spec = version.spec
     h, w = spec.input_hw
     kind = "region in the whole frame" if spec.stage == 1 else "head in a crop"
+    ahead = f", {spec.ahead} of them ahead" if spec.ahead else ""
     rows = [
         ("stage", f"{spec.stage}, {kind}" if spec.network != "unet" else "one network over the whole frame"),
         ("network", f"{spec.network}, {spec.backbone}"),
-        ("input", f"{w}x{h}, {spec.sight}, {spec.fusion} fusion"),
+        ("input", f"{w}x{h}, {spec.frames} frames{ahead}, {spec.fusion} fusion"),
         (
             "neck",
             f"{spec.neck}, strides {', '.join(map(str, spec.taps)) or NONE}, {spec.neck_channels} channels",

@@ -45,8 +45,7 @@ class Backend(Protocol):
         device: where, for people: "cpu (2 threads)", "cuda (NVIDIA H200)".
         version: the model version's name.
         input_hw: network input, px.
-        frames: how many it sees; ahead: how many of them come after the current one; far: how long ago the
-            first of them were, see `Spec`.
+        frames: how many it sees; ahead: how many of them come after the current one.
         uses_history: whether `run` looks at the track so far.
     """
 
@@ -56,7 +55,6 @@ class Backend(Protocol):
     input_hw: tuple[int, int]
     frames: int
     ahead: int
-    far: tuple[int, ...]
     uses_history: bool
 
     def run(self, frames: np.ndarray, history: np.ndarray | None = None) -> Candidates:
@@ -83,8 +81,8 @@ def read_card(model_dir: Path) -> dict[str, Any]:
         known = {"name": str(card["name"]), "stage": int(card["stage"])}
         known |= {"input_hw": (int(height), int(width))}
         # older cards do not say: four, none of them ahead
-        known |= {"frames": int(card.get("frames", 4)), "ahead": int(card.get("ahead", 0))}
-        return {**card, **known, "far": tuple(int(back) for back in card.get("far", ()))}
+        sees = {"frames": int(card.get("frames", 4)), "ahead": int(card.get("ahead", 0))}
+        return {**card, **known, **sees}
     except FileNotFoundError as error:
         raise ShuttleError(f"{path}: no such model; train the version or fetch its weights") from error
     except (KeyError, TypeError, ValueError) as error:

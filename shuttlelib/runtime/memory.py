@@ -40,7 +40,7 @@ class Sparing:
         self.name, self.version, self.device = shown.name, shown.version, shown.device
         self.note = self.note or getattr(shown, "note", "")
         self.input_hw, self.uses_history = shown.input_hw, shown.uses_history
-        self.frames, self.ahead, self.far = shown.frames, shown.ahead, shown.far
+        self.frames, self.ahead = shown.frames, shown.ahead
         if self._cpu is None and hasattr(shown, "run_device"):
             self.run_device = shown.run_device  # for who keeps frames on the GPU, and minds its memory there
 

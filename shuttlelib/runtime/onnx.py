@@ -50,7 +50,7 @@ class OnnxBackend:
             raise ShuttleError(f"--device cuda: ONNX Runtime's CUDA provider does not start here; {fix}")
         self.device = f"cpu ({threads} threads)" if device == "cpu" else "cuda"
         self.version, self.input_hw = card["name"], card["input_hw"]
-        self.frames, self.ahead, self.far = card["frames"], card["ahead"], card["far"]
+        self.frames, self.ahead = card["frames"], card["ahead"]
         inputs = [value.name for value in self._session.get_inputs()]
         self.uses_history = "history" in inputs
         check_inputs(inputs, path)

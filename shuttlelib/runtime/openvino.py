@@ -61,7 +61,7 @@ class OpenVINOBackend:
         check_inputs(names, path)
         self.device = f"cpu ({threads} threads{', ' + precision if precision != 'fp32' else ''})"
         self.version, self.input_hw = card["name"], card["input_hw"]
-        self.frames, self.ahead, self.far = card["frames"], card["ahead"], card["far"]
+        self.frames, self.ahead = card["frames"], card["ahead"]
         self.uses_history = "history" in names
 
     def run(self, frames: np.ndarray, history: np.ndarray | None = None) -> Candidates:

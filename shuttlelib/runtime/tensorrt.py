@@ -57,7 +57,7 @@ class TensorRTBackend:
         self._stream = torch.cuda.Stream()
         self.device = f"cuda ({gpu}{', ' + precision if precision != 'fp32' else ''})"
         self.version, self.input_hw = card["name"], card["input_hw"]
-        self.frames, self.ahead, self.far = card["frames"], card["ahead"], card["far"]
+        self.frames, self.ahead = card["frames"], card["ahead"]
         self.uses_history = "history" in names
         run_blank(self, (1,))
 

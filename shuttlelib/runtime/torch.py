@@ -52,7 +52,7 @@ class TorchBackend:
         gpu = torch.cuda.get_device_name() if device == "cuda" else ""
         self.device = f"cuda ({gpu})" if device == "cuda" else f"cpu ({threads} threads)"
         self.version, self.input_hw = card["name"], card["input_hw"]
-        self.frames, self.ahead, self.far = card["frames"], card["ahead"], card["far"]
+        self.frames, self.ahead = card["frames"], card["ahead"]
         self.uses_history = bool(card.get("history", False))
         self._net: Any = folded(networks.load(model_dir, device))
         self._run: Any = partial(run_once, self.run_device, device)

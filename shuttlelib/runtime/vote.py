@@ -30,7 +30,7 @@ class Vote:
         self._backends = list(backends)
         self._tell()
         self.input_hw = first.input_hw
-        self.frames, self.ahead, self.far = first.frames, first.ahead, first.far
+        self.frames, self.ahead = first.frames, first.ahead
         self.version = "+".join(backend.version for backend in backends)
         self.uses_history = any(backend.uses_history for backend in backends)
 
@@ -53,5 +53,4 @@ class Vote:
 
 def _sees(backend: Backend) -> str:
     h, w = backend.input_hw
-    far = f", {len(backend.far)} of long ago {backend.far}" if backend.far else ""
-    return f"{backend.frames} frames of {w}x{h}, {backend.ahead} of them ahead{far}"
+    return f"{backend.frames} frames of {w}x{h}, {backend.ahead} of them ahead"
