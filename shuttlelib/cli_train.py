@@ -269,7 +269,8 @@ def publish(
         Path | None, typer.Option(help="Folder of models; the shipped ones if left out.")
     ] = None,
     also: Annotated[
-        list[str] | None, typer.Option(help="NAME=FOLDER: judge on the val split of another folder too.")
+        list[str] | None,
+        typer.Option(help="FOLDER or NAME=FOLDER: judge on the val split of another folder too."),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Ship it even if the shipped pair is better.")

@@ -35,12 +35,15 @@ def memory_named(run_dir: Path, batch: int, accumulate: int) -> Iterator[None]:
         known = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not known and not any(sign in str(error) for sign in NO_MEMORY):
             raise
-        advice = (
-            f"give --accumulate {2 * accumulate} (the same {batch} samples a step, half as many at once) "
-            f"or --batch {max(1, batch // 2)}"
-        )
+        advice = [f"--batch {max(1, batch // 2)}"]
+        more = next((parts for parts in range(accumulate + 1, batch + 1) if batch % parts == 0), None)
+        if more:
+            advice.insert(
+                0, f"--accumulate {more} (the same {batch} samples a step, {batch // more} at once)"
+            )
         raise TrainError(
-            f"{run_dir}: out of memory with a batch of {batch} in {accumulate} part(s); {advice}"
+            f"{run_dir}: out of memory with a batch of {batch} in {accumulate} part(s); "
+            f"give {' or '.join(advice)}"
         ) from error
 
 

@@ -158,6 +158,19 @@ def test_too_little_memory_names_the_batch_to_try(data, tmp_path, monkeypatch, e
         fit(data, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("batch", "parts", "told"),
+    [
+        (12, 2, r"give --accumulate 3 \(the same 12 samples a step, 4 at once\) or --batch 6$"),
+        (15, 3, r"give --accumulate 5 .*, 3 at once\) or --batch 7$"),
+        (4, 4, r"in 4 part\(s\); give --batch 2$"),
+    ],
+)
+def test_what_is_said_of_a_full_memory_can_be_done(batch, parts, told, tmp_path):
+    with pytest.raises(TrainError, match=told), troubles.memory_named(tmp_path, batch, parts):
+        raise MemoryError
+
+
 def test_other_errors_keep_their_name():
     with pytest.raises(RuntimeError, match="shapes"), troubles.memory_named(Path("run"), 4, 1):
         raise RuntimeError("shapes do not match")

@@ -223,7 +223,7 @@ def written(row: Mapping[str, Any], key: str) -> str:
 
 def _all_of(rows: Mapping[str, Mapping[str, Any]], key: str) -> str:
     """The different values that rows have of a key."""
-    return ", ".join(sorted({row[key] for row in rows.values() if key in row}))
+    return " and ".join(sorted({row[key] for row in rows.values() if key in row}))
 
 
 def _measured(rows: Mapping[str, Mapping[str, Any]]) -> Table:
