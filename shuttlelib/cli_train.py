@@ -270,7 +270,7 @@ def publish(
     ] = None,
     also: Annotated[
         list[str] | None,
-        typer.Option(help="FOLDER or NAME=FOLDER: judge on the val split of another folder too."),
+        typer.Option(help="FOLDER or NAME=FOLDER: judge on its val split too."),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Ship it even if the shipped pair is better.")
