@@ -1,6 +1,7 @@
 """The site from a fabricated run and the shipped models: links, escaping, bytes, errors, and in a browser."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,6 +14,7 @@ from report_parts import BENCH, make_models, make_runs, summary
 from shuttlelib import cli, cli_train, reproduce, runtime
 from shuttlelib.report import (
     collect,
+    figures,
     markdown,
     notebooks,
     pages,
@@ -372,3 +374,11 @@ def _look(context, folder: Path, names: list[str], scheme: str) -> None:
     assert "▲ better" in page.inner_text("#compared")
     assert wrong == []
     context.close()
+
+
+def test_a_figure_shortens_its_coordinates_and_no_number_that_people_read():
+    rows = {"stage1_v5": {"stage": 1, "accuracy": 0.536667}, "stage2_v9": {"stage": 2, "accuracy": 0.8167}}
+    svg = next(f for f in figures.lineage(rows, "a card") if f.name == "lineage-accuracy").svg
+    assert "0.537" in svg
+    assert "0.817" in svg
+    assert not re.search(r'd="[^"]*\.\d{3}', svg)

@@ -193,6 +193,7 @@ def _plain(svg: str, name: str) -> str:
     mark = f"f{zlib.crc32(name.encode()):x}-"  # several drawings share a page
     svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{mark}{m[1]}"' if m[1] in used else "", svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{mark}", svg)
-    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)  # a hundredth of a point is not seen
+    # a hundredth of a point is not seen; numbers between the tags are for people
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), svg)
     svg = re.sub("#e3e3e3", FAINT, _DARK.sub(INK, svg), flags=re.IGNORECASE)
     return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
