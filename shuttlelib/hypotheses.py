@@ -49,6 +49,7 @@ class Column(NamedTuple):
         velocity_px: (N, 2) px a frame.
         unseen: (N,) frames since the last sighting, 0 for a sighting.
         steps: (N,) steps of its flight that were seen; without one its velocity is not known.
+        flown: (N,) how many of those were fast, in thirtieths of a second; 0 again after a hit or a jump.
         logit: (K,) of the sightings, alone.
         move: (M, N) likelihood of getting here from each hypothesis of the frame before.
         evidence: (N,) likelihood ratio of what the networks said.
@@ -59,6 +60,7 @@ class Column(NamedTuple):
     velocity_px: np.ndarray
     unseen: np.ndarray
     steps: np.ndarray
+    flown: np.ndarray
     logit: np.ndarray
     move: np.ndarray
     evidence: np.ndarray
@@ -84,6 +86,7 @@ _NOTHING = Column(
     velocity_px=np.zeros((1, 2)),
     unseen=np.zeros(1),
     steps=np.zeros(1),
+    flown=np.zeros(1),
     logit=np.zeros(0),
     move=np.zeros((0, 1)),
     evidence=np.ones(1),
@@ -107,13 +110,14 @@ class Hypotheses:
         # What neighbouring frames say is the more alike the closer they are: evidence is per thirtieth
         self._share = min(1.0, BASE_FPS / fps)
         self._longest = max(1, round(params.hidden_s * fps))
-        self._sigma_px, self._first_px, self._merge_px, self._rest_px = (
+        self._sigma_px, self._first_px, self._merge_px, self._rest_px, self._fly_px = (
             heights * height_px
             for heights in (
                 params.sigma_heights,
                 params.first_sigma_heights,
                 params.merge_heights,
                 params.rest_heights,
+                params.fly_heights,
             )
         )
         self._columns: deque[Column] = deque(maxlen=lag + 2)
@@ -152,18 +156,24 @@ class Hypotheses:
         paths = last.weight[:, None] * move
         start = paths[:, 1 : 1 + len(seen)].argmax(0)  # (K,) which flight each sighting goes on
         k = np.arange(len(seen))
-        doubt = np.where(self._rests(last, places, start) & (logit < 0), self._p.rest_doubt, 1.0)
+        goes_on = (start > 0) & (distance[start, k] < _SURPRISE * sigma[start])
+        step_px = np.hypot(*(places - last.xy_px[start]).T) / (1 + last.unseen[start])
+        fast = (step_px > self._fly_px * self._share) & (logit > 0)
+        flown = goes_on * (last.flown[start] + fast * self._share)
+        doubt = np.where(flown < self._p.fly_s * BASE_FPS, self._p.rest_doubt, self._p.landed_doubt)
+        doubt = np.where(self._rests(last, step_px, start) & (logit < 0), doubt, 1.0)
         evidence = np.ones(1 + len(seen) + len(hidden))
         evidence[1 : 1 + len(seen)] = np.exp(self._p.evidence * self._share * doubt * logit)
         weight = paths.sum(0) * evidence
-        known = (last.steps[start] > 0) & (distance[start, k] < _SURPRISE * sigma[start])
+        known = goes_on & (last.steps[start] > 0)
         gain = np.where(known, self._p.velocity_gain, 1.0) / (1 + last.unseen[start]) * (start > 0)
-        flown = velocity[start] * (start > 0)[:, None] + gain[:, None] * off[start, k]
+        speed = velocity[start] * (start > 0)[:, None] + gain[:, None] * off[start, k]
         return Column(
             np.concatenate([_NOTHING.xy_px, places, moved[hidden]]),
-            np.concatenate([_NOTHING.velocity_px, flown, velocity[hidden]]),
+            np.concatenate([_NOTHING.velocity_px, speed, velocity[hidden]]),
             np.concatenate([np.zeros(1 + len(seen)), last.unseen[hidden] + 1]),
             np.concatenate([np.zeros(1), (last.steps[start] + 1) * (start > 0), last.steps[hidden]]),
+            np.concatenate([np.zeros(1), flown, last.flown[hidden]]),
             logit,
             move,
             evidence,
@@ -192,13 +202,11 @@ class Hypotheses:
                 kept.append(one)
         return kept[: self._p.sightings_kept]
 
-    def _rests(self, last: Column, places: np.ndarray, start: np.ndarray) -> np.ndarray:
+    def _rests(self, last: Column, step_px: np.ndarray, start: np.ndarray) -> np.ndarray:
         """(K,) whether a sighting goes on where one before it was, which did not move either."""
-        step = np.hypot(*(places - last.xy_px[start]).T)
-        speed = np.hypot(*last.velocity_px[start].T)
-        return (
-            (start > 0) & (last.unseen[start] == 0) & (np.maximum(step, speed) < self._rest_px * self._share)
-        )
+        speed_px = np.hypot(*last.velocity_px[start].T)
+        slow = np.maximum(step_px, speed_px) < self._rest_px * self._share
+        return slow & (start > 0) & (last.unseen[start] == 0)
 
     def _sigma(self, last: Column) -> np.ndarray:
         """(M,) px: how far from its flight each hypothesis may be seen next."""

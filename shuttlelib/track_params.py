@@ -51,6 +51,9 @@ class TrackParams:
         evidence: weight of the networks' log-odds against what the track expects.
         rest_doubt: log-odds against a place that rests count so many times …
         rest_heights: … if it moved less than this in 1/30 s: a shuttle rests seldom, a shoe often.
+        landed_doubt: the same where a flight came to rest: networks take little that lies for a shuttle.
+        fly_s: a flight was seen at least this long, not counting what was before a hit …
+        fly_heights: … with steps of at least this in 1/30 s.
         drag_per_height: share of the speed that a flight of one height loses. With it and gravity 5% of the
             labels' steps lie more than 20 px off at 1280x720, 27 px if the last place is expected.
         gravity_heights: fall, gained a thirtieth of a second.
@@ -96,6 +99,9 @@ class TrackParams:
     evidence: float = 1.0
     rest_doubt: float = 1.5
     rest_heights: float = 0.005
+    landed_doubt: float = 0.1
+    fly_s: float = 0.1
+    fly_heights: float = 0.008
     drag_per_height: float = 4.0
     gravity_heights: float = 0.001
     velocity_gain: float = 0.7
@@ -110,7 +116,7 @@ class TrackParams:
     hide_logit: float = 2.0
     end_hidden_logit: float = 0.7
     stay_hidden_logit: float = 0.3
-    hidden_s: float = 0.2
+    hidden_s: float = 0.4
     hidden_kept: int = 2
     look_again_s: float = 0.3
     rectify_s: float = 0.2

@@ -72,7 +72,7 @@ def test_a_hidden_flight_is_waited_for_on_its_path_and_not_for_ever():
     places = fly(20)
     track = fed([*([(*xy, 3.0)] for xy in places[:6]), [], []])
     assert np.hypot(*(track.expected() - places[8])) < 10
-    assert fed([*([(*xy, 3.0)] for xy in places[:6]), *[[]] * 8]).expected() is None
+    assert fed([*([(*xy, 3.0)] for xy in places[:6]), *[[]] * 14]).expected() is None
 
 
 def test_a_track_that_is_forgotten_is_expected_nowhere():
@@ -111,3 +111,25 @@ def test_evidence_against_a_place_that_rests_counts_more(fps):
     assert resting < believed(1, -1.0, rest_doubt=1.0)
     assert believed(30, -1.0, rest_doubt=3.0) == moving
     assert believed(1, 1.0, rest_doubt=3.0) == believed(1, 1.0, rest_doubt=1.0)  # what speaks for it as ever
+
+
+@pytest.mark.parametrize("fps", [30.0, 120.0])
+def test_a_flight_that_came_to_rest_is_believed_where_the_networks_doubt_it(fps):
+    def believed(path, **params):
+        track = Hypotheses(replace(PARAMS, **params), 720, fps, lag=4)
+        frames = [Sighting(*xy, 3.0) for xy in path]
+        frames += [Sighting(*path[-1], logit) for logit in (1.0, 1.0, 1.0, *[-2.0] * round(fps / 3))]
+        for sighting in frames:
+            track.add(track.ahead([sighting]))
+        return verdict(track._columns[-1]).probability
+
+    landing = fly(round(fps / 2), fps)
+    rested = np.tile(landing[-1:], (len(landing), 1))  # was never seen to fly
+    jumped = landing.copy()  # a flight here, something at rest there
+    jumped[-1] += 0, 300
+    assert believed(landing) > 0.5
+    assert believed(rested) < 0.3
+    assert believed(jumped) < 0.3
+    assert believed(landing, landed_doubt=PARAMS.rest_doubt) < 0.3
+    assert believed(landing, fly_s=1.0) < 0.3  # too short a flight
+    assert believed(landing, fly_heights=0.2) < 0.3  # too slow a one
