@@ -99,7 +99,7 @@ class TrackParams:
     evidence: float = 1.0
     rest_doubt: float = 1.5
     rest_heights: float = 0.005
-    landed_doubt: float = 0.1
+    landed_doubt: float = 0.2
     fly_s: float = 0.1
     fly_heights: float = 0.008
     drag_per_height: float = 4.0

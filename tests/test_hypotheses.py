@@ -115,21 +115,22 @@ def test_evidence_against_a_place_that_rests_counts_more(fps):
 
 @pytest.mark.parametrize("fps", [30.0, 120.0])
 def test_a_flight_that_came_to_rest_is_believed_where_the_networks_doubt_it(fps):
-    def believed(path, **params):
+    def told(path, doubted=-2.0, **params):
         track = Hypotheses(replace(PARAMS, **params), 720, fps, lag=4)
         frames = [Sighting(*xy, 3.0) for xy in path]
-        frames += [Sighting(*path[-1], logit) for logit in (1.0, 1.0, 1.0, *[-2.0] * round(fps / 3))]
+        frames += [Sighting(*path[-1], logit) for logit in (1.0, 1.0, 1.0, *[doubted] * round(fps / 2))]
         for sighting in frames:
             track.add(track.ahead([sighting]))
-        return verdict(track._columns[-1]).probability
+        return verdict(track._columns[-1]).probability >= PARAMS.visible_threshold
 
     landing = fly(round(fps / 2), fps)
     rested = np.tile(landing[-1:], (len(landing), 1))  # was never seen to fly
     jumped = landing.copy()  # a flight here, something at rest there
     jumped[-1] += 0, 300
-    assert believed(landing) > 0.5
-    assert believed(rested) < 0.3
-    assert believed(jumped) < 0.3
-    assert believed(landing, landed_doubt=PARAMS.rest_doubt) < 0.3
-    assert believed(landing, fly_s=1.0) < 0.3  # too short a flight
-    assert believed(landing, fly_heights=0.2) < 0.3  # too slow a one
+    assert told(landing)
+    assert not told(landing, -9.0)  # nothing is there any more
+    assert not told(rested)
+    assert not told(jumped)
+    assert not told(landing, landed_doubt=PARAMS.rest_doubt)
+    assert not told(landing, fly_s=1.0)  # too short a flight
+    assert not told(landing, fly_heights=0.2)  # too slow a one
