@@ -10,6 +10,7 @@ from fakes import BrightBackend, write_models
 from shuttlelib import runtime
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.runtime import choice
+from shuttlelib.runtime.base import GRAPHS
 
 
 @pytest.fixture
@@ -38,6 +39,12 @@ def test_onnx_runs_a_model_folder(models):
         assert np.array_equal(ours.xy, theirs.xy)
         assert ours.visible == pytest.approx(theirs.visible, abs=1e-6)
         assert ours.visible.shape == (batch,)
+
+
+def test_onnx_names_a_lower_precision(models):
+    folder = models / "bright2"
+    (folder / GRAPHS["fp16"]).write_bytes((folder / "model.onnx").read_bytes())
+    assert runtime.load(folder, "onnx", "cpu", threads=1, precision="fp16").device == "cpu (1 threads, fp16)"
 
 
 @pytest.mark.parametrize("history", [False, True])

@@ -92,7 +92,7 @@ def choose(model_dir: Path, backend: str = "auto", device: str = "auto", precisi
     Runtime's CUDA provider and torch. Without a graph torch remains.
     A driver alone does not make a GPU usable: where only "auto" asked for it, the CPU is the way out.
     The precision is fp32, except by OpenVINO on a CPU with bfloat16 instructions: half as fast again there,
-    at 0.862 accuracy on the val split against 0.867.
+    at nearly the same accuracy (docs/backends.md).
 
     Raises:
         UsageError: no such backend, device or precision, or they do not go together.

@@ -48,7 +48,8 @@ class OnnxBackend:
         if provider not in self._session.get_providers():  # it goes on without what it cannot load
             fix = "install the CUDA and cuDNN it was built for, or use --backend torch"
             raise ShuttleError(f"--device cuda: ONNX Runtime's CUDA provider does not start here; {fix}")
-        self.device = f"cpu ({threads} threads)" if device == "cpu" else "cuda"
+        told = [f"{threads} threads"] * (device == "cpu") + [precision] * (precision != "fp32")
+        self.device = f"{device} ({', '.join(told)})" if told else device
         self.version, self.input_hw = card["name"], card["input_hw"]
         self.frames, self.ahead = card["frames"], card["ahead"]
         inputs = [value.name for value in self._session.get_inputs()]
