@@ -107,8 +107,9 @@ class Hypotheses:
     def __init__(self, params: TrackParams, height_px: int, fps: float, lag: int) -> None:
         self._p = params
         self._flight = Flight.of(params.drag_per_height, params.gravity_heights, height_px, fps)
+        self._thirtieths = BASE_FPS / fps  # of a second, in a frame
         # What neighbouring frames say is the more alike the closer they are: evidence is per thirtieth
-        self._share = min(1.0, BASE_FPS / fps)
+        self._share = min(1.0, self._thirtieths)
         self._longest = max(1, round(params.hidden_s * fps))
         self._sigma_px, self._first_px, self._merge_px, self._rest_px, self._fly_px = (
             heights * height_px
@@ -158,13 +159,13 @@ class Hypotheses:
         k = np.arange(len(seen))
         goes_on = (start > 0) & (distance[start, k] < _SURPRISE * sigma[start])
         step_px = np.hypot(*(places - last.xy_px[start]).T) / (1 + last.unseen[start])
-        fast = (step_px > self._fly_px * self._share) & (logit > 0)
-        flown = goes_on * (last.flown[start] + fast * self._share)
+        fast = (step_px > self._fly_px * self._thirtieths) & (logit > 0)
+        flown = goes_on * (last.flown[start] + fast * self._thirtieths)
         doubt = np.where(flown < self._p.fly_s * BASE_FPS, self._p.rest_doubt, self._p.landed_doubt)
         doubt = np.where(self._rests(last, step_px, start) & (logit < 0), doubt, 1.0)
         evidence = np.ones(1 + len(seen) + len(hidden))
         evidence[1 : 1 + len(seen)] = np.exp(self._p.evidence * self._share * doubt * logit)
-        weight = paths.sum(0) * evidence
+        weight = self._together(paths, 0) * evidence
         known = goes_on & (last.steps[start] > 0)
         gain = np.where(known, self._p.velocity_gain, 1.0) / (1 + last.unseen[start]) * (start > 0)
         speed = velocity[start] * (start > 0)[:, None] + gain[:, None] * off[start, k]
@@ -190,7 +191,7 @@ class Hypotheses:
         later = np.ones(len(self._columns[-1].weight))
         for place in range(len(self._columns) - 1, len(self._columns) - 1 - back, -1):
             column = self._columns[place]
-            later = column.move @ (column.evidence * later)
+            later = self._together(column.move * (column.evidence * later), 1)
             later /= later[0]  # never 0: from nowhere the way to nowhere is open
         return verdict(self._columns[-1 - back], later)
 
@@ -202,10 +203,20 @@ class Hypotheses:
                 kept.append(one)
         return kept[: self._p.sightings_kept]
 
+    def _together(self, ways: np.ndarray, axis: int) -> np.ndarray:
+        """What several ways to a hypothesis weigh: their sum, taken once in a thirtieth of a second.
+
+        Taken in every frame, it would give places side by side, between which there are many ways, the
+        more weight the more frames a second has, while evidence stays the same: they would win by number.
+        """
+        if self._share == 1:
+            return ways.sum(axis)
+        return (ways ** (1 / self._share)).sum(axis) ** self._share
+
     def _rests(self, last: Column, step_px: np.ndarray, start: np.ndarray) -> np.ndarray:
         """(K,) whether a sighting goes on where one before it was, which did not move either."""
         speed_px = np.hypot(*last.velocity_px[start].T)
-        slow = np.maximum(step_px, speed_px) < self._rest_px * self._share
+        slow = np.maximum(step_px, speed_px) < self._rest_px * self._thirtieths
         return slow & (start > 0) & (last.unseen[start] == 0)
 
     def _sigma(self, last: Column) -> np.ndarray:

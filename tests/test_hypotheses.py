@@ -54,6 +54,13 @@ def test_forward_and_backward_give_what_counting_all_histories_gives():
         assert track.settled(len(columns) - 1 - place).probability == pytest.approx(seen / total)
 
 
+@pytest.mark.parametrize("fps", [24.0, 60.0, 240.0])
+def test_doubtful_places_side_by_side_do_not_win_by_their_number(fps):
+    side_by_side = [(400 + 5 * n, 300, -5.0) for n in range(4)]
+    track = fed([side_by_side] * round(fps), fps)
+    assert track.settled(3).probability < 0.1
+
+
 def test_a_flight_wins_against_a_place_that_looks_better_and_does_not_move():
     places = fly(10)
     frames = [[(*xy, 1.0), *([(900, 600, 2.0)] if 3 <= n <= 5 else [])] for n, xy in enumerate(places)]
