@@ -49,7 +49,7 @@ class Column(NamedTuple):
         velocity_px: (N, 2) px a frame.
         unseen: (N,) frames since the last sighting, 0 for a sighting.
         steps: (N,) steps of its flight that were seen; without one its velocity is not known.
-        flown: (N,) how many of those were fast, in thirtieths of a second; 0 again after a hit or a jump.
+        flown_s: (N,) time in which those were fast, s; 0 again after a hit or a jump.
         logit: (K,) of the sightings, alone.
         move: (M, N) likelihood of getting here from each hypothesis of the frame before.
         evidence: (N,) likelihood ratio of what the networks said.
@@ -60,7 +60,7 @@ class Column(NamedTuple):
     velocity_px: np.ndarray
     unseen: np.ndarray
     steps: np.ndarray
-    flown: np.ndarray
+    flown_s: np.ndarray
     logit: np.ndarray
     move: np.ndarray
     evidence: np.ndarray
@@ -74,11 +74,13 @@ class Verdict(NamedTuple):
         xy_px: (2,) the likeliest place; nan where nothing was seen.
         probability: that the shuttle is visible at all.
         logit: log-odds of that place, of the network alone.
+        flown_s: time in which the flight that led there was seen to be fast, s.
     """
 
     xy_px: np.ndarray
     probability: float
     logit: float
+    flown_s: float
 
 
 _NOTHING = Column(
@@ -86,7 +88,7 @@ _NOTHING = Column(
     velocity_px=np.zeros((1, 2)),
     unseen=np.zeros(1),
     steps=np.zeros(1),
-    flown=np.zeros(1),
+    flown_s=np.zeros(1),
     logit=np.zeros(0),
     move=np.zeros((0, 1)),
     evidence=np.ones(1),
@@ -107,7 +109,7 @@ class Hypotheses:
     def __init__(self, params: TrackParams, height_px: int, fps: float, lag: int) -> None:
         self._p = params
         self._flight = Flight.of(params.drag_per_height, params.gravity_heights, height_px, fps)
-        self._thirtieths = BASE_FPS / fps  # of a second, in a frame
+        self._frame_s, self._thirtieths = 1 / fps, BASE_FPS / fps
         # What neighbouring frames say is the more alike the closer they are: evidence is per thirtieth
         self._share = min(1.0, self._thirtieths)
         self._longest = max(1, round(params.hidden_s * fps))
@@ -160,8 +162,8 @@ class Hypotheses:
         goes_on = (start > 0) & (distance[start, k] < _SURPRISE * sigma[start])
         step_px = np.hypot(*(places - last.xy_px[start]).T) / (1 + last.unseen[start])
         fast = (step_px > self._fly_px * self._thirtieths) & (logit > 0)
-        flown = goes_on * (last.flown[start] + fast * self._thirtieths)
-        doubt = np.where(flown < self._p.fly_s * BASE_FPS, self._p.rest_doubt, self._p.landed_doubt)
+        flown_s = goes_on * (last.flown_s[start] + fast * self._frame_s)
+        doubt = np.where(flown_s < self._p.fly_s, self._p.rest_doubt, self._p.landed_doubt)
         doubt = np.where(self._rests(last, step_px, start) & (logit < 0), doubt, 1.0)
         evidence = np.ones(1 + len(seen) + len(hidden))
         evidence[1 : 1 + len(seen)] = np.exp(self._p.evidence * self._share * doubt * logit)
@@ -174,7 +176,7 @@ class Hypotheses:
             np.concatenate([_NOTHING.velocity_px, speed, velocity[hidden]]),
             np.concatenate([np.zeros(1 + len(seen)), last.unseen[hidden] + 1]),
             np.concatenate([np.zeros(1), (last.steps[start] + 1) * (start > 0), last.steps[hidden]]),
-            np.concatenate([np.zeros(1), flown, last.flown[hidden]]),
+            np.concatenate([np.zeros(1), flown_s, last.flown_s[hidden]]),
             logit,
             move,
             evidence,
@@ -246,9 +248,12 @@ def verdict(column: Column, later: np.ndarray | None = None) -> Verdict:
     weight = column.weight if later is None else column.weight * later
     seen = weight[1 : 1 + len(column.logit)]
     if not len(seen):
-        return Verdict(np.full(2, math.nan), 0.0, -math.inf)
+        return Verdict(np.full(2, math.nan), 0.0, -math.inf, 0.0)
     best = int(seen.argmax())
-    return Verdict(column.xy_px[1 + best], float(seen.sum() / weight.sum()), float(column.logit[best]))
+    probability = float(seen.sum() / weight.sum())
+    return Verdict(
+        column.xy_px[1 + best], probability, float(column.logit[best]), float(column.flown_s[1 + best])
+    )
 
 
 def sightings_in(

@@ -25,15 +25,15 @@ class TrackParams:
             further one through one crop.
         candidate_min_score: further places below this score are not looked at.
         fast_interval_s: fast mode: time between calibrations (trigger interval).
-        ask_again_s: smart mode: calibrate each time the shuttle was unseen, or seen weakly, for this long
-            (triggers unseen and weak).
+        ask_again_s: smart mode: calibrate each time the shuttle was unseen, or seen weakly, or followed
+            without being seen to fly, for this long (triggers unseen, weak and check).
         weak_logit: smart mode: calibrate when the place that the track believes in has less evidence of its
             own in this frame than this (trigger weak).
         jump_heights: smart mode: calibrate when the position moves farther than this (trigger jump).
         turn_deg: smart mode: calibrate when the path turns by more than this (trigger turn) …
         turn_min_step_heights: … and both steps are at least this long (shorter ones are noise).
         check_s: smart mode: calibrate at least this often while the shuttle is seen (trigger check): a track
-            that follows something else looks healthy. 0 never does.
+            that follows something else looks healthy. 0 never does, however it moves.
         alone_logit: what a followed place loses, in a calibration, where stage 1 sees no shuttle …
         alone_heights: … within this distance (and stage 2 looks no closer where its best one is) …
         alone_min_score: … that scores at least this.

@@ -97,7 +97,7 @@ class Tracker:
         self._lag = self._frames_in(self.params.lag_s)
         self._doubts: deque[bool] = deque(maxlen=self._frames_in(self.params.noise_window_s))
         least = self.params.noise_calibrations
-        self._noisy = round(max(least * fps / BASE_FPS, min(least, 1)))
+        self._noisy = round(max(least * fps / BASE_FPS, min(least, 2)))  # one is never many
         self.settles = max(self._lag, self._doubts.maxlen or 0)
         kept = max(PAST * self._stride, self.settles + 1)
         self._rows: deque[Row] = deque(maxlen=kept)
@@ -202,7 +202,8 @@ class Tracker:
         if self.mode not in ("smart", OFFLINE):
             return ""
         visible = found.probability >= self.params.visible_threshold
-        return self._triggers.fired(found.xy_px, visible, found.logit, self._rows, self._since_calibration)
+        place = found.xy_px, visible, found.logit, found.flown_s
+        return self._triggers.fired(*place, self._rows, self._since_calibration)
 
     def _frames_in(self, seconds: float) -> int:
         return max(1, round(seconds * self.fps))
@@ -243,7 +244,7 @@ class Tracker:
         self.counts["stage1_inputs"] += 1
         places = window_to_frame(result.xy[0].astype(np.float64), self._whole)
         inside = np.clip(places[0], 0, (self.size_hw[1], self.size_hw[0]))
-        return Verdict(inside, float(result.visible[0]), 0.0), places, result.score[0]
+        return Verdict(inside, float(result.visible[0]), 0.0, 0.0), places, result.score[0]
 
     def _look(self, centers: Sequence[np.ndarray]) -> Generator[Look, Candidates, list[Sighting]]:
         """What stage 2 sees on crops of this frame, in one batch."""

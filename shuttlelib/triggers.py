@@ -34,13 +34,22 @@ class Triggers:
         self._again = max(1, round(params.ask_again_s * fps))
         self._unseen = self._weak = 0  # frames in a row
 
-    def fired(self, xy_px: np.ndarray, visible: bool, logit: float, rows: Sequence[Row], since: int) -> str:
+    def fired(
+        self,
+        xy_px: np.ndarray,
+        visible: bool,
+        logit: float,
+        flown_s: float,
+        rows: Sequence[Row],
+        since: int,
+    ) -> str:
         """The name of the trigger that fires, or "".
 
         Args:
             xy_px: (2,) where the shuttle seems to be.
             visible: whether it is believed.
             logit: log-odds of that place alone, without the track.
+            flown_s: how long its flight was seen to be fast, s.
             rows: those before this frame, the last one newest.
             since: frames since the last calibration.
         """
@@ -51,7 +60,10 @@ class Triggers:
             return "unseen" if (self._unseen + 1) % self._again == 0 else ""
         if self._weak:
             return "weak" if self._weak % self._again == 1 % self._again else ""
-        due = self._p.check_s > 0 and since + 1 >= round(self._p.check_s * self._fps)
+        check_s = self._p.check_s
+        if flown_s < self._p.fly_s:
+            check_s = min(check_s, self._p.ask_again_s)
+        due = check_s > 0 and since + 1 >= round(check_s * self._fps)
         return self._moved(xy_px, rows) or ("check" if due else "")
 
     def told(self, visible: bool) -> None:

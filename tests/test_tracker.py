@@ -192,6 +192,15 @@ def test_noise_is_told_by_its_share_of_the_time_at_any_rate(fps):
     assert withdrawn(0.4) > 0
 
 
+@pytest.mark.parametrize("fps", [5.0, 7.5])
+def test_one_calibration_is_no_noise_however_few_frames_a_second_has(fps):
+    tracker = make(fps=fps)
+    rows = track(tracker, (dot(i, (60 + 8 * i + 120 * (i >= 6), 180), fps=fps) for i in range(12)))
+    assert tracker.counts["lost"] > 0
+    assert tracker.counts["withdrawn_rows"] == 0
+    assert all(row.visible for row in rows)
+
+
 def test_the_frames_of_a_trigger_are_bounded(monkeypatch):
     monkeypatch.setattr("shuttlelib.tracker.FIRED_KEPT", 7)
     tracker = make("calibration")
@@ -446,7 +455,7 @@ def test_a_weak_track_is_asked_about_at_once_and_then_once_a_while():
 
 @pytest.mark.parametrize(("check_s", "alone_logit"), [(0.0, 8.0), (0.2, 0.0), (0.2, 8.0)])
 def test_a_followed_place_that_stage_1_does_not_see_is_given_up_when_told_to(check_s, alone_logit):
-    params = TrackParams(noise_calibrations=0, check_s=check_s, alone_logit=alone_logit)
+    params = TrackParams(noise_calibrations=0, check_s=check_s, ask_again_s=0.2, alone_logit=alone_logit)
     tracker, lamp = make(params=params), (100, 300)
     rows = [step(tracker, dots(0, {lamp: 160}))]  # of equal lights stage 1 tells the upper one
     rows += [step(tracker, dots(n, {lamp: 160, (200 + n / 2, 60): 160})) for n in range(1, 30)]

@@ -20,13 +20,13 @@ def rows(places):
     ]
 
 
-def fired(places, now, visible=True, logit=3.0, since=99, check_s=0.0, **params):
+def fired(places, now, visible=True, logit=3.0, flown_s=9.0, since=99, check_s=0.0, **params):
     """What fires after rows at `places`."""
     triggers = Triggers(TrackParams(check_s=check_s, **params), HEIGHT_PX, 30.0)
     past = rows(places)
     for row in past:
         triggers.told(row.visible)
-    return triggers.fired(np.array(now, float), visible, logit, past, since)
+    return triggers.fired(np.array(now, float), visible, logit, flown_s, past, since)
 
 
 STEADY = [(100 + 10 * n, 300) for n in range(5)]
@@ -49,6 +49,10 @@ STEADY = [(100 + 10 * n, 300) for n in range(5)]
         ("", {"places": STEADY, "now": (125, 300), "turn_min_step_heights": 0.03}),
         ("check", {"places": STEADY, "now": (150, 300), "since": 14, "check_s": 0.5}),
         ("", {"places": STEADY, "now": (150, 300), "since": 13, "check_s": 0.5}),
+        ("check", {"places": STEADY, "now": (150, 300), "since": 2, "check_s": 0.5, "flown_s": 0.05}),
+        ("", {"places": STEADY, "now": (150, 300), "since": 1, "check_s": 0.5, "flown_s": 0.05}),
+        ("", {"places": STEADY, "now": (150, 300), "since": 2, "check_s": 0.5, "flown_s": 0.1}),
+        ("", {"places": STEADY, "now": (150, 300), "flown_s": 0.0}),
     ],
 )
 def test_each_trigger_fires_by_its_threshold(wanted, arguments):
