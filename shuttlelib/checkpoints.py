@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from shuttlelib import networks
-from shuttlelib.files import read_json, write_json
+from shuttlelib.files import WriteError, read_json, write_json, writing
 from shuttlelib.prediction import ShuttleNet
 from shuttlelib.troubles import TrainError
 
@@ -78,10 +78,19 @@ class Checkpoints:
             self.accelerator.load_state(str(saved[-1]))
 
     def save(self, step: int) -> None:
-        """Save everything needed to resume at `step`; whole or not at all."""
+        """Save everything needed to resume at `step`; whole or not at all.
+
+        Raises:
+            WriteError: the disk is full or the like; older checkpoints stay.
+        """
         final = self.folder / f"step_{step:07d}"
         if not final.exists():
-            self.accelerator.save_state(str(self.temp), safe_serialization=True)
+            try:
+                with writing(self.temp):
+                    self.accelerator.save_state(str(self.temp), safe_serialization=True)
+            except WriteError:
+                shutil.rmtree(self.temp, ignore_errors=True)
+                raise
             self.accelerator.wait_for_everyone()  # every process adds its own random state
             if self.accelerator.is_main_process:
                 self.temp.rename(final)

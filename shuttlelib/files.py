@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ _FIXES = {
     errno.ENOENT: "no folder can be made there: choose another folder",
     errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
 }
+_FULL_BYTES = 1 << 16  # with less left than this a write failed for want of space
 
 
 class WriteError(ShuttleError):
@@ -109,6 +111,17 @@ def writing(path: str | Path) -> Iterator[None]:
         if error.errno not in _FIXES or not _concerns(error, Path(path)):
             raise
         raise WriteError(f"{path}: cannot be written: {_FIXES[error.errno]}") from error
+    except Exception as error:  # safetensors and torch write through code with errors of its own
+        if not _is_full(error, Path(path)):
+            raise
+        raise WriteError(f"{path}: cannot be written: {_FIXES[errno.ENOSPC]}") from error
+
+
+def _is_full(error: Exception, path: Path) -> bool:
+    if not isinstance(error, RuntimeError):
+        return "No space left on device" in str(error)
+    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+    return shutil.disk_usage(folder).free < _FULL_BYTES
 
 
 def _concerns(error: OSError, path: Path) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pandas as pd
 
@@ -56,7 +56,7 @@ def write_tasks(path: Path, rows: pd.DataFrame, sizes: Mapping[str, SizeHW], ver
         label = (row["label_x_px"], row["label_y_px"]) if row["visible"] else None
         answer = results("visible", (row["x_px"], row["y_px"]), size_hw)
         size = {"image_width": size_hw[1], "image_height": size_hw[0]}
-        image = f"/data/local-files/?d={clip}_{frame:06d}.jpg"
+        image = f"/data/local-files/?d={quote(f'{clip}_{frame:06d}.jpg')}"
         prediction = {"model_version": version, "score": float(row["p_visible"]), "result": answer}
         tasks.append(
             {

@@ -56,7 +56,7 @@ def mixing_weights(samples: Samples, rendered_share: float) -> np.ndarray:
         [samples.caches[c].clip.table["origin"].iloc[0] == "synthetic" for c, _ in samples.index], bool
     )
     marks = [_marks(points, cache.clip.info) for cache, points in zip(samples.caches, samples.points)]
-    hidden, resting, blinking = np.array([marks[c][:, f] for c, f in samples.index]).reshape(-1, 3).T
+    hidden, resting, blinking = np.array([marks[c][:, f] for c, f in samples.index], bool).reshape(-1, 3).T
     weights = np.where(hidden, HIDDEN, np.where(resting, RESTING, 1.0))
     weights[blinking & ~rendered] = 0.0
     if 0 < rendered.sum() < len(rendered):

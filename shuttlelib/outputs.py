@@ -7,6 +7,7 @@ holds every final row and looks like no finished track.
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import TextIO
 
@@ -40,12 +41,12 @@ def json_rows(file: TextIO, video: str) -> Emit:
 
 
 def overlay_video(path: Path, size_hw: SizeHW, fps: float, outputs: ExitStack) -> Emit:
-    """Draw each row on its frame; the video is whole when `outputs` close."""
+    """Draw each row on its frame; the video is whole when `outputs` close. Without a row there is none."""
     from shuttlelib.overlay import Overlay
 
-    writer = outputs.enter_context(VideoWriter(path, size_hw, fps, note=_NOTE))
     drawing = Overlay(size_hw[0], fps)
-    return lambda frame, row: writer.write(drawing.draw(frame.rgb, row), frame.time_s)
+    opened = cache(lambda: outputs.enter_context(VideoWriter(path, size_hw, fps, note=_NOTE)))
+    return lambda frame, row: opened().write(drawing.draw(frame.rgb, row), frame.time_s)
 
 
 def growing_csv(path: Path, outputs: ExitStack, keep: bool) -> Emit:

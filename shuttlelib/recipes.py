@@ -32,6 +32,7 @@ from shuttlelib import (
     synth,
     tracking,
     train,
+    troubles,
     validation,
 )
 from shuttlelib.clips import Clip
@@ -235,7 +236,9 @@ def mine_round(
 
     Raises:
         MiningError: `run_dir` holds the fine-tuning of another round.
+        TrainError: there is nothing to train or to validate on.
     """
+    troubles.need_samples(run_dir, samples.train, samples.val)
     model_dir, run_dir, index = Path(model_dir), Path(run_dir), Path(run_dir) / "hard.parquet"
     model, other = networks.load(model_dir, device()), networks.load(partner, device()) if partner else None
     facts = vars(params) | {"seed": seed, "data": clips.data_hash([c.clip for c in samples.train.caches])}

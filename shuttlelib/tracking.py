@@ -39,7 +39,7 @@ class TrackResult:
     """What tracking one source gave.
 
     Attributes:
-        csv, overlay, summary_json: the files written; overlay is None unless asked for.
+        csv, overlay, summary_json: the files written; overlay is None unless asked for and where no row is.
         summary: what the JSON holds.
         warning: one line when the source gave less than it promised or was lost, else empty.
     """
@@ -142,7 +142,7 @@ def tracking_source(
         summary_to.write_text(json.dumps(summary, indent=2) + "\n")
     if run.left is not None:
         raise run.left
-    return TrackResult(csv, mp4 if overlay else None, report, summary, summary["warning"])
+    return TrackResult(csv, mp4 if overlay and run.frames else None, report, summary, summary["warning"])
 
 
 def _until_asked(source: Source, asked: Asked | None) -> AbstractContextManager[Asked]:

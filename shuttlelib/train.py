@@ -38,7 +38,7 @@ from shuttlelib.samples import Samples
 from shuttlelib.spec import Spec
 from shuttlelib.stopping import stop_when_asked
 from shuttlelib.train_log import TrainLog
-from shuttlelib.troubles import TrainError, memory_named, save_batch
+from shuttlelib.troubles import TrainError, memory_named, need_samples, save_batch
 from shuttlelib.validation import judge
 
 STAGE1_SCALE = (0.7, 1.4)
@@ -142,10 +142,7 @@ def fit(
             once.
     """
     run_dir = Path(run_dir)
-    if not len(train) or not len(val):
-        raise TrainError(
-            f"{run_dir}: {len(train)} training and {len(val)} validation samples; both need some"
-        )
+    need_samples(run_dir, train, val)
     with memory_named(run_dir, config.batch, config.accumulate):
         weights = np.ones(len(train)) if weights is None else weights
         run = _Run(spec, train, val, run_dir, config, init, weights)

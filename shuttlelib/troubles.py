@@ -22,6 +22,18 @@ class TrainError(ShuttleError):
     """Training cannot go on."""
 
 
+def need_samples(run_dir: Path, train: Samples, val: Samples) -> None:
+    """Refuse to begin what has nothing to learn from, or nothing to be judged on.
+
+    Raises:
+        TrainError: one of the two is empty.
+    """
+    if not len(train) or not len(val):
+        raise TrainError(
+            f"{run_dir}: {len(train)} training and {len(val)} validation samples; both need some"
+        )
+
+
 @contextmanager
 def memory_named(run_dir: Path, batch: int, accumulate: int) -> Iterator[None]:
     """Say what to try when the memory does not suffice.

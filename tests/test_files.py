@@ -1,8 +1,11 @@
 import errno
 import hashlib
 import json
+import shutil
+from types import SimpleNamespace
 
 import pytest
+from safetensors import SafetensorError
 
 from shuttlelib import files
 
@@ -53,6 +56,23 @@ def test_the_systems_errors_become_one_line(tmp_path, number, words):
         raise OSError(number, "the system's words")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"),
+    ],
+)
+def test_a_full_disk_is_told_whichever_library_finds_it(tmp_path, monkeypatch, error):
+    with pytest.raises(type(error)), files.atomic_write(tmp_path / "x"):
+        raise type(error)("another reason")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
+    full = pytest.raises(files.WriteError, match="x: cannot be written: the disk is full")
+    with full, files.atomic_write(tmp_path / "folder" / "x"):
+        raise error
+    assert list(tmp_path.rglob("x*")) == []
 
 
 def test_an_error_that_is_not_about_writing_passes_through(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 from types import SimpleNamespace
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pandas as pd
@@ -253,17 +254,18 @@ def test_measures_say_what_was_drawn(make, tmp_path):
 
 
 def test_suspects_go_to_label_studio_and_come_back(make, tmp_path):
-    planes, pair = opened([make("a", WRONG)], tmp_path)
+    planes, pair = opened([make("Lin & Lee #1", WRONG)], tmp_path)
     scores = mining.score(pair.stage2, samples.Samples(planes, SPEC2), looks(1), pair=pair)
     found = mining.suspects(scores)
     tasks = clusters.export_suspects(found, planes, tmp_path / "suspects", "stage2_v8")
     back = importers.read_labels(tasks)
     wanted = planes[0].clip.table.set_index("frame").loc[found["frame"], ["x_px", "y_px"]]
-    assert back["clip"].tolist() == ["a"] * 3
+    assert back["clip"].tolist() == ["Lin & Lee #1"] * 3
     assert back["visible"].all()
     assert back[["x_px", "y_px"]].to_numpy() == pytest.approx(wanted.to_numpy())
     task = json.loads(tasks.read_text())[0]
-    assert (tmp_path / "suspects" / task["data"]["image"].rpartition("=")[2]).stat().st_size > 1000
+    (picture,) = parse_qs(urlsplit(task["data"]["image"]).query)["d"]
+    assert (tmp_path / "suspects" / picture).stat().st_size > 1000
     assert task["predictions"][0]["model_version"] == "stage2_v8"
     point = task["predictions"][0]["result"][0]["value"]
     assert (point["x"] * 6.4, point["y"] * 3.6) == pytest.approx(path(task["data"]["frame"]), abs=5)
@@ -314,6 +316,14 @@ def test_a_round_without_failures_says_so_and_trains_nothing(round_of, tmp_path,
     assert "nothing is hard" in capsys.readouterr().out
     assert "after" not in result
     assert not (tmp_path / "mined" / "best").exists()
+
+
+def test_a_round_without_a_val_split_is_said_before_anything_is_scored(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(mining, "score", lambda *args: pytest.fail("scored"))
+    networks.save(networks.build(SPEC1), tmp_path / "model")
+    data = recipes.open_samples(SPEC1, [make("a"), make("b")], tmp_path / "cache")
+    with pytest.raises(recipes.ShuttleError, match=r"mined: \d+ training and 0 validation samples"):
+        recipes.mine_round(tmp_path / "model", data, tmp_path / "mined", 2, looks(1))
 
 
 def test_a_bad_partner_or_share_is_said_before_anything_is_scored(round_of, tmp_path, monkeypatch, capsys):

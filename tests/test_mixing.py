@@ -44,6 +44,10 @@ def test_draws_resume_where_they_stopped_and_follow_the_weights():
     assert share == pytest.approx(0.75, abs=0.07)
 
 
+def test_no_samples_have_no_weights():
+    assert mixing.mixing_weights(Labelled([]), 0.3).shape == (0,)
+
+
 def test_rendered_samples_get_their_share():
     assert np.allclose(mixing.mixing_weights(Labelled([("synthetic", FLYING)]), 0.3), 1.0)  # one kind only
     both = mixing.mixing_weights(

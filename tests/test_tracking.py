@@ -24,7 +24,7 @@ from shuttlelib.outputs import COLUMNS, check_outputs, check_stems
 from shuttlelib.sources import Footage, Source, video_file
 from shuttlelib.together import take_on_host
 from shuttlelib.track_params import TrackParams
-from shuttlelib.tracking import Networks, load_networks, track_source, track_video
+from shuttlelib.tracking import Networks, load_networks, track_source, track_video, tracking_source
 from shuttlelib.video import VideoError, VideoInfo, probe, read_frames
 
 SIZE_HW = (180, 320)
@@ -400,6 +400,17 @@ def test_a_picture_that_is_shown_twice_is_looked_at_once(tiny_video, tmp_path):
     assert said[16] != said[18]
     smart = track_video(clip, tmp_path / "smart", networks=networks()).summary
     assert (smart["counts"]["start"], smart["gaps"]) == (2, [])  # anew once the rate of pictures is known
+
+
+@pytest.mark.parametrize("overlay", [False, True])
+def test_who_stops_a_camera_before_its_first_row_gets_an_empty_track(clip, tmp_path, overlay):
+    out = tmp_path / "out"
+    looks = tracking_source(once(clip), out, networks(), overlay=overlay, asked=lambda: True)
+    assert next(looks, None) is None
+    summary = json.loads((out / "rally.json").read_text())
+    assert (summary["frames"], summary["interrupted"]) == (0, True)
+    assert (out / "rally.csv").read_text() == ",".join(COLUMNS) + "\n"
+    assert sorted(path.name for path in out.iterdir()) == ["rally.csv", "rally.json"]
 
 
 def test_when_the_reader_of_rows_leaves_no_row_and_no_count_is_lost(clip, tmp_path):
