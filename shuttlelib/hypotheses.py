@@ -160,11 +160,11 @@ class Hypotheses:
         start = paths[:, 1 : 1 + len(seen)].argmax(0)  # (K,) which flight each sighting goes on
         k = np.arange(len(seen))
         goes_on = (start > 0) & (distance[start, k] < _SURPRISE * sigma[start])
-        step_px = np.hypot(*(places - last.xy_px[start]).T) / (1 + last.unseen[start])
-        fast = (step_px > self._fly_px * self._thirtieths) & (logit > 0)
+        step = (places - last.xy_px[start]) / (1 + last.unseen[start])[:, None]
+        fast = self._flies(step, velocity[start]) & (logit > 0)
         flown_s = goes_on * (last.flown_s[start] + fast * self._frame_s)
         doubt = np.where(flown_s < self._p.fly_s, self._p.rest_doubt, self._p.landed_doubt)
-        doubt = np.where(self._rests(last, step_px, start) & (logit < 0), doubt, 1.0)
+        doubt = np.where(self._rests(last, step, start) & (logit < 0), doubt, 1.0)
         evidence = np.ones(1 + len(seen) + len(hidden))
         evidence[1 : 1 + len(seen)] = np.exp(self._p.evidence * self._share * doubt * logit)
         weight = self._together(paths, 0) * evidence
@@ -215,10 +215,16 @@ class Hypotheses:
             return ways.sum(axis)
         return (ways ** (1 / self._share)).sum(axis) ** self._share
 
+    def _flies(self, step_px: np.ndarray, velocity_px: np.ndarray) -> np.ndarray:
+        """(K,) whether steps (K, 2) are fast and go on in the direction of flight: noise turns back."""
+        speed_px = np.hypot(*velocity_px.T)
+        along_px = (step_px * velocity_px).sum(-1) / np.maximum(speed_px, 1e-9)
+        return np.minimum(along_px, speed_px) > self._fly_px * self._thirtieths
+
     def _rests(self, last: Column, step_px: np.ndarray, start: np.ndarray) -> np.ndarray:
-        """(K,) whether a sighting goes on where one before it was, which did not move either."""
-        speed_px = np.hypot(*last.velocity_px[start].T)
-        slow = np.maximum(step_px, speed_px) < self._rest_px * self._thirtieths
+        """(K,) whether a sighting, (K, 2) away from one before it, rests, as that one did."""
+        lengths_px = np.hypot(*step_px.T), np.hypot(*last.velocity_px[start].T)
+        slow = np.maximum(*lengths_px) < self._rest_px * self._thirtieths
         return slow & (start > 0) & (last.unseen[start] == 0)
 
     def _sigma(self, last: Column) -> np.ndarray:

@@ -120,6 +120,20 @@ def test_evidence_against_a_place_that_rests_counts_more(fps):
     assert believed(1, 1.0, rest_doubt=3.0) == believed(1, 1.0, rest_doubt=1.0)  # what speaks for it as ever
 
 
+@pytest.mark.parametrize(("fps", "least_s"), [(12.0, 0.7), (30.0, 0.8), (240.0, 0.9)])
+def test_a_flight_is_told_from_noise_and_from_creeping_at_any_rate(fps, least_s):
+    rng = np.random.default_rng(4)
+
+    def flown_s(places):
+        return verdict(fed([[(*xy, 3.0)] for xy in places], fps)._columns[-1]).flown_s
+
+    count = round(fps)
+    assert least_s <= flown_s(fly(count, fps)) <= 1
+    assert flown_s(rng.normal((400, 300), 0.5, (count, 2))) < PARAMS.fly_s  # px, of a place that rests
+    creeping = [(200 + 0.7 * PARAMS.fly_heights * 720 * n * 30 / fps, 300) for n in range(count)]
+    assert flown_s(creeping) == 0
+
+
 @pytest.mark.parametrize("fps", [30.0, 120.0])
 def test_a_flight_that_came_to_rest_is_believed_where_the_networks_doubt_it(fps):
     def told(path, doubted=-2.0, **params):
