@@ -39,7 +39,7 @@ class TrackResult:
     """What tracking one source gave.
 
     Attributes:
-        csv, overlay, summary_json: the files written; overlay is None unless asked for and where no row is.
+        csv, overlay, summary_json: the files written; overlay is None if not asked for, or without a row.
         summary: what the JSON holds.
         warning: one line when the source gave less than it promised or was lost, else empty.
     """
