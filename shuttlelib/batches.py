@@ -21,10 +21,26 @@ from shuttlelib.augment import TILE_SIZE, TILE_STD, Changes
 from shuttlelib.geometry import SizeHW
 from shuttlelib.samples import Item, Plan, Samples
 
-FREE_SHARE = 0.6  # of the device's free memory that decoded frames may take
+FREE_SHARE = 0.6  # of the device's memory that is free, or that torch keeps free, for decoded frames
 PATHS = ("auto", "cpu", "device")
 AHEAD = 3  # batches planned in advance
 Batch = dict[str, Tensor]
+
+
+class Arriving:
+    """A tensor on its way to the host: asked for only when it is there, it does not hold up a GPU."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._host = tensor.to("cpu", non_blocking=True)
+        self._arrived = torch.cuda.Event() if tensor.is_cuda else None
+        if self._arrived is not None:
+            self._arrived.record()
+
+    def wait(self) -> Tensor:
+        """The tensor, on the host; waits for what was launched before it, and for nothing after."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._host
 
 
 class Source:
@@ -107,7 +123,11 @@ class Pixels:
 
     @torch.no_grad()
     def batch(self, plan: Plan, read: list[Tensor]) -> Batch:
-        """The batch of a plan and what `read` made of it."""
+        """The batch of a plan and what `read` made of it; the same pictures whoever asks, autocast or not."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self._batch(plan, read)
+
+    def _batch(self, plan: Plan, read: list[Tensor]) -> Batch:
         first, *rare = (x.to(self.device, non_blocking=True) for x in read)
         frames = self._look(first, plan.clip, plan.window)
         if rare:
@@ -115,8 +135,7 @@ class Pixels:
         if plan.changes is not None:
             frames = self._change(frames, plan.changes)
         rest = {"xy": plan.xy, "history": plan.history, "index": plan.number}
-        sent = {key: self._pinned(torch.from_numpy(value)) for key, value in rest.items()}
-        sent = {key: value.to(self.device, non_blocking=True) for key, value in sent.items()}
+        sent = {key: self._sent(value) for key, value in rest.items()}
         return {"frames": frames.to(torch.uint8), **sent}
 
     def _read(self, clip: np.ndarray, looks: np.ndarray, window: np.ndarray) -> Tensor:
@@ -142,16 +161,17 @@ class Pixels:
         corner, side = _patches(window)
         size_hw = self.size_hw[clip]
         if self.resident:
-            place, size = (torch.from_numpy(x).to(self.device) for x in (corner, size_hw))
-            read = self._gather(read, place, size, side)
+            read = self._gather(read, self._sent(corner), self._sent(size_hw), side)
         rgb = _rgb(read, side) * self._on(_shown(window, corner, size_hw, side))[:, None, None]
         # where an input pixel covers several of the frame, that many looks are averaged
         dense = np.maximum(1, np.ceil(window[:, 2] / w - 0.05)).astype(int)
         pieces = rgb.flatten(1, 2)
         views = pieces.new_empty(*pieces.shape[:2], h, w)
         for looks in np.unique(dense):
-            rows = np.flatnonzero(dense == looks)
-            views[rows] = _crop(pieces[rows], corner[rows], side, window[rows], (h, w), int(looks))
+            chosen = dense == looks
+            theta = self._on(_theta(window[chosen], corner[chosen], side))
+            rows = self._sent(np.flatnonzero(chosen))
+            views[rows] = _crop(pieces[rows], theta, (h, w), int(looks))
         return views.unflatten(1, (-1, 3))
 
     def _gather(self, start: Tensor, corner: Tensor, size: Tensor, side: int) -> Tensor:
@@ -175,7 +195,7 @@ class Pixels:
         flip = self._on(mirrored)[:, None, None, None, None]
         frames = torch.where(flip > 0, frames.flip(-1), frames)
         if other.any():
-            rows = torch.from_numpy(np.flatnonzero(other)).to(self.device)
+            rows = self._sent(np.flatnonzero(other))
             frames[rows] = _warp(frames[rows], self._on(np.linalg.inv(changes.matrix[other])))
         colour = self._on(changes.colour)
         frames = (
@@ -185,13 +205,16 @@ class Pixels:
         gain = self._on(changes.level)[:, :, None, None, None] / TILE_STD
         count = h * w * 3
         runs = self.tile.as_strided((TILE_SIZE - count + 1, count), (1, 1))
-        start = torch.from_numpy(changes.start).to(self.device)
+        start = self._sent(changes.start)
         noise = runs[start].view(*start.shape, h, w, 3).permute(0, 1, 4, 2, 3).float() - 128
         return frames.add_(noise * gain).round_().clamp_(0, 255)
 
     def _on(self, values: np.ndarray) -> Tensor:
-        sent = self._pinned(torch.from_numpy(np.ascontiguousarray(values, np.float32)))
-        return sent.to(self.device, non_blocking=True)
+        return self._sent(np.ascontiguousarray(values, np.float32))
+
+    def _sent(self, values: np.ndarray) -> Tensor:
+        """An array on the device, without waiting for what it is doing."""
+        return self._pinned(torch.from_numpy(values)).to(self.device, non_blocking=True)
 
     def _pinned(self, tensor: Tensor) -> Tensor:
         return tensor.pin_memory() if self.device.type == "cuda" else tensor
@@ -200,9 +223,9 @@ class Pixels:
 def _fits(samples: Samples, device: torch.device) -> bool:
     if device.type != "cuda":
         return False
-    return (
-        sum(cache.frames.nbytes for cache in samples.caches) < FREE_SHARE * torch.cuda.mem_get_info(device)[0]
-    )
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for reuse
+    free = torch.cuda.mem_get_info(device)[0] + kept
+    return sum(cache.frames.nbytes for cache in samples.caches) < FREE_SHARE * free
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
@@ -247,15 +270,18 @@ def _shown(window: np.ndarray, corner: np.ndarray, size_hw: np.ndarray, side: in
     return inside[:, 1, :, None] & inside[:, 0, None]
 
 
-def _crop(
-    pieces: Tensor, corner: np.ndarray, side: int, window: np.ndarray, out_hw: SizeHW, dense: int
-) -> Tensor:
-    """Windows (B, 4) of pieces (B, C, side, side) at `corner` (B, 2), as (B, C, *out_hw)."""
+def _theta(window: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
+    """(B, 2, 3) for `affine_grid`: windows (B, 4) of pieces with sides of `side` px at `corner` (B, 2)."""
     theta = np.zeros((len(window), 2, 3), np.float32)
     theta[:, [0, 1], [0, 1]] = window[:, 2:] / side
     theta[:, :, 2] = 2 * (window[:, :2] + window[:, 2:] / 2 - corner) / side - 1
-    shape = [len(window), 1, out_hw[0] * dense, out_hw[1] * dense]
-    grid = F.affine_grid(torch.from_numpy(theta).to(pieces.device), shape, align_corners=False)
+    return theta
+
+
+def _crop(pieces: Tensor, theta: Tensor, out_hw: SizeHW, dense: int) -> Tensor:
+    """Windows of pieces (B, C, side, side) by `_theta` (B, 2, 3), as (B, C, *out_hw)."""
+    shape = [len(theta), 1, out_hw[0] * dense, out_hw[1] * dense]
+    grid = F.affine_grid(theta, shape, align_corners=False)
     views = F.grid_sample(pieces, grid, mode="bilinear", align_corners=False)
     return (F.avg_pool2d(views, dense) if dense > 1 else views).round_().clamp_(0, 255)
 

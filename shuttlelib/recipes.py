@@ -4,6 +4,7 @@ A recipe only joins what the modules below offer: find or render the data, open 
 mine a round, evaluate a pair free-running. Sizes come from the profile, behaviour from the spec.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -143,9 +144,11 @@ def _false_places(stage1: Path, dataset: list[Clip], cache_dir: Path) -> dict[st
     weights = sha256(stage1 / "model.safetensors")
     path = cache_dir / f"false-{weights[:16]}-{clips.data_hash(dataset)}.npz"
     if not path.is_file():
-        finder = networks.load(stage1, device())
-        wholes = cache.open_caches(dataset, cache_dir, finder.net.spec.input_hw)
-        found = mining.distractors(finder, wholes)
+        rank = int(os.environ.get("LOCAL_RANK", 0))  # under torchrun each process has a GPU of its own
+        with torch.cuda.device(rank if device() == "cuda" else -1):
+            finder = networks.load(stage1, device())
+            wholes = cache.open_caches(dataset, cache_dir, finder.net.spec.input_hw)
+            found = mining.distractors(finder, wholes)
         with atomic_write(path) as temp, temp.open("wb") as file:
             np.savez(file, allow_pickle=False, **found)
     with np.load(path) as stored:

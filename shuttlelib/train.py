@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from shuttlelib import clips, networks
 from shuttlelib.augment import Augmentation
-from shuttlelib.batches import PATHS, Batch, Source
+from shuttlelib.batches import PATHS, Arriving, Batch, Source
 from shuttlelib.checkpoints import Average, Checkpoints, Progress, claim
 from shuttlelib.errors import UsageError
 from shuttlelib.files import atomic_write, sha256
@@ -201,7 +201,7 @@ class _Run:
         self.train = Source(train, device, config.data_path, config.workers)
         self.val = Source(val, device, config.data_path, config.workers)
         self.log = TrainLog(run_dir, self.progress.step, self.main)
-        self.unchecked: tuple[int, list[Batch], Tensor] | None = None
+        self.unchecked: tuple[int, list[Batch], Arriving] | None = None
         self.skipped = 0
 
     def steps(self) -> Generator[list[Batch], None, None]:
@@ -251,7 +251,7 @@ class _Run:
         finite = torch.isfinite(loss)
         if not scaled or self.skipped > MAX_SKIPPED:
             finite = finite & torch.isfinite(norm)
-        numbers = torch.stack([finite.float(), loss.float(), norm.float()])
+        numbers = Arriving(torch.stack([finite.float(), loss.float(), norm.float()]))
         self.settle()
         self.unchecked = self.progress.step, parts, numbers
 
@@ -264,7 +264,7 @@ class _Run:
         if self.unchecked is None:
             return
         (step, parts, numbers), self.unchecked = self.unchecked, None
-        finite, loss, norm = numbers.tolist()
+        finite, loss, norm = numbers.wait().tolist()
         if finite:
             return
         whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
@@ -378,6 +378,7 @@ def _precision(wanted: str) -> str:
     if wanted != "auto":
         return wanted
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)  # cards before Ampere emulate it
+        return "bf16" if fast else "fp16"
     native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return "bf16" if native() else "no"

@@ -82,6 +82,27 @@ def test_crops_outside_the_frame_are_black_there(data):
     assert torch.equal(frames[:, :, :8], samples[edge]["frames"][-1][:, :, :8])
 
 
+@pytest.mark.parametrize("stage", [1, 2])
+def test_autocast_around_it_changes_no_picture(data, stage):
+    items = draws(data[stage], 12)
+    frames = on_device(data[stage], items, True)["frames"]
+    with torch.autocast("cpu", torch.bfloat16):  # validation runs under it
+        assert torch.equal(on_device(data[stage], items, True)["frames"], frames)
+
+
+def test_what_arrives_is_what_was_sent():
+    assert batches.Arriving(torch.tensor([1.0, 2.0])).wait().tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(("free", "kept", "fits"), [(100, 0, False), (1000, 0, True), (100, 900, True)])
+def test_what_torch_keeps_for_reuse_counts_as_free(data, monkeypatch, free, kept, fits):
+    frames = sum(cache.frames.nbytes for cache in data[1].caches)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free * frames / 500, 0))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: (kept + 50) * frames / 500)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 50 * frames / 500)
+    assert batches._fits(data[1], torch.device("cuda")) == fits
+
+
 def test_batches_come_in_order_from_every_path(data):
     samples = data[2]
     lists = [draws(samples, 3, 3 * n) for n in range(5)]

@@ -125,6 +125,15 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_the_batch(data,
     assert not list(tmp_path.glob("checkpoints/*"))
 
 
+@pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp16")])
+def test_bf16_is_for_gpus_that_do_not_emulate_it(monkeypatch, native, precision):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or native
+    )
+    assert train._precision("auto") == precision
+
+
 def test_steps_that_fp16_leaves_out_are_no_error_unless_it_never_finds_its_scale(monkeypatch):
     run = object.__new__(train._Run)
     run.accelerator = SimpleNamespace(scaler=object(), optimizer_step_was_skipped=True)
