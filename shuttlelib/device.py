@@ -5,10 +5,10 @@ and windows) and fetches a few back (places and scores); on a GPU all between is
 backend allows.
 """
 
-import gc
 import threading
 import weakref
 from collections.abc import Generator, Iterable, Sequence
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -24,8 +24,10 @@ from shuttlelib.looks import Look, sample_window
 from shuttlelib.pictures import note_once
 from shuttlelib.runtime import Backend, Candidates
 from shuttlelib.runtime.graphs import Captured, Function, Sized, run_once
-from shuttlelib.runtime.memory import is_out_of_memory
-from shuttlelib.together import joined_history, take_grouped, take_on_host
+from shuttlelib.runtime.memory import free_unused, is_out_of_memory
+from shuttlelib.together import MOST, joined_history, take_grouped, take_on_host
+
+FULL_LOOKS = 300  # after the memory was full, so many batches are kept as small as it wanted
 
 
 class Planes:
@@ -129,6 +131,8 @@ class DeviceEyes:
         self._planes: dict[SizeHW, Planes] = {}
         self._lock = threading.Lock()
         self._sights: dict[tuple[int, SizeHW], tuple[Tensor, Any]] = {}
+        self._room: dict[tuple[int, SizeHW], int] = {}  # looks there is memory for, where it was full
+        self._small = 0  # batches until more is tried again
         self.notes: list[str] = []
 
     def ahead(self, frames: Iterable[Frame]) -> Generator[Frame, None, None]:
@@ -152,6 +156,9 @@ class DeviceEyes:
 
     def take(self, looks: Sequence[Look]) -> list[Candidates]:
         """The answer to each look."""
+        self._small -= 1
+        if self._small == 0:
+            self._room.clear()
         return take_grouped(looks, lambda look: (look.stage, look.frames[0][-1].size_hw), self._run)
 
     def _of(self, frame: Frame) -> Planes:
@@ -162,20 +169,20 @@ class DeviceEyes:
 
     def _run(self, kind: tuple[int, SizeHW], looks: Sequence[Look]) -> Candidates:
         """Looks of one stage at frames of one size; where memory runs out in halves, then from the host."""
-        if not hasattr(self._networks[kind[0]], "run_device"):  # it went on on the CPU
-            return take_on_host(self._networks, looks)[0] if len(looks) == 1 else self._halved(kind, looks)
-        try:
-            return self._run_all(kind, looks)
-        except (RuntimeError, ShuttleError) as error:  # TensorRT's want of memory is told by the latter
-            if not is_out_of_memory(error):
-                raise
-        gc.collect()  # graphs and networks that nobody has any more
-        torch.cuda.empty_cache()
-        if len(looks) == 1:
-            note_once(self.notes, "the GPU's memory is full: some windows were cut on the host")
-            return take_on_host(self._networks, looks)[0]
-        note_once(self.notes, "the GPU's memory is full: several looks were taken in smaller batches")
-        return self._halved(kind, looks)
+        on_cpu = not hasattr(self._networks[kind[0]], "run_device")  # it went on there
+        if not on_cpu and len(looks) <= self._room.get(kind, MOST):
+            try:
+                return self._run_all(kind, looks)
+            except (RuntimeError, ShuttleError) as error:  # TensorRT's want of memory is told by the latter
+                if not is_out_of_memory(error):
+                    raise
+            free_unused()
+            self._room[kind], self._small = len(looks) // 2, FULL_LOOKS
+            how = "several looks were taken in smaller batches"
+            if len(looks) == 1:
+                how = "some windows were cut on the host"
+            note_once(self.notes, f"the GPU's memory is full: {how}")
+        return take_on_host(self._networks, looks)[0] if len(looks) == 1 else self._halved(kind, looks)
 
     def _halved(self, kind: tuple[int, SizeHW], looks: Sequence[Look]) -> Candidates:
         middle = len(looks) // 2
@@ -213,16 +220,19 @@ class DeviceEyes:
             pixels = cut(tensor, asked[:, 4:].long(), asked[:, :4]).to(torch.uint8)
             return network.run_device(pixels, history)
 
+        # What is kept must not hold these eyes: their memory would outlive them until cycles are collected
         if self._device == "cuda" and network.name != "torch":
-            return Sized(see, self._capture)
-        return lambda *arrays: run_once(see, self._device, *arrays)
+            return Sized(see, partial(_captured, self.notes, self._device))
+        return partial(run_once, see, self._device)
 
-    def _capture(self, see: Function, arrays: Sequence[np.ndarray]) -> Any:
-        try:
-            return Captured(see, arrays)
-        except (RuntimeError, ShuttleError) as error:
-            if is_out_of_memory(error):
-                raise
-            reason = str(error).splitlines()[0]
-            note_once(self.notes, f"CUDA graphs do not work here ({reason}): slower without")
-            return lambda arrays: run_once(see, self._device, *arrays)
+
+def _captured(notes: list[str], device: str, see: Function, arrays: Sequence[np.ndarray]) -> Any:
+    """What runs a function on arrays of one size: a CUDA graph, or the function where that cannot be."""
+    try:
+        return Captured(see, arrays)
+    except (RuntimeError, ShuttleError) as error:
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0]
+        note_once(notes, f"CUDA graphs do not work here ({reason}): slower without")
+        return lambda arrays: run_once(see, device, *arrays)

@@ -107,7 +107,8 @@ class Reading:
         prompt: bool = False,
     ) -> None:
         stream = video_stream(container, name)
-        stream.thread_type = "SLICE" if prompt else "AUTO"
+        # By frame NVDEC would want a surface more for each thread, and has few
+        stream.thread_type = "SLICE" if prompt or stream.codec_context.is_hwaccel else "AUTO"
         self.count = 0
         self.pictures = Pictures(container, stream)
         self._notes = [] if notes is None else notes

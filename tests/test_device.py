@@ -1,3 +1,5 @@
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -6,7 +8,7 @@ import torch
 from fakes import BrightBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from shuttlelib import networks, paths, tracking, versions
+from shuttlelib import device, networks, paths, tracking, versions
 from shuttlelib.cut import Cut
 from shuttlelib.device import DeviceEyes, Planes
 from shuttlelib.errors import ShuttleError
@@ -116,10 +118,42 @@ def test_too_little_memory_halves_the_batch_and_is_told():
 
 
 def test_a_graph_that_cannot_be_captured_is_told_and_done_without():
-    eyes = DeviceEyes(*pair(), "cpu")  # a machine without a GPU captures nothing
-    run = eyes._capture(lambda values: (2 * values,), [np.zeros((2, 3), np.float32)])
+    notes = []  # a machine without a GPU captures nothing
+    run = device._captured(notes, "cpu", lambda values: (2 * values,), [np.zeros((2, 3), np.float32)])
     assert np.array_equal(run([np.ones((2, 3), np.float32)])[0], np.full((2, 3), 2))
-    assert "CUDA graphs do not work here" in eyes.notes[0]
+    assert "CUDA graphs do not work here" in notes[0]
+
+
+def test_a_full_memory_is_remembered_for_a_while(monkeypatch):
+    monkeypatch.setattr(device, "FULL_LOOKS", 6)
+    both = pair(most=0)
+    eyes, tries, run_device = DeviceEyes(*both, "cpu"), [], both[1].run_device
+
+    def counted(frames, history=None):
+        tries.append(len(frames))
+        return run_device(frames, history)
+
+    both[1].run_device = counted
+    blank = Frame(0, 0.0, np.zeros((SIZE_HW[0] * 3 // 2, SIZE_HW[1]), np.uint8))
+    look = Look(2, [sample_window(2, both[1].input_hw, SIZE_HW)], [[blank] * both[1].frames], None)
+    for _ in range(6):
+        eyes.take([look])
+    assert tries == [1]
+    eyes.take([look])
+    assert tries == [1, 1]
+
+
+def test_eyes_go_with_their_last_holder_and_what_they_kept_with_them():
+    both = pair()
+    eyes = DeviceEyes(*both, "cpu")
+    gc.disable()
+    try:
+        alone(both, scene(), eyes.take)
+        planes = weakref.ref(next(iter(eyes._planes.values())))
+        del eyes
+        assert planes() is None
+    finally:
+        gc.enable()
 
 
 class HostReads(TorchDispatchMode):

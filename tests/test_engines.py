@@ -6,7 +6,7 @@ from fakes import write_models
 from shuttlelib import paths
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.paths import REPO
-from shuttlelib.runtime import default_pair, engines
+from shuttlelib.runtime import default_pair, engines, memory
 
 
 class Runtime:
@@ -27,6 +27,7 @@ def built(monkeypatch):
     """The calls of a builder whose engines fit."""
     calls = []
     monkeypatch.setattr(engines, "build_engine", lambda *args: calls.append(args) or b"fits, new")
+    monkeypatch.setattr(engines, "free_bytes", lambda: 1 << 30)
     return calls
 
 
@@ -65,6 +66,15 @@ def test_an_engine_that_does_not_load_is_built_again_or_refused(graph, built, mo
     monkeypatch.setattr(engines, "build_engine", lambda *_: b"of another GPU")
     with pytest.raises(ShuttleError, match="does not load on this GPU"):
         engines.load_engine(graph, Runtime(), "other.engine", "8.6")
+
+
+def test_an_engine_that_a_full_gpu_does_not_take_is_not_built_again(graph, built, monkeypatch):
+    engines.write_engine(paths.CACHE / "engines" / NAME, b"no room for it")
+    monkeypatch.setattr(engines, "free_bytes", lambda: 4)
+    with pytest.raises(ShuttleError) as caught:
+        engines.load_engine(graph, Runtime(), NAME, "8.6")
+    assert memory.is_out_of_memory(caught.value)
+    assert built == []
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(graph, built, tmp_path, monkeypatch):

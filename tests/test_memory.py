@@ -98,6 +98,28 @@ def test_a_gpu_that_is_full_at_the_start():
     assert not hasattr(backend, "run_device")
 
 
+def test_a_gpu_that_only_what_nobody_uses_had_filled():
+    class Held:
+        def __init__(self):
+            self.itself = self
+
+    held = Held()
+    left = weakref.ref(held)
+    del held
+
+    def open_gpu():
+        if left() is not None:
+            raise ERRORS[0]
+        return BrightBackend((32, 32))
+
+    gc.disable()
+    try:
+        backend = memory.Sparing(open_gpu, cpu)
+    finally:
+        gc.enable()
+    assert backend.note == ""
+
+
 def test_other_errors_pass():
     backend = memory.Sparing(
         lambda: FullGpu(0, RuntimeError("an illegal memory access was encountered")), cpu

@@ -142,6 +142,13 @@ def read_engine(path: Path) -> bytes | None:
     return engine if hashlib.sha256(engine).digest() == digest else None
 
 
+def free_bytes() -> int:
+    """Memory of this GPU that nobody has."""
+    import torch
+
+    return int(torch.cuda.mem_get_info()[0])
+
+
 def load_engine(graph: Path, trt_runtime: Any, name: str, capability: str) -> tuple[Any, str]:
     """The engine of a graph for this GPU: from the model's folder or the user's cache, else built and kept.
 
@@ -162,6 +169,8 @@ def load_engine(graph: Path, trt_runtime: Any, name: str, capability: str) -> tu
             engine = None if data is None else trt_runtime.deserialize_cuda_engine(data)
             if engine is not None:
                 return engine, note
+            if data is not None and free_bytes() < len(data):
+                raise ShuttleError(f"{path}: the GPU is out of memory for it; use --device cpu")
             note = f"{path}: damaged, so the engine was built again"
     rtx = "-tensorrt_rtx-" in name  # the other package builds for the GPU at hand anyway
     try:

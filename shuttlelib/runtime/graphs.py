@@ -4,6 +4,7 @@ Used by `runtime.torch` and `device`. A graph replays a whole network with one l
 a small network's kernels takes longer than running them.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 SIZES = (1, 2, 4, 8, 16)  # a batch is padded to the next of them
+_capturing = threading.Lock()  # a process may capture one graph at a time
 
 Function = Callable[..., Sequence[Tensor]]
 
@@ -55,6 +57,11 @@ class Captured:
     def __init__(self, function: Function, arrays: Sequence[np.ndarray]) -> None:
         self._host = [torch.from_numpy(array).pin_memory() for array in arrays]
         self._device = [tensor.cuda() for tensor in self._host]
+        with _capturing:
+            self._capture(function)
+        self._answers = [torch.empty_like(output, device="cpu").pin_memory() for output in self._outputs]
+
+    def _capture(self, function: Function) -> None:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side), torch.inference_mode():
@@ -69,7 +76,6 @@ class Captured:
         except BaseException:
             torch.cuda.set_stream(stream)  # a capture that fails leaves its own stream as the current one
             raise
-        self._answers = [torch.empty_like(output, device="cpu").pin_memory() for output in self._outputs]
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Outputs of all rows; the next call overwrites them."""

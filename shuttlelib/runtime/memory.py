@@ -1,5 +1,6 @@
 """What happens when a GPU's memory is full: smaller batches, then the CPU, and a note that says so."""
 
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +16,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of torch or ONNX Runtime means that the GPU's memory is full."""
     text = f"{type(error).__name__} {error}".lower()
     return "outofmemoryerror" in text or any(sign in text for sign in _SIGNS)
+
+
+def free_unused() -> None:
+    """Give the GPU back what nobody has any more: networks and graphs in cycles, torch's kept blocks."""
+    gc.collect()
+    if "torch" in sys.modules:  # its unused blocks may be what others lack
+        sys.modules["torch"].cuda.empty_cache()
+
+
+def _opened(open_gpu: Callable[[], Backend]) -> Backend:
+    """The backend, once more after what nobody uses was freed if there is no room."""
+    try:
+        return open_gpu()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    free_unused()
+    return open_gpu()
 
 
 class Sparing:
@@ -33,7 +52,7 @@ class Sparing:
         self._most = sys.maxsize  # inputs of one run
         self._cpu: Any = None
         try:
-            self._gpu: Any = open_gpu()
+            self._gpu: Any = _opened(open_gpu)
         except Exception as error:
             self._give_up(error)
         shown = self._cpu or self._gpu
@@ -76,8 +95,7 @@ class Sparing:
         if size == 1:
             self._gpu = None
             self.__dict__.pop("run_device", None)  # it holds the network
-        if "torch" in sys.modules:  # its unused blocks may be what others lack
-            sys.modules["torch"].cuda.empty_cache()
+        free_unused()
         if size > 1:
             self._most = (size + 1) // 2
             self.note = f"the GPU's memory is full: at most {self._most} inputs at a time"
