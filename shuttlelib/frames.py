@@ -20,6 +20,7 @@ from shuttlelib.geometry import SizeHW, Window
 # The exact flags cost nothing measurable and keep the pixels the same on every processor
 _AREA = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 BASE_FPS = 30.0  # the frames a network sees together lie one thirtieth of a second apart
+ROUNDING_S = 1e-9  # six frames of a sixtieth of a second are a tenth, whatever their sum is in binary
 PAST = 30  # positions before, as far apart, that a network may be told
 _LOCAL = threading.local()  # swscale contexts are reused, and must not be shared between threads
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shuttlelib.flight import Flight
-from shuttlelib.frames import BASE_FPS
+from shuttlelib.frames import BASE_FPS, ROUNDING_S
 from shuttlelib.geometry import SizeHW, Window, window_to_frame
 from shuttlelib.runtime import Candidates
 from shuttlelib.track_params import TrackParams
@@ -163,7 +163,7 @@ class Hypotheses:
         step = (places - last.xy_px[start]) / (1 + last.unseen[start])[:, None]
         fast = self._flies(step, velocity[start]) & (logit > 0)
         flown_s = goes_on * (last.flown_s[start] + fast * self._frame_s)
-        doubt = np.where(flown_s < self._p.fly_s, self._p.rest_doubt, self._p.landed_doubt)
+        doubt = np.where(flown_s < self._p.fly_s - ROUNDING_S, self._p.rest_doubt, self._p.landed_doubt)
         doubt = np.where(self._rests(last, step, start) & (logit < 0), doubt, 1.0)
         evidence = np.ones(1 + len(seen) + len(hidden))
         evidence[1 : 1 + len(seen)] = np.exp(self._p.evidence * self._share * doubt * logit)

@@ -10,6 +10,9 @@ import pandas as pd
 from shuttlelib.geometry import FULLHD_HW, SizeHW, rescale
 
 REPEAT_SHARE = 0.3  # a step so much shorter than its neighbours is a repeated picture
+# Real labels that say "invisible" for at most so many frames between visible ones: looked at, 70 of 83 such
+# frames of the train rallies showed the shuttle, or might have.
+BLINK_FRAMES = 3
 
 
 def third_differences(truth: pd.DataFrame, size_hw: SizeHW) -> tuple[np.ndarray, np.ndarray]:
@@ -34,6 +37,21 @@ def third_differences(truth: pd.DataFrame, size_hw: SizeHW) -> tuple[np.ndarray,
     steps = np.lib.stride_tricks.sliding_window_view(np.hypot(*np.diff(xy, axis=0).T), 3)
     repeats = steps.min(1) < REPEAT_SHARE * np.median(steps, 1)
     return np.hypot(*np.diff(xy, n=3, axis=0).T)[in_a_row], repeats[in_a_row]
+
+
+def blinks(frame: np.ndarray, visible: np.ndarray, longest: int = BLINK_FRAMES) -> np.ndarray:
+    """(N,) which labels say "invisible" for at most `longest` frames between visible ones.
+
+    Args:
+        frame: (N,) numbers, in any order. visible: (N,) bool.
+    """
+    seen = np.sort(frame[visible])
+    if not len(seen):
+        return np.zeros(len(frame), bool)
+    place = np.searchsorted(seen, frame)
+    inside = (place > 0) & (place < len(seen))
+    gap = seen[np.minimum(place, len(seen) - 1)] - seen[np.maximum(place - 1, 0)] - 1
+    return ~visible & inside & (gap <= longest)
 
 
 def label_noise_px(third_px: np.ndarray) -> float | None:

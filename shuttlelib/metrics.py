@@ -18,7 +18,7 @@ import pandas as pd
 
 from shuttlelib.errors import ShuttleError
 from shuttlelib.geometry import FULLHD_HW, GRID512_HW, SizeHW, rescale
-from shuttlelib.label_noise import label_noise_px, third_differences
+from shuttlelib.label_noise import blinks, label_noise_px, third_differences
 
 TOLERANCES_PX = np.arange(1, 21)
 AT_4PX = 3  # index of 4 px in TOLERANCES_PX
@@ -104,6 +104,7 @@ class ClipScore:
         missing_predictions: labelled frames without a prediction row (counted as predicted invisible).
         third_px: (W,) third differences of the label track and
         repeats: (W,) whether a repeated picture is among their frames; see `label_noise`.
+        blinks: labelled invisible for a few frames between visible ones; and FP2 among those.
     """
 
     grid512: Counts
@@ -118,6 +119,7 @@ class ClipScore:
     missing_predictions: int
     third_px: np.ndarray
     repeats: np.ndarray
+    blinks: tuple[int, int]
 
 
 def hit_counts(
@@ -167,6 +169,7 @@ def score_clip(
     right = np.where(there, seen & near, ~seen)
     confidence = rows.get("confidence", pd.Series(np.nan, rows.index)).to_numpy(np.float64)
     rated = np.isfinite(confidence)
+    blink = blinks(rows.index.to_numpy(), there)
     return ClipScore(
         grid512=hit_counts(pred_512, seen, true_512, there, TOLERANCES_PX),
         native=hit_counts(pred_xy, seen, true_xy, there, TOLERANCES_PX),
@@ -179,6 +182,7 @@ def score_clip(
         rectified=(rows["source"] == "rectified").to_numpy()[rated] if "source" in rows else ~rated[rated],
         missing_predictions=int((~truth["frame"].isin(pred["frame"])).sum()),
         **dict(zip(("third_px", "repeats"), third_differences(truth, size_hw))),
+        blinks=(int(blink.sum()), int((blink & seen).sum())),
     )
 
 
@@ -280,6 +284,7 @@ def _summary(scores: Sequence[ClipScore]) -> dict[str, Any]:
             "1920x1080, repeated pictures counted": label_noise_px(third),
         },
         "fp2_share": _number(at_4px["grid512_4px"].fp2_share),
+        "blinks": dict(zip(("frames", "fp2"), np.sum([s.blinks for s in scores], axis=0).tolist())),
         "curve": {
             "tolerance_px": TOLERANCES_PX.tolist(),
             **{k: {n: _numbers(getattr(c, n)) for n in ("accuracy", "f1")} for k, c in total.items()},

@@ -7,6 +7,7 @@ from shuttlelib import geometry
 from shuttlelib.augment import Draws
 from shuttlelib.errors import UsageError
 from shuttlelib.frames import history_stride
+from shuttlelib.label_noise import BLINK_FRAMES, blinks
 from shuttlelib.labels import ClipInfo
 from shuttlelib.samples import Samples
 
@@ -19,9 +20,6 @@ HIDDEN = 2.0  # weight of a frame without a shuttle
 # show it, if as many as REST_FRAMES do. On the val split the first shipped pair failed on half of the frames
 # of a resting shuttle (held before the serve, lying after the rally), and on one in ten of the others.
 RESTING, REST_PX, REST_FRAMES = 3.0, 12.0, 4
-# Real labels that say "invisible" for at most so many frames between visible ones are not trained on: looked
-# at, 70 of 83 such frames showed the shuttle, or might have.
-BLINK_FRAMES = 3
 
 
 class WeightedDraws:
@@ -45,7 +43,7 @@ def mixing_weights(samples: Samples, rendered_share: float) -> np.ndarray:
     """(N,) weights that give rendered rallies their share; where only one kind is present it gets all.
 
     Within a kind, frames without a shuttle and frames of a resting one count more (see above), and
-    real labels that blink count nothing.
+    real labels that blink (`label_noise.blinks`) count nothing.
 
     Raises:
         UsageError: `rendered_share` is no share.
@@ -73,6 +71,4 @@ def _marks(points: np.ndarray, info: ClipInfo) -> np.ndarray:
     around = pd.DataFrame(xy).rolling(2 * rest + 1, center=True, min_periods=rest)
     span = np.hypot(*(around.max() - around.min()).to_numpy().T)
     resting = seen & (span <= REST_PX)
-    last = np.maximum.accumulate(np.where(seen, np.arange(len(seen)), -len(seen)))
-    after = np.minimum.accumulate(np.where(seen, np.arange(len(seen)), 2 * len(seen))[::-1])[::-1]
-    return np.stack([~seen, resting, ~seen & (after - last - 1 <= BLINK_FRAMES * stride)])
+    return np.stack([~seen, resting, blinks(np.arange(len(seen)), seen, BLINK_FRAMES * stride)])

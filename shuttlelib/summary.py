@@ -31,10 +31,13 @@ def format_summary(result: Mapping[str, Any]) -> str:
         f"noise of the labels themselves, px at 1920x1080: {_text(noise[0], 2)} "
         f"({_text(noise[1], 2)} with repeated pictures counted), a floor under any error"
     )
+    fp2, blinks = result["counts"]["grid512_4px"]["fp2"], result["blinks"]
     lines.append(
-        f"predicted without a shuttle: {_text(result['fp2_share'])} of such frames; calibration error of "
-        f"confidence: {_text(result['calibration']['expected_calibration_error'])}"
+        f"predicted without a shuttle: {_text(result['fp2_share'])} of such frames "
+        f"({blinks['fp2']} of {fp2} where labels blink, see docs/metrics.md)"
     )
+    error = result["calibration"]["expected_calibration_error"]
+    lines.append(f"calibration error of confidence: {_text(error)}")
     groups = {"venue": result["per_venue"], "clip": result["per_clip"]}
     if len(result["per_fps"]) > 1:  # else it says nothing new
         groups = {"frame rate": result["per_fps"], **groups}

@@ -348,6 +348,8 @@ class Tracker:
 
     def _withdraw(self) -> None:
         """Tell the rows of the noise window as not visible; the track starts anew."""
+        if self._rows[-1].visible:
+            self._triggers.told(False)
         for row in list(self._rows)[-len(self._doubts) :]:
             if row.visible:
                 row.visible, row.x_px, row.y_px, row.source = False, math.nan, math.nan, "none"
@@ -355,7 +357,6 @@ class Tracker:
                 self.counts["withdrawn_rows"] += 1
             self.sightings.pop(row.frame, None)
         self._doubts.clear()
-        self._triggers.told(False)
         self._track.forget()
 
 

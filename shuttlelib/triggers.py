@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from shuttlelib.frames import BASE_FPS, history_stride
+from shuttlelib.frames import BASE_FPS, ROUNDING_S, history_stride
 from shuttlelib.rows import Row
 from shuttlelib.track_params import TrackParams
 
@@ -61,7 +61,7 @@ class Triggers:
         if self._weak:
             return "weak" if self._weak % self._again == 1 % self._again else ""
         check_s = self._p.check_s
-        if flown_s < self._p.fly_s:
+        if flown_s < self._p.fly_s - ROUNDING_S:
             check_s = min(check_s, self._p.ask_again_s)
         due = check_s > 0 and since + 1 >= round(check_s * self._fps)
         return self._moved(xy_px, rows) or ("check" if due else "")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from flights import fly
 
+from shuttlelib.frames import ROUNDING_S
 from shuttlelib.geometry import Window
 from shuttlelib.hypotheses import Hypotheses, Sighting, sightings_in, verdict
 from shuttlelib.runtime import Candidates
@@ -132,6 +133,15 @@ def test_a_flight_is_told_from_noise_and_from_creeping_at_any_rate(fps, least_s)
     assert flown_s(rng.normal((400, 300), 0.5, (count, 2))) < PARAMS.fly_s  # px, of a place that rests
     creeping = [(200 + 0.7 * PARAMS.fly_heights * 720 * n * 30 / fps, 300) for n in range(count)]
     assert flown_s(creeping) == 0
+
+
+@pytest.mark.parametrize("fps", [25.0, 30.0, 50.0, 60.0, 100.0, 120.0, 240.0])
+def test_a_flight_is_long_enough_after_as_many_frames_as_it_says(fps):
+    path = np.column_stack([200 + 12 * 30 / fps * np.arange(40), np.full(40, 300.0)])
+    column = fed([[(*xy, 3.0)] for xy in path[: 2 + math.ceil(PARAMS.fly_s * fps)]], fps)._columns[-1]
+    flown_s = verdict(column).flown_s
+    assert flown_s == pytest.approx(math.ceil(PARAMS.fly_s * fps) / fps)
+    assert flown_s >= PARAMS.fly_s - ROUNDING_S
 
 
 @pytest.mark.parametrize("fps", [30.0, 120.0])

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from shuttlelib import labels
-from shuttlelib.label_noise import label_noise_px, third_differences
+from shuttlelib.label_noise import blinks, label_noise_px, third_differences
 from shuttlelib.paths import REPO
 
 FULLHD = (1080, 1920)
@@ -68,3 +68,17 @@ def test_repeated_pictures_are_no_noise_of_the_labels():
 def test_a_rendered_rally_comes_out_near_zero():
     table, info = labels.read_table(REPO / "samples" / "rally.parquet")
     assert 0 < estimate(table, info.size_hw)[0] < 0.1
+
+
+def test_labels_blink_between_visible_frames_only():
+    visible = np.array([c == "o" for c in "--oo---oo----o-"])
+    assert "".join("b" if b else "." for b in blinks(np.arange(15), visible)) == "....bbb........"
+    assert blinks(np.arange(15), visible, longest=4).sum() == 7
+    assert not blinks(np.arange(15), np.zeros(15, bool)).any()
+
+
+def test_a_gap_is_as_long_as_its_frame_numbers_say():
+    visible = np.array([True, False, True])
+    assert blinks(np.array([0, 2, 4]), visible).tolist() == [False, True, False]
+    assert not blinks(np.array([0, 2, 5]), visible).any()
+    assert blinks(np.array([4, 2, 0]), visible).tolist() == [False, True, False]

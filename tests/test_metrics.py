@@ -150,6 +150,15 @@ def test_the_noise_of_the_labels_is_pooled_over_clips():
     assert summarize({"a": score_clip(PRED, TRUTH, HD)})["label_noise_px"]["1920x1080"] is None
 
 
+def test_false_alarms_where_labels_blink_are_told_apart():
+    alarm = PRED.assign(visible=1, x_px=5.0, y_px=5.0)  # in both frames without a shuttle; one is the last
+    scores = {"a": score_clip(alarm, TRUTH, HD), "b": score_clip(TRUTH, TRUTH, HD)}
+    result = summarize(scores)
+    assert result["counts"]["grid512_4px"]["fp2"] == 2
+    assert result["blinks"] == {"frames": 2, "fp2": 1}
+    assert result["per_clip"]["b"]["blinks"] == {"frames": 1, "fp2": 0}
+
+
 def test_venues_and_clips_pool_frames():
     one, two = score_clip(PRED, TRUTH, HD), score_clip(TRUTH, TRUTH, HD)
     result = summarize({"b": two, "a": one, "c": two}, {"a": "x", "b": "x", "elsewhere": "z"})
