@@ -82,7 +82,10 @@ def cluster(failed: pd.DataFrame, scores: pd.DataFrame, groups: int = 5, seed: i
     cv2.setRNGSeed(seed)
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 50, 1e-3)
     points = np.column_stack([apart, kinds]).astype(np.float32)
-    chosen = cv2.kmeans(points, min(groups, len(failed)), None, criteria, 8, cv2.KMEANS_PP_CENTERS)[1][:, 0]
+    if len(points) == 1:  # which OpenCV would take for many samples of one measure
+        points = points.repeat(2, 0)
+    chosen = cv2.kmeans(points, min(groups, len(failed)), None, criteria, 8, cv2.KMEANS_PP_CENTERS)[1]
+    chosen = chosen[: len(failed), 0]
     order = pd.Series(chosen).value_counts(sort=True).index.tolist()
     table = failed.assign(cluster=[order.index(c) for c in chosen])
     names = {n: _cause(table[table["cluster"] == n], apart) for n in range(len(order))}
@@ -135,7 +138,6 @@ def export_suspects(found: pd.DataFrame, planes: Sequence[FrameCache], out_dir: 
             frame = Frame(number, 0.0, cache.frames[number])
             with atomic_write(Path(out_dir) / f"{cache.clip.name}_{number:06d}.jpg") as temp:
                 temp.write_bytes(cv2.imencode(".jpg", frame.rgb[..., ::-1])[1].tobytes())
-    found = found.assign(p_visible=found[["p_visible", "p_pair"]].max(axis=1))
     return label_studio.write_tasks(Path(out_dir) / "tasks.json", found, sizes, version)
 
 

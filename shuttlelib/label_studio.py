@@ -35,6 +35,7 @@ INVISIBLE = (
 )
 # What Label Studio puts before an uploaded file's name.
 _UPLOADED = re.compile(r"^.*/upload/\d+/[0-9a-f]{8}-")
+_NO_POINT = "mark the shuttle by a point of the label shuttle (keypointlabels), not by another shape"
 _FRAME_FILE = re.compile(r"(?P<clip>[^/\\=]+?)[/\\_-](?:frame[_-]?)?(?P<frame>\d+)\.\w+$")
 
 
@@ -46,7 +47,7 @@ def write_tasks(path: Path, rows: pd.DataFrame, sizes: Mapping[str, SizeHW], ver
     local files' root. A person corrects the annotation and exports the project as JSON.
 
     Args:
-        rows: clip, frame, visible, label_x_px, label_y_px, x_px, y_px (native px) and p_visible.
+        rows: clip, frame, visible, label_x_px, label_y_px, x_px, y_px (native px) and confidence.
         sizes: (height, width) by clip.
         version: the model that answered.
     """
@@ -57,7 +58,7 @@ def write_tasks(path: Path, rows: pd.DataFrame, sizes: Mapping[str, SizeHW], ver
         answer = results("visible", (row["x_px"], row["y_px"]), size_hw)
         size = {"image_width": size_hw[1], "image_height": size_hw[0]}
         image = f"/data/local-files/?d={quote(f'{clip}_{frame:06d}.jpg')}"
-        prediction = {"model_version": version, "score": float(row["p_visible"]), "result": answer}
+        prediction = {"model_version": version, "score": float(row["confidence"]), "result": answer}
         tasks.append(
             {
                 "data": {"image": image, "clip": clip, "frame": frame} | size,
@@ -166,6 +167,9 @@ def of_task(task: dict[str, Any], source: str, row: int) -> Iterator[Annotation]
                 points.append({**result, **value})
             elif "choices" in value:
                 choice = _choice(value)
+        if results and not points and not choice:
+            kinds = ", ".join(str(result.get("type")) for result in results)
+            raise Cell(kinds, source, row, "result").fail(_NO_POINT)
         who = entry.get("completed_by", "")
         who = who.get("email") or who.get("id", "") if isinstance(who, dict) else who
         number = whole_number(Cell(entry.get("id", 0), source, row, "id"))
@@ -180,7 +184,10 @@ def _flat(task: dict[str, Any], source: str, row: int) -> Iterator[Annotation]:
     points: list[dict[str, Any]] = []
     for key, value in task.items():
         if key == "kp" or "original_width" in str(value):
-            points.extend(_objects(Cell(value, source, row, key)))
+            found = _objects(Cell(value, source, row, key))
+            if any("keypointlabels" not in point for point in found):
+                raise Cell(key, source, row, key).fail(_NO_POINT)
+            points.extend(found)
     yield Annotation(
         source, row, task, points, _choice(task.get("visibility")), str(task.get("annotator") or "")
     )

@@ -166,6 +166,19 @@ def test_a_wrong_export_is_named(read, tasks, words):
         read(tasks)
 
 
+@pytest.mark.parametrize("as_min", [False, True])
+def test_another_shape_than_a_point_is_refused(read, as_min):
+    box = {"x": 10.0, "y": 10.0, "width": 5.0, "height": 5.0, "rectanglelabels": ["shuttle"]}
+    size = {"original_width": 640, "original_height": 360}
+    if as_min:
+        task = flat(3, boxes=[{**box, **size}])
+    else:
+        task = full(3)
+        task["annotations"] = [{"result": [{"type": "rectanglelabels", "value": box, **size}]}]
+    with pytest.raises(LabelError, match=r"row 1, column '(result|boxes)' is .*mark the shuttle by a point"):
+        read([task])
+
+
 def test_a_damaged_point_column_names_the_line_of_the_file(read):
     text = as_csv([flat(0, kp=json.dumps([point()])), flat(1, kp="oops")])
     with pytest.raises(LabelError, match="row 3, column 'kp' is 'oops': write a JSON list"):

@@ -1,3 +1,8 @@
+import http.server
+import json
+import threading
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -82,6 +87,18 @@ def test_a_batch_goes_out_once(video, networks, tmp_path):
     assert len(client.tasks) == 4
     more = serve.prepare_video(labelling, video, settings, networks)
     assert not set(more.why) & set(batch.why)
+
+
+def test_two_batches_of_a_clip_send_no_frame_twice_and_remember_both(video, tmp_path):
+    client, labelling = FakeClient(), work.Work(tmp_path / "work")
+    (one,) = [serve.prepare_video(labelling, video, serve.Settings(frames=4), None)]
+    shared = min(one.why)
+    frames = {shared, next(frame for frame in range(16) if frame not in one.why)}
+    other = replace(one, why=dict.fromkeys(frames, "label in doubt"))
+    labelling = serve.publish(client, labelling, [one, other], "test")
+    sent = [task["data"]["frame"] for task in client.tasks]
+    assert sorted(sent) == sorted({*one.why, *frames})
+    assert labelling.clips["rally"].frames == tuple(sorted({*one.why, *frames}))
 
 
 def test_another_video_of_a_name_is_refused(video, tiny_video, tmp_path):
@@ -202,6 +219,41 @@ def test_a_server_that_is_not_there_and_a_missing_token(tmp_path, monkeypatch):
     ):
         client.who()
     assert "s" * 40 not in str(caught.value)
+
+
+def test_a_short_lived_token_is_renewed_when_it_has_expired():
+    asked = []
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            number = 1 + sum(path == self.path for path, _ in asked)
+            self._answer(200, {"access": f"access {number}"}, content)
+
+        def do_GET(self):
+            known = self.headers["Authorization"] == "Bearer access 2"
+            self._answer(200 if known else 401, {"email": "ada@example.org"}, None)
+
+        def _answer(self, status, content, sent):
+            asked.append((self.path, sent))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(content).encode())
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Server) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        try:
+            with client_.Client(f"http://127.0.0.1:{running.server_port}", "a.b.c") as client:
+                assert client.who() == "ada@example.org"
+        finally:
+            running.shutdown()
+            thread.join()
+    assert [path for path, _ in asked].count(client_._EXCHANGE) == 2
+    assert asked[0][1] == {"refresh": "a.b.c"}
 
 
 @pytest.mark.parametrize(

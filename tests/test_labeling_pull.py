@@ -125,6 +125,18 @@ def test_labels_go_on_when_a_video_is_renamed_between_two_pulls(work, data, tmp_
     assert "its video is final.mp4 now" in done.problems[0]
 
 
+def test_a_video_that_was_labelled_under_two_names_keeps_all_answers(work, data, tmp_path):
+    first = shown(work, "00030", 1, said(work, "00030", "visible", (24.0, 16.0)), number=1)
+    (tmp_path / "00030.mp4").rename(tmp_path / "final.mp4")
+    later = work_of(tmp_path / "later", tmp_path / "final.mp4").clips["final"]
+    work = work.with_clip(later)
+    second = shown(work, "final", 5, said(work, "final", "occluded", number=12), number=2)
+    for _ in range(2):
+        bring(work, data, first, second)
+        assert rows(data, "final")["frame"].tolist() == [1, 5]
+        assert past(data, "final")["frame"].tolist() == [1, 5]
+
+
 @pytest.mark.parametrize("other", [None, "data", "origin"])
 def test_a_video_that_is_gone_or_another_one_is_an_error(work, data, tmp_path, tiny_video, other):
     task = shown(work, "00030", 1, said(work, "00030", "visible", (24.0, 16.0)))

@@ -234,6 +234,7 @@ def test_clusters_separate_two_planted_groups_and_name_them():
     assert first.startswith("miss: faster")
     assert second.startswith("miss: brighter")
     assert len(clusters.cluster(failed[:0], usual)) == 0
+    assert clusters.cluster(failed[:1], usual)["cluster"].tolist() == [0]
     assert clusters.cluster(failed[:3], usual, groups=9)["cluster"].nunique() <= 3
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from shuttlelib.errors import ShuttleError, UsageError
 
 TOKEN_VARIABLE = "LABEL_STUDIO_API_KEY"
+_EXCHANGE = "/api/token/refresh"
 _UPLOAD_CHUNK = 40  # files a request; the server's own limit is 100
 _TASK_CHUNK = 200
 
@@ -56,9 +57,9 @@ class Client:
         try:
             transport = httpx.HTTPTransport(retries=2)
             self._http = httpx.Client(base_url=self.url, timeout=timeout_s, transport=transport)
-            if token.count(".") == 2:  # a personal access token is exchanged for a short-lived one
-                token = self._call("POST", "/api/token/refresh", json={"refresh": token})["access"]
-                self._http.headers["Authorization"] = f"Bearer {token}"
+            self._refresh = token if token.count(".") == 2 else ""  # a personal access token
+            if self._refresh:
+                self._exchange()
             else:
                 self._http.headers["Authorization"] = f"Token {token}"
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as error:
@@ -127,11 +128,20 @@ class Client:
         params = {"exportType": "JSON", "download_all_tasks": "true"}
         return self._call("GET", f"/api/projects/{project}/export", params=params)
 
+    def _exchange(self) -> None:
+        """Get a short-lived token (5 minutes or so) for the personal one."""
+        self._http.headers.pop("Authorization", None)
+        answer = self._call("POST", _EXCHANGE, json={"refresh": self._refresh})
+        self._http.headers["Authorization"] = f"Bearer {answer['access']}"
+
     def _call(self, method: str, path: str, **request: Any) -> Any:
         import httpx
 
         try:
             response = self._http.request(method, path, **request)
+            if response.status_code == 401 and self._refresh and path != _EXCHANGE:
+                self._exchange()
+                response = self._http.request(method, path, **request)
         except httpx.TransportError as error:
             raise LabelServerError(
                 f"{self.url}: no label server answers ({type(error).__name__}); start it, or check --url"

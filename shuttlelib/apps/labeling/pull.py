@@ -6,7 +6,7 @@ both are complete on the disk before either takes its place.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -81,13 +81,16 @@ def pull(work: Work, answers: Answers, data: Path, drop_deleted: bool = False) -
     with _locked(data):
         labelled = {answer.clip for answer in answers.found} | {clip for clip, _ in answers.tasks}
         present = {name: _locate(work.clips[name], data) for name in sorted(labelled)}
-        found = {
-            name: _apply(work, answers, name, video.stem, data, drop_deleted)
-            for name, video in present.items()
-        }
-        for name, applied in found.items():
-            if applied.is_new or _is_half_stored(data, present[name]):
-                _store(present[name], data, applied)
+        found: dict[str, Applied] = {}
+        last: dict[Path, Applied] = {}  # a video may have been labelled under several names
+        for name, video in present.items():
+            before = last.get(video)
+            found[name] = _apply(work, answers, name, video.stem, data, drop_deleted, before)
+            is_new = found[name].is_new or (before is not None and before.is_new)
+            last[video] = replace(found[name], is_new=is_new)
+        for video, applied in last.items():
+            if applied.is_new or _is_half_stored(data, video):
+                _store(video, data, applied)
     changes = [applied.changed for applied in found.values() if len(applied.changed)]
     gone = [(present[name].stem, frame) for name, applied in found.items() for frame in applied.gone]
     renamed = {name: video.stem for name, video in present.items() if video.stem != name}
@@ -139,13 +142,21 @@ def _locate(clip: WorkClip, data: Path) -> Path:
 
 
 def _apply(
-    work: Work, answers: Answers, labelled_as: str, name: str, data: Path, drop_deleted: bool
+    work: Work,
+    answers: Answers,
+    labelled_as: str,
+    name: str,
+    data: Path,
+    drop_deleted: bool,
+    before: Applied | None,
 ) -> Applied:
-    """The answers for a clip, applied to what the data folder has under its present name."""
-    table = _labels_so_far(work.clips[labelled_as], data, name)
+    """The answers for a clip, applied to `before` or to what the data folder has under its present name."""
     mine = [answer for answer in answers.found if answer.clip == labelled_as]
-    path = history_.path_of(data, name)
-    past = history_.read(path if path.is_file() else history_.path_of(data, labelled_as))
+    if before is not None:
+        table, past = before.table, before.history
+    else:
+        table, path = _labels_so_far(work.clips[labelled_as], data, name), history_.path_of(data, name)
+        past = history_.read(path if path.is_file() else history_.path_of(data, labelled_as))
     server = work.url or OWN_SERVER
     return apply(table, past, mine, answers.there, name, server, work.project, drop_deleted)
 

@@ -153,7 +153,9 @@ def publish(client: Client, work: Work, batches: Sequence[Batch], title: str) ->
         if fresh:
             client.import_tasks(work.project, _tasks(client, work, batch, fresh))
         models |= {answer["model_version"] for frame in fresh for answer in batch.answers.get(frame, [])}
-        out = tuple(sorted({*batch.clip.frames, *batch.why}))
+        shown |= {(batch.clip.name, frame) for frame in fresh}
+        known = work.clips.get(batch.clip.name, batch.clip)
+        out = tuple(sorted({*known.frames, *batch.clip.frames, *batch.why}))
         work = work.with_clip(replace(batch.clip, frames=out))
         work.save()
     for model in sorted(models - {tasks.CURRENT_LABEL}):

@@ -161,8 +161,8 @@ def _running(folder: Path) -> Client | None:
     access = _stored(folder)
     if access is None:
         return None
-    client = Client(f"http://127.0.0.1:{access.port}", access.token, timeout_s=10)
-    with suppress(LabelServerError):
+    probing = Client(f"http://127.0.0.1:{access.port}", access.token, timeout_s=10)
+    with probing as client, suppress(LabelServerError):
         if client.who() == access.email:
             return Client(client.url, access.token)
     return None

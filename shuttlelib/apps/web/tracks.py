@@ -134,5 +134,5 @@ def write_labels(track: Track, corrections: Corrections) -> Path:
     for frame, place in sorted(corrections.items()):
         lines.append(f"{frame},0,-1,-1" if place is None else f"{frame},1,{place[0]:.2f},{place[1]:.2f}")
     with atomic_write(path) as temp:
-        temp.write_text("\n".join(lines) + "\n")
+        temp.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
