@@ -28,7 +28,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from shuttlelib import runs
+from shuttlelib import clips, runs
 from shuttlelib.bench_run import Setup
 from shuttlelib.bench_startup import startup_s
 from shuttlelib.errors import ShuttleError
@@ -59,8 +59,11 @@ def bench(
 
     Raises:
         VideoError: the video cannot be read.
+        ShuttleError: `data` has no val split.
     """
     info = probe(video)
+    if data is not None and not clips.split(clips.load_dataset(data), "val"):
+        raise ShuttleError(f"{data}: has no val clip to judge on; run `shuttle data split` on it")
     rows = []
     for setup in setups:
         tell(f"{setup.backend}, {setup.mode}, {setup.precision}, {setup.streams} at once …")
@@ -142,7 +145,7 @@ def write(report: dict[str, Any], out_dir: Path) -> list[Path]:
     paths = [out_dir / "bench.json", out_dir / "bench.txt"]
     write_json(paths[0], report)
     with atomic_write(paths[1]) as temp:
-        temp.write_text(table(report))
+        temp.write_text(table(report), encoding="utf-8")
     if any(not row["reason"] for row in report["rows"]):
         figure = bench_chart(report["rows"], headline(report))
         for kind in ("png", "svg"):

@@ -22,8 +22,9 @@ from shuttlelib.errors import ShuttleError
 from shuttlelib.frames import Frame
 from shuttlelib.looks import Look
 from shuttlelib.runtime import Candidates
+from shuttlelib.several import answer_together
 from shuttlelib.sources import Footage, Source, video_file
-from shuttlelib.together import answer_together, pixels_of
+from shuttlelib.together import pixels_of
 from shuttlelib.tracking import Networks, load_networks, track_source, tracking_source
 
 STAGES = ("decode", "preprocess", "stage1", "stage2", "post")
@@ -177,6 +178,8 @@ def _track(lanes: Sequence[Networks], setup: Setup, video: str | Path, folder: P
 
 
 def _end_to_end(passes: Sequence[_Pass]) -> dict[str, Any]:
+    if any(one.frames < 2 for one in passes):
+        raise ShuttleError("a video of one frame has no rate; give a longer one")
     rates = [one.frames / one.seconds for one in passes]
     together = np.concatenate([one.frame_ms for one in passes])
     return {

@@ -4,10 +4,12 @@ import json
 import math
 import shutil
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from torch import nn
 
 from shuttlelib import networks
@@ -74,8 +76,17 @@ class Checkpoints:
             shutil.rmtree(self.temp, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         saved = sorted(self.folder.glob("step_*"))
-        if saved:
+        if not saved:
+            return
+        try:
+            if any(path.is_file() and not path.stat().st_size for path in saved[-1].iterdir()):
+                raise EOFError("an empty file")  # Accelerate goes on without a random state
             self.accelerator.load_state(str(saved[-1]))
+        except (OSError, EOFError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
+            before = f"the training goes on from {saved[-2].name}" if saved[1:] else "it starts anew"
+            raise TrainError(
+                f"{saved[-1]}: damaged ({type(error).__name__}: {error}); delete that folder, and {before}"
+            ) from error
 
     def save(self, step: int) -> None:
         """Save everything needed to resume at `step`; whole or not at all.

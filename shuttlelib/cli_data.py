@@ -91,6 +91,7 @@ def synth_command(
     """
     from tqdm import tqdm
 
+    from shuttlelib.labels import LabelError
     from shuttlelib.synth import VIEWS, make_dataset
 
     size_hw = parse_size(size)
@@ -103,7 +104,10 @@ def synth_command(
         def show(done: int, _: int) -> None:
             bar.update(done - bar.n)
 
-        make_dataset(out, clips, seed, size_hw, fps, frames, (view,), val_share, show)
+        try:
+            make_dataset(out, clips, seed, size_hw, fps, frames, (view,), val_share, show)
+        except LabelError as error:  # of the splits that are there
+            raise UsageError(f"--out {out} --seed {seed}: {error}; or give another of the two") from error
     typer.echo(f"{clips} rendered rallies in {out}")
 
 
@@ -168,11 +172,11 @@ def split_command(
 
     Example: shuttle data split data/mine --val-share 0.2 --seed 1
     """
-    from shuttlelib import clips
+    from shuttlelib import clips, intake
 
     if not 0 < val_share < 1:
         raise UsageError(f"--val-share is {val_share}: give a share between 0 and 1")
-    divided = clips.split_by_venue(clips.load_dataset(data, raw=True), val_share, seed)
+    divided = intake.split_by_venue(clips.load_dataset(data, raw=True), val_share, seed)
     for name in ("train", "val", "test"):
         part = clips.split(divided, name)
         venues = ", ".join(sorted({clip.venue for clip in part})) or "none"

@@ -175,7 +175,7 @@ def _track_all(
     """
     from shuttlelib import tracking
     from shuttlelib.outputs import json_rows
-    from shuttlelib.together import answer_together
+    from shuttlelib.several import answer_together
 
     def asking(source: "Source") -> Any:
         also = [json_rows(sys.stdout, source.shown)] if jsonl else []

@@ -220,9 +220,10 @@ def _version(
 ) -> None:
     from shuttlelib import export, recipes, runs, versions
     from shuttlelib.files import write_json
+    from shuttlelib.overrides import training_overrides
 
     own = {"pretrained": pretrained and versions.resolve(version).pretrained}
-    overrides = {**own, **versions.training_overrides(changes)}
+    overrides = {**own, **training_overrides(changes)}
     if stage1 is not None and versions.resolve(version).stage == 1:
         raise UsageError(f"--stage1 {stage1}: goes with a stage-2 version alone; leave it out")
     _check_stage1(stage1)

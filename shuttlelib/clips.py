@@ -24,8 +24,6 @@ from shuttlelib.files import atomic_write, sha256
 from shuttlelib.labels import ClipInfo, LabelError
 from shuttlelib.video import VIDEO_SUFFIXES
 
-VAL_SLACK = 1.25  # whole venues rarely give the wanted share; this much more is accepted
-
 
 @dataclass(frozen=True, eq=False)
 class Clip:
@@ -135,6 +133,16 @@ def videos_in(folder: str | Path) -> dict[str, Path]:
     return found
 
 
+def require_labelled(clip: Clip) -> None:
+    """Make sure that a clip's video is the one that was labelled, where its table knows.
+
+    Raises:
+        VideoError: it is another one.
+    """
+    if clip.info.video_sha256 and sha256(clip.video_path) != clip.info.video_sha256:
+        raise video.VideoError(f"{clip.video_path}: is not the video that was labelled; import it again")
+
+
 def video_beside(path: Path, name: str) -> Path | None:
     """The video of that name (without suffix, which may be of any case) beside a file; None without one."""
     usual = (path.with_name(name + suffix) for suffix in VIDEO_SUFFIXES)
@@ -167,48 +175,6 @@ def probe(path: str | Path) -> ClipInfo:
     if whole < listed:
         raise video.VideoError(f"{path}: stops early, {whole} of {listed} frames; copy or record it again")
     return ClipInfo(info.width, info.height, info.fps, count, sha256(path))
-
-
-def split_by_venue(dataset: Sequence[Clip], val_share: float, seed: int) -> list[Clip]:
-    """Choose whole venues for validation, write the folder's `splits.csv` and return the clips.
-
-    Venues are taken in random order as long as the validation frames stay within their share (and a
-    quarter of it); where every venue is larger, the smallest is taken. Test venues stay as they are.
-
-    Args:
-        dataset: clips of one data folder.
-        val_share: wanted share of validation among the frames that are not test, between 0 and 1.
-        seed: of the draw.
-
-    Raises:
-        LabelError: `val_share` is out of range, or there are fewer than two venues to divide.
-    """
-    if not 0 < val_share < 1:
-        raise LabelError(f"val_share is {val_share}: give a share between 0 and 1")
-    frames: dict[str, int] = {}
-    for clip in sorted(dataset, key=lambda clip: clip.name):
-        if clip.split != "test":
-            frames[clip.venue] = frames.get(clip.venue, 0) + clip.info.frame_count
-    if len(frames) < 2:
-        where = dataset[0].video_path.parent / "splits.csv" if dataset else "splits.csv"
-        raise LabelError(
-            f"{where}: all clips are of {' and '.join(map(repr, frames)) or 'no venue'}: "
-            "give each the venue where it was played; two are the least"
-        )
-    wanted, have = val_share * sum(frames.values()), 0
-    chosen: list[str] = []
-    for venue in np.random.default_rng(seed).permutation(sorted(frames)):
-        if have + frames[venue] <= wanted * VAL_SLACK and len(chosen) < len(frames) - 1:
-            chosen.append(str(venue))
-            have += frames[venue]
-    chosen = chosen or [min(frames, key=lambda venue: (frames[venue], venue))]
-    parts = {venue: "val" if venue in chosen else "train" for venue in frames}
-    divided = [replace(clip, split=parts.get(clip.venue, clip.split)) for clip in dataset]
-    folder = dataset[0].video_path.parent
-    # a line whose clip is gone moves with its venue
-    kept = {name: (venue, parts.get(venue, part)) for name, (venue, part) in splits.read(folder).items()}
-    splits.write(folder, {**kept, **{clip.name: (clip.venue, clip.split) for clip in divided}})
-    return divided
 
 
 def stats(dataset: Sequence[Clip]) -> pd.DataFrame:

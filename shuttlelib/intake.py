@@ -1,17 +1,20 @@
-"""Folders of videos and labels in any supported format in, a data folder out; behind `shuttle data import`.
+"""Folders of videos and labels in any supported format in, a data folder out, and its splits by venue.
 
 `importers` reads the label files, `layouts` knows how public sets are laid out.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from shuttlelib import clips, importers, labels, layouts, splits
 from shuttlelib.clips import Clip
 from shuttlelib.labels import ClipInfo, LabelError
+
+VAL_SLACK = 1.25  # whole venues rarely give the wanted share; this much more is accepted
 
 
 def import_folder(src: str | Path, out: str | Path, fmt: str = "auto", link: bool = True) -> list[Clip]:
@@ -74,11 +77,53 @@ def import_folder(src: str | Path, out: str | Path, fmt: str = "auto", link: boo
     return [clips.store(clip, out, link) for clip in imported]
 
 
+def split_by_venue(dataset: Sequence[Clip], val_share: float, seed: int) -> list[Clip]:
+    """Choose whole venues for validation, write the folder's `splits.csv` and return the clips.
+
+    Venues are taken in random order as long as the validation frames stay within their share (and a
+    quarter of it); where every venue is larger, the smallest is taken. Test venues stay as they are.
+
+    Args:
+        dataset: clips of one data folder.
+        val_share: wanted share of validation among the frames that are not test, between 0 and 1.
+        seed: of the draw.
+
+    Raises:
+        LabelError: `val_share` is out of range, or there are fewer than two venues to divide.
+    """
+    if not 0 < val_share < 1:
+        raise LabelError(f"val_share is {val_share}: give a share between 0 and 1")
+    frames: dict[str, int] = {}
+    for clip in sorted(dataset, key=lambda clip: clip.name):
+        if clip.split != "test":
+            frames[clip.venue] = frames.get(clip.venue, 0) + clip.info.frame_count
+    if len(frames) < 2:
+        where = dataset[0].video_path.parent / "splits.csv" if dataset else "splits.csv"
+        raise LabelError(
+            f"{where}: all clips are of {' and '.join(map(repr, frames)) or 'no venue'}: "
+            "give each the venue where it was played; two are the least"
+        )
+    wanted, have = val_share * sum(frames.values()), 0
+    chosen: list[str] = []
+    for venue in np.random.default_rng(seed).permutation(sorted(frames)):
+        if have + frames[venue] <= wanted * VAL_SLACK and len(chosen) < len(frames) - 1:
+            chosen.append(str(venue))
+            have += frames[venue]
+    chosen = chosen or [min(frames, key=lambda venue: (frames[venue], venue))]
+    parts = {venue: "val" if venue in chosen else "train" for venue in frames}
+    divided = [replace(clip, split=parts.get(clip.venue, clip.split)) for clip in dataset]
+    folder = dataset[0].video_path.parent
+    # a line whose clip is gone moves with its venue
+    kept = {name: (venue, parts.get(venue, part)) for name, (venue, part) in splits.read(folder).items()}
+    splits.write(folder, {**kept, **{clip.name: (clip.venue, clip.split) for clip in divided}})
+    return divided
+
+
 def exports_in(folder: Path, fmt: str = "auto") -> dict[str, dict[Path, pd.DataFrame]]:
     """Labels by clip name and file, of the Label Studio exports of a folder that hold many clips."""
     found: dict[str, dict[Path, pd.DataFrame]] = {}
+    own = {file for name in clips.videos_in(folder) for file in _label_names(folder, name)}
     for path in sorted((*folder.glob("*.json"), *folder.glob("*.csv"))):
-        own = {file for name in clips.videos_in(folder) for file in _label_names(folder, name)}
         if fmt in ("auto", "label_studio") and path not in own and importers.is_label_studio(path):
             for name, rows in importers.read_labels(path).groupby("clip"):
                 found.setdefault(str(name), {})[path] = rows

@@ -19,13 +19,13 @@ WARM = 5
 def measure(spec: Spec, data: recipes.Splits, run_dir: Path, config: train.TrainConfig) -> dict[str, float]:
     """Samples a second of the plans, the data path and the training step, alone; and of both together.
 
-    Nothing is written but TensorBoard's events. `busy_share` is the rate together over the step's alone:
-    how busy the data keep the device.
+    `run_dir` gets TensorBoard's events and a `run.json`, no weights. `busy_share` is the rate together over
+    the step's alone: how busy the data keep the device.
 
     Returns:
         plans, data, steps and together, samples a second; busy_share and wait_share, fractions.
     """
-    run = train._Run(spec, data.train, data.val, run_dir, config, None, data.weights)
+    run = train.Training(spec, data.train, data.val, run_dir, config, None, data.weights)
     items = WeightedDraws(data.weights, config.seed).items(np.arange(8192))
     lists = [items[n : n + config.batch] for n in range(0, len(items) - config.batch, config.batch)]
     plans = _rate(lambda i: data.train.plan(lists[i % len(lists)]), config.batch, run)
@@ -57,7 +57,7 @@ def report(
     )
 
 
-def _rate(work: Callable[[int], Any], batch: int, run: train._Run) -> float:
+def _rate(work: Callable[[int], Any], batch: int, run: train.Training) -> float:
     """Samples a second of a piece of work, the device's share of it included."""
     began = 0.0
     for i in range(STEPS + WARM):
@@ -69,6 +69,6 @@ def _rate(work: Callable[[int], Any], batch: int, run: train._Run) -> float:
     return STEPS * batch / (time.perf_counter() - began)
 
 
-def _wait(run: train._Run) -> None:
+def _wait(run: train.Training) -> None:
     if run.accelerator.device.type == "cuda":
         torch.cuda.synchronize()

@@ -51,7 +51,7 @@ def trial(
     of = TrainConfig.of(spec, seed=seed, **{**config, **sizes})
     with memory_named(folder, of.batch, of.accumulate):
         times = [time.perf_counter()]
-        run = train._Run(spec, data.train, data.val, folder, of, init, data.weights)
+        run = train.Training(spec, data.train, data.val, folder, of, init, data.weights)
         with closing(run.log), closing(run.steps()) as parts:
             for _ in range(2):
                 times.append(time.perf_counter())

@@ -1,59 +1,21 @@
-"""Several trackers at once: what they want to see in a step goes through each network as one batch.
-
-Between tracker and tracking. Each tracker is a generator of looks (`looks.Look`) that ends with its result.
-"""
+"""Looks of one kind taken together, as one batch; between looks and what takes them on a host or a device."""
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from itertools import islice
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
-from shuttlelib.errors import ShuttleError
 from shuttlelib.geometry import SizeHW
 from shuttlelib.looks import Look
 from shuttlelib.runtime import Backend, Candidates
 
-Result = TypeVar("Result")
 Kind = TypeVar("Kind", int, tuple[int, SizeHW])
 MOST = 16  # inputs of one run
 
 _LOCAL = threading.local()  # pixels of looks, by their shape
 
 Take = Callable[[Sequence[Look]], list[Candidates]]
-
-
-def answer_together(
-    askings: Iterable[Generator[Look, Candidates, Result]], take: Take, at_once: int
-) -> Generator[tuple[int, Result | ShuttleError], None, None]:
-    """Answer what several generators ask, of `at_once` at a time; the next begins when one has ended.
-
-    A generator's own ShuttleError ends it alone; an error while looking ends all and is raised.
-
-    Yields:
-        The number of each that has ended, from 0, and its result or error, in the order of their ends.
-    """
-    coming = enumerate(askings)
-    active: dict[int, Generator[Look, Candidates, Result]] = {}
-    answers: dict[int, Any] = {}
-    try:
-        while True:
-            new = dict(islice(coming, at_once - len(active)))
-            active |= new
-            if not active:
-                return
-            looks = {}
-            for number, answer in (answers | dict.fromkeys(new)).items():
-                try:
-                    looks[number] = active[number].send(answer)
-                except (StopIteration, ShuttleError) as end:
-                    del active[number]
-                    yield number, end.value if isinstance(end, StopIteration) else end
-            answers = dict(zip(looks, take(list(looks.values()))))
-    finally:
-        for asking in active.values():
-            asking.close()
 
 
 def take_on_host(network_of: Mapping[int, Backend | None], looks: Sequence[Look]) -> list[Candidates]:

@@ -145,7 +145,7 @@ def fit(
     need_samples(run_dir, train, val)
     with memory_named(run_dir, config.batch, config.accumulate):
         weights = np.ones(len(train)) if weights is None else weights
-        run = _Run(spec, train, val, run_dir, config, init, weights)
+        run = Training(spec, train, val, run_dir, config, init, weights)
         started = time.perf_counter() - run.progress.seconds
         quiet = not (progress and run.accelerator.is_main_process)
         left = config.steps - run.progress.step
@@ -160,8 +160,20 @@ def fit(
             return run.finish()
 
 
-class _Run:
-    """The moving parts of one training."""
+class Training:
+    """The moving parts of one training, which `fit` drives step by step.
+
+    Args:
+        spec, train, val, run_dir, config, init, weights: as for `fit`; resumes what `run_dir` holds.
+
+    Attributes:
+        accelerator: Accelerate's, whose device the batches are on.
+        progress: step, best accuracy, seconds and history so far.
+        log: TensorBoard's events; to be closed.
+
+    Raises:
+        TrainError: see `fit`.
+    """
 
     def __init__(
         self,

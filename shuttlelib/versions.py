@@ -8,8 +8,6 @@ Source: the report and scripts of BillTheTsar/Shuttle-Detection (2025), for the 
 deviate: letterboxed frames, batch norm in the heads, visibility from probabilities, learned prior gains.
 """
 
-import math
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -197,19 +195,6 @@ ROWS: dict[str, dict[str, Any]] = {
 # The modern rows start from the dataclass defaults: they share no value with the historic design.
 FRESH = {"stage1_v5", "stage2_v8"}
 LINEAGE_FIELDS = ("name", "parent", "notes")
-# How a row is trained, not what it is: these may differ in one training, and its card still tells the truth
-TRAINING_FIELDS = (
-    "lr",
-    "weight_decay",
-    "noise_std",
-    "rendered_share",
-    "roll_deg",
-    "perspective",
-    "mix",
-    "still",
-    "paste",
-)
-SHARE_FIELDS = ("rendered_share", "mix", "still", "paste")  # of the samples
 
 
 def names() -> list[str]:
@@ -240,28 +225,6 @@ def resolve(name: str, **overrides: Any) -> Spec:
     inherited = {} if not parent or name in FRESH else _without_lineage(resolve(parent).as_dict())
     spec = Spec(**{**inherited, **row, "name": name})
     return replace(spec, **overrides)
-
-
-def training_overrides(assignments: Iterable[str]) -> dict[str, float]:
-    """Overrides for `resolve` from texts like `lr=0.001`, as a command line gives them.
-
-    Raises:
-        UsageError: not one of `TRAINING_FIELDS`, or not a number from 0 (of a share: from 0 to 1).
-    """
-    values: dict[str, float] = {}
-    for text in assignments:
-        name, _, value = text.partition("=")
-        if name not in TRAINING_FIELDS:
-            raise UsageError(f"--set {text}: give NAME=VALUE, with a name of {', '.join(TRAINING_FIELDS)}")
-        try:
-            values[name] = float(value)
-        except ValueError:
-            values[name] = math.nan
-        most = 1.0 if name in SHARE_FIELDS else math.inf
-        if not 0 <= values[name] <= most or math.isinf(values[name]):
-            allowed = "from 0 to 1" if most == 1 else "from 0"
-            raise UsageError(f"--set {text}: {value!r} is not a number {allowed}")
-    return values
 
 
 def changes(name: str) -> dict[str, tuple[Any, Any]]:

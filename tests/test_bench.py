@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fakes import cut_short, write_models
 
-from shuttlelib import bench, cli
+from shuttlelib import bench, cli, clips, labels
 from shuttlelib.bench_run import Setup, measure, percentiles
 from shuttlelib.bench_startup import startup_s
 from shuttlelib.charts_bench import bench_chart
@@ -48,6 +48,16 @@ def test_several_streams_are_tracked_at_once(tiny_video, models):
 def test_a_frame_that_is_read_twice_counts_once(tiny_video, models, streams):
     row = measure(Setup("onnx", "offline", "fp32", streams, 1), tiny_video(frames=12), 1, models)
     assert row["end_to_end"]["frames"] == 12 * streams
+
+
+def test_what_cannot_be_measured_is_named(tiny_video, models, tmp_path):
+    with pytest.raises(ShuttleError, match="a video of one frame has no rate"):
+        measure(ONE, tiny_video("one.mp4", 1), 1, models)
+    table = labels.make_table("a", range(3), True, 5.0, 5.0, "synthetic")
+    video = tiny_video("a.mp4", 3)
+    clips.store(clips.Clip("a", video, table, clips.probe(video), "hall", "train"), tmp_path / "data")
+    with pytest.raises(ShuttleError, match="data: has no val clip to judge on"):
+        bench.bench(video, [ONE], 1, models, tmp_path / "data")
 
 
 def test_percentiles():

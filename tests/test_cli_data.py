@@ -57,6 +57,15 @@ def test_rendered_rallies_are_a_data_folder(tmp_path):
     assert {clip.info.size_hw for clip in dataset} == {(96, 160)}
 
 
+def test_a_set_that_does_not_go_with_the_splits_there_names_both_options(tmp_path):
+    common = ("synth", "--out", tmp_path, "--size", "160x96", "--frames", 2, "--seed", 3)
+    run(*common, "--clips", 5)
+    with pytest.raises(
+        UsageError, match=r"--seed 3: .* put all clips of a venue in one split; or give another"
+    ):
+        run(*common, "--clips", 2)
+
+
 def test_rendered_shuttles_go_onto_train_clips(tmp_path):
     run("synth", "--out", tmp_path / "a", "--clips", 2, "--size", "160x96", "--frames", 8)
     output = run("onto", tmp_path / "a", "--out", tmp_path / "b", "--clips", 1, "--seed", 5)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shuttlelib import clips, labels, splits, video
+from shuttlelib import clips, intake, labels, splits, video
 from shuttlelib.clips import Clip
 from shuttlelib.files import sha256
 from shuttlelib.labels import ClipInfo, LabelError
@@ -147,12 +147,12 @@ def test_a_split_never_divides_a_venue_and_keeps_test(tmp_path_factory, sizes, s
     dataset = [make(f"{i}{k}", f"venue {i}", frames=size) for i, size in enumerate(sizes) for k in "ab"]
     dataset.append(make("t", "elsewhere", "test"))
     dataset = [Clip(c.name, folder / c.video_path.name, c.table, c.info, c.venue, c.split) for c in dataset]
-    divided = clips.split_by_venue(dataset, share, seed)
+    divided = intake.split_by_venue(dataset, share, seed)
     parts = {(clip.venue, clip.split) for clip in divided}
     assert len(parts) == len(sizes) + 1
     assert {split for _, split in parts} == {"train", "val", "test"}
     assert splits.read(folder) == {clip.name: (clip.venue, clip.split) for clip in divided}
-    again = clips.split_by_venue(dataset, share, seed)
+    again = intake.split_by_venue(dataset, share, seed)
     assert [clip.split for clip in again] == [clip.split for clip in divided]
 
 
@@ -160,18 +160,29 @@ def test_a_line_whose_clip_is_gone_moves_with_its_venue_and_notes_stay(data):
     text = "clip,venue,split,note\n00001,Odense,train,glare\n00002,Tokyo,val,\n00009,Tokyo,val,deleted\n"
     (data / "splits.csv").write_text(text)
     before = clips.load_dataset(data)
-    seed = next(s for s in range(20) if clips.split_by_venue(before, 0.5, s)[0].split == "val")
+    seed = next(s for s in range(20) if intake.split_by_venue(before, 0.5, s)[0].split == "val")
     (data / "splits.csv").write_text(text)
-    clips.split_by_venue(before, 0.5, seed)
+    intake.split_by_venue(before, 0.5, seed)
     swapped = text.replace("val", "?").replace("train", "val").replace("?", "train")
     assert (data / "splits.csv").read_text() == swapped
 
 
+def test_another_video_than_the_labelled_one_is_refused(tmp_path):
+    clip = replace(make("a"), video_path=tmp_path / "a.mp4")
+    (tmp_path / "a.mp4").write_bytes(b"labelled")
+    clips.require_labelled(clip)  # its table does not say
+    known = replace(clip, info=replace(clip.info, video_sha256=sha256(tmp_path / "a.mp4")))
+    clips.require_labelled(known)
+    (tmp_path / "a.mp4").write_bytes(b"another")
+    with pytest.raises(video.VideoError, match=r"a\.mp4: is not the video that was labelled"):
+        clips.require_labelled(known)
+
+
 def test_a_split_that_cannot_be_made_is_named():
     with pytest.raises(LabelError, match=r"splits.csv: all clips are of 'v': give each the venue"):
-        clips.split_by_venue([make("a"), make("b")], 0.2, 0)
+        intake.split_by_venue([make("a"), make("b")], 0.2, 0)
     with pytest.raises(LabelError, match=r"val_share is 1\.5"):
-        clips.split_by_venue([make("a")], 1.5, 0)
+        intake.split_by_venue([make("a")], 1.5, 0)
     with pytest.raises(LabelError, match="split 'training' is unknown"):
         clips.split([make("a")], "training")
 

@@ -53,7 +53,7 @@ FLOW = [
         "calibration",
     },  # before training, which validates by them
     {"failures"},
-    {"spec", "versions"},  # rows of data, which say what samples a network wants
+    {"spec", "versions", "overrides"},  # rows of data, which say what samples a network wants
     {"augment", "overlays", "onto", "cache", "samples", "mixing", "batches"},
     {"blocks", "prediction", "pooled", "unet", "networks", "folding", "losses"},
     {"validation", "train_log", "checkpoints", "troubles", "train"},
@@ -69,6 +69,7 @@ FLOW = [
         "rectify",
         "tracker",
         "together",
+        "several",
         "device",
         "overlay",
     },

@@ -8,8 +8,9 @@ from shuttlelib.frames import Frame
 from shuttlelib.geometry import Window
 from shuttlelib.looks import Look
 from shuttlelib.runtime import Candidates
+from shuttlelib.several import answer_together
 from shuttlelib.sources import video_file
-from shuttlelib.together import answer_together, pixels_of, take_grouped, take_on_host
+from shuttlelib.together import pixels_of, take_grouped, take_on_host
 
 WINDOW = Window(0, 0, 32, 32, 32, 32)
 

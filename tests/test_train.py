@@ -92,18 +92,40 @@ def test_weights_that_stay_are_the_best_or_the_last(data, tmp_path, monkeypatch,
 
 def test_a_killed_training_resumes_to_the_same_result(data, tmp_path, monkeypatch):
     whole = fit(data, tmp_path / "whole")
-    update = train._Run.update
+    update = train.Training.update
 
     def killed(run, batch):
         if run.progress.step == 5:  # one step after the last checkpoint
             raise SystemExit
         return update(run, batch)
 
-    monkeypatch.setattr(train._Run, "update", killed)
+    monkeypatch.setattr(train.Training, "update", killed)
     with pytest.raises(SystemExit):
         fit(data, tmp_path / "cut")
-    monkeypatch.setattr(train._Run, "update", update)
+    monkeypatch.setattr(train.Training, "update", update)
     resumed = fit(data, tmp_path / "cut")
+    assert {k: resumed[k] for k in SCORES} == pytest.approx({k: whole[k] for k in SCORES}, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", b"cut off"),
+        ("optimizer.bin", None),
+        ("custom_checkpoint_0.pkl", b"junk"),
+        ("custom_checkpoint_0.pkl", b""),
+        ("random_states_0.pkl", b""),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_goes_on(data, tmp_path, name, content):
+    whole = fit(data, tmp_path)
+    newest, before = tmp_path / "checkpoints" / "step_0000006", tmp_path / "checkpoints" / "step_0000004"
+    (newest / name).unlink() if content is None else (newest / name).write_bytes(content)
+    with pytest.raises(TrainError, match=r"step_0000006: damaged .* the training goes on from step_0000004"):
+        fit(data, tmp_path)
+    shutil.rmtree(newest)
+    assert before.is_dir()
+    resumed = fit(data, tmp_path)
     assert {k: resumed[k] for k in SCORES} == pytest.approx({k: whole[k] for k in SCORES}, abs=1e-6)
 
 
@@ -135,7 +157,7 @@ def test_bf16_is_for_gpus_that_do_not_emulate_it(monkeypatch, native, precision)
 
 
 def test_steps_that_fp16_leaves_out_are_no_error_unless_it_never_finds_its_scale(monkeypatch):
-    run = object.__new__(train._Run)
+    run = object.__new__(train.Training)
     run.accelerator = SimpleNamespace(scaler=object(), optimizer_step_was_skipped=True)
     run.progress, run.dir, run.unchecked, run.skipped = checkpoints.Progress(), "run", None, 0
     run.train = SimpleNamespace(samples=None)
@@ -210,7 +232,7 @@ def test_the_gradient_of_a_batch_in_parts_is_that_of_the_whole(data, tmp_path, m
     def gradients(accumulate):
         config = replace(QUICK, batch=8, accumulate=accumulate, clip_norm=1e9)
         args = SPEC, data.train, data.val, tmp_path / str(accumulate), config, None, data.weights
-        run = train._Run(*args)
+        run = train.Training(*args)
         run.net.eval()
         kept = []
 
@@ -279,7 +301,7 @@ def test_validation_counts_what_a_network_answers(version, unit):
 def test_the_device_path_trains_and_resumes_alike(data, tmp_path, monkeypatch):
     config = replace(QUICK, steps=4, data_path="device")
     whole = fit(data, tmp_path / "whole", config)
-    monkeypatch.setattr(train._Run, "after_step", stop_at(3, train._Run.after_step))
+    monkeypatch.setattr(train.Training, "after_step", stop_at(3, train.Training.after_step))
     with pytest.raises(SystemExit):
         fit(data, tmp_path / "cut", config)
     monkeypatch.undo()

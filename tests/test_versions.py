@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from shuttlelib import versions
+from shuttlelib import overrides, versions
 from shuttlelib.errors import UsageError
 from shuttlelib.spec import Spec
 
@@ -49,7 +49,7 @@ def test_the_first_of_a_stage_changes_nothing_and_one_idea_is_one_field():
 
 
 def test_how_a_row_is_trained_may_be_changed_from_a_command_line():
-    given = versions.training_overrides(["lr=1e-3", "still=0.1", "lr=0.002"])
+    given = overrides.training_overrides(["lr=1e-3", "still=0.1", "lr=0.002"])
     assert given == {"lr": 0.002, "still": 0.1}
     spec = versions.resolve("stage2_v8", **given)
     assert (spec.lr, spec.still, spec.frames) == (0.002, 0.1, 4)
@@ -61,9 +61,9 @@ def test_how_a_row_is_trained_may_be_changed_from_a_command_line():
 )
 def test_what_a_row_is_may_not(text):
     with pytest.raises(UsageError, match=f"--set {text}: "):
-        versions.training_overrides([text])
+        overrides.training_overrides([text])
 
 
 def test_every_training_field_is_a_number_of_the_spec():
     spec = versions.resolve("stage1_v5").as_dict()
-    assert all(isinstance(spec[name], float) for name in versions.TRAINING_FIELDS)
+    assert all(isinstance(spec[name], float) for name in overrides.TRAINING_FIELDS)

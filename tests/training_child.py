@@ -22,7 +22,7 @@ def run(folder, run_dir, kill="", environment=None):
     torch.set_num_threads(1)
     data = recipes.open_samples(SPEC, clips.load_dataset(folder / "data"), folder / "cache")
     if kill == "step":
-        _before(train._Run, "_note", lambda one, *_: one.progress.step == 3)
+        _before(train.Training, "_note", lambda one, *_: one.progress.step == 3)
     if kill == "checkpoint":
         _before(torch, "save", lambda *_, **__: _late(run_dir))
     if environment:
@@ -40,21 +40,21 @@ def _late(run_dir):
 
 def _record(run_dir):
     """Write down which samples this process was given."""
-    update, seen = train._Run.update, []
+    update, seen = train.Training.update, []
 
     def noting(one, parts):
         seen.extend(i for part in parts for i in part["index"].tolist())
         (run_dir / f"rank{os.environ['RANK']}.txt").write_text(" ".join(map(str, seen)))
         return update(one, parts)
 
-    train._Run.update = noting
-    nets, start = [], train._Run.__init__
+    train.Training.update = noting
+    nets, start = [], train.Training.__init__
 
     def remembering(one, *args):
         start(one, *args)
         nets.append(one.accelerator.unwrap_model(one.net))
 
-    train._Run.__init__ = remembering
+    train.Training.__init__ = remembering
     global _learned
 
     def _learned():
