@@ -208,12 +208,11 @@ def triggers_over_time(
     return figure
 
 
-def speed_histogram(speeds: Mapping[str, np.ndarray], unit: str = "px per frame at 1280x720") -> Figure:
+def speed_histogram(speeds: Mapping[str, np.ndarray]) -> Figure:
     """How fast the shuttle moves in the picture, one line a data set, as shares of its own frames.
 
     Args:
-        speeds: (N,) by name; nan (an invisible neighbour) is left out.
-        unit: of the speeds, for the axis.
+        speeds: (N,) by name, px at 1280x720 in 1/30 s; nan (an invisible neighbour) is left out.
     """
     figure, axes = new_figure(1, 1, (7, 3.8))
     finite = {
@@ -226,7 +225,7 @@ def speed_histogram(speeds: Mapping[str, np.ndarray], unit: str = "px per frame 
         axes[0, 0].stairs(share, edges, color=color, lw=1.8, label=f"{name} ({len(values)})")
         axes[0, 0].stairs(share, edges, color=color, fill=True, alpha=0.15)
     axes[0, 0].set(xlim=(0, edges[-1]), ylim=(0, None))
-    style(axes[0, 0], f"speed ({unit})", "share of frames")
+    style(axes[0, 0], "speed (px in 1/30 s, at 1280x720)", "share of frames")
     axes[0, 0].legend(frameon=False)
     return figure
 

@@ -72,8 +72,8 @@ def folders(
     Args:
         run_dir: root of the run, one folder a notebook in it; "" is the repository's
             `runs/notebooks-<profile>`.
-        data_dir: a data folder, rendered when missing or empty; "" is `run_dir/data` if there is one, else
-            the repository's `data/<profile>`.
+        data_dir: a data folder; "" is `run_dir/data` if there is one, else the repository's
+            `data/<profile>`. Only these two are rendered when they are missing.
         profile, seed: of the rendering.
         cleaned: where notebook 01 ran in this run, read its copy.
 
@@ -81,11 +81,17 @@ def folders(
         The root and the data folder, absolute.
 
     Raises:
-        ShuttleError: notebook 01 ran, but not on these clips, labels and splits.
+        ShuttleError: there are no clips in `data_dir`; or notebook 01 ran, but not on these clips, labels
+            and splits.
     """
-    root = Path(run_dir).expanduser().resolve() if run_dir else paths.REPO / "runs" / f"notebooks-{profile}"
-    data = Path(data_dir).expanduser().resolve() if data_dir else root / "data"
+    root = paths.from_repo(run_dir or f"runs/notebooks-{profile}")
+    data = paths.from_repo(data_dir) if data_dir else root / "data"
     if not any(data.glob("*.parquet")):
+        if data != root / "data":
+            raise ShuttleError(
+                f"{data}: no clips (*.parquet) there; make some with `shuttle data import`, or leave "
+                "data_dir empty for rendered rallies"
+            )
         data = ensure_data(data if data_dir else "", profile, seed)
     copies = root / "01_clean_labels"
     if not cleaned or data.parent == copies or not any(copies.glob("*/*.parquet")):
@@ -175,8 +181,8 @@ def close_ups(
         for number, frame, window, *marks in zip(mine.index, frames, windows, said, truth):
             said_xy, true_xy = (geometry.frame_to_window(xy, window) for xy in marks)
             shown[number] = found[frame], said_xy, true_xy
-    pictures, *points = zip(*(shown[number] for number in range(len(rows))), strict=True)
-    return list(pictures), list(points[0]), list(points[1])
+    in_order = [shown[number] for number in range(len(rows))]
+    return [one[0] for one in in_order], [one[1] for one in in_order], [one[2] for one in in_order]
 
 
 def cut(clip: Clip, windows: Mapping[int, geometry.Window]) -> dict[int, np.ndarray]:
@@ -197,4 +203,4 @@ def speeds(dataset: Sequence[Clip]) -> np.ndarray:
         seen = clip.table[clip.table["visible"]]
         step = np.hypot(seen["x_px"].diff(), seen["y_px"].diff())[seen["frame"].diff() == 1]
         steps.append(np.asarray(step) * geometry.canonical_scale(clip.info.size_hw) * clip.info.fps / 30)
-    return np.concatenate(steps)
+    return np.concatenate([np.empty(0), *steps])

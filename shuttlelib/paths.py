@@ -13,3 +13,9 @@ CACHE = Path(
     os.environ.get("SHUTTLE_CACHE")
     or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shuttlelib"
 )
+
+
+def from_repo(text: str | Path) -> Path:
+    """A path that a notebook is given, absolute: a relative one is meant from the repository's root,
+    wherever its kernel runs (JupyterLab's runs in `notebooks/`)."""
+    return (REPO / Path(text).expanduser()).resolve()

@@ -5,6 +5,7 @@ mine a round, evaluate a pair free-running. Sizes come from the profile, behavio
 """
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from shuttlelib import (
     cache,
@@ -73,12 +75,17 @@ def ensure_data(data_dir: str | Path, profile: str, seed: int) -> Path:
         rendering = folder.with_name(f"{folder.name}.partial")
         rmtree(rendering, ignore_errors=True)
         views = ("broadcast", "broadcast", "corner", "broadcast", "wide", "side")
-        synth.make_dataset(
-            rendering, size.clips, seed, size.size_hw, size.fps, size.frames_per_clip, views, size.val_share
-        )
+        sizes = (size.clips, seed, size.size_hw, size.fps, size.frames_per_clip, views, size.val_share)
+        with tqdm(total=size.clips, desc="render", unit="clip", leave=False) as bar:
+
+            def show(done: int, _: int) -> None:
+                bar.update(done - bar.n)
+
+            synth.make_dataset(rendering, *sizes, show)
         if folder.is_dir():
             folder.rmdir()
         rendering.rename(folder)  # only now, so that an interrupted rendering is not taken for data
+        print(f"{size.clips} rendered rallies in {folder}")
     return folder
 
 
@@ -244,7 +251,8 @@ def mine_round(
     troubles.need_samples(run_dir, samples.train, samples.val)
     model_dir, run_dir, index = Path(model_dir), Path(run_dir), Path(run_dir) / "hard.parquet"
     model, other = networks.load(model_dir, device()), networks.load(partner, device()) if partner else None
-    facts = vars(params) | {"seed": seed, "data": clips.data_hash([c.clip for c in samples.train.caches])}
+    facts = {key: value for key, value in vars(params).items() if key != "groups"}  # of the pictures only
+    facts |= {"seed": seed, "data": clips.data_hash([c.clip for c in samples.train.caches])}
     facts["weights"] = [sha256(Path(p) / "model.safetensors") for p in (model_dir, partner) if p]
     if (run_dir / "checkpoints").exists() and mining.stored(index, facts) is None:
         raise mining.MiningError(f"{run_dir}: holds another round; choose another folder or delete it")
@@ -279,7 +287,7 @@ def _find(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Hard examples and suspects of a round, written into its folder; scores that are there are used."""
     pair, planes = _pair(model, other, samples)
-    mixing = ("at_most", "hard_share", "groups")  # what may change without scoring again
+    mixing = ("at_most", "hard_share")  # what may change without scoring again
     basis = {key: value for key, value in facts.items() if key not in mixing}
     basis["measures"] = [*clusters.MEASURES]
     scores = mining.stored(run_dir / "scores.parquet", basis)
@@ -321,19 +329,18 @@ def evaluate_pair(
     Returns:
         See `metrics.summarize`; with `speed_fps` over all clips and `trigger_counts`.
     """
-    scores, frames, seconds = {}, 0, 0.0
-    counts: dict[str, int] = {}
-    for clip in dataset:
+    scores, frames, seconds, counts = {}, 0, 0.0, Counter[str]()
+    for clip in tqdm(dataset, desc=f"track, {mode}", unit="clip", leave=False):
+        clips.require_labelled(clip)
         track = tracking.track_video(clip.video_path, out_dir, mode, networks=networks_pair)
         prediction = pd.read_csv(track.csv)
         scores[clip.name] = metrics.score_clip(prediction, clip.table, clip.info.size_hw)
         frames, seconds = frames + track.summary["frames"], seconds + track.summary["seconds"]
-        for key, value in track.summary["counts"].items():
-            counts[key] = counts.get(key, 0) + value
+        counts.update(track.summary["counts"])
     venues = {clip.name: clip.venue for clip in dataset}
     rates = {clip.name: clip.info.fps for clip in dataset}
     report = metrics.summarize(scores, venues, rates)
-    extra = {"speed_fps": frames / max(seconds, 1e-9), "trigger_counts": counts, "mode": mode}
+    extra = {"speed_fps": frames / max(seconds, 1e-9), "trigger_counts": dict(counts), "mode": mode}
     result = {**report, **extra, "confidence_curves": calibration.fit(scores.values())}
     write_json(out_dir / "metrics.json", result)
     return result

@@ -63,6 +63,12 @@ def test_close_ups_show_label_and_prediction_and_leave_blanks(clip):
     assert np.isnan(true_xy[2]).all()
 
 
+def test_nothing_wrong_and_nothing_there_are_no_error(clip):
+    rows = pd.DataFrame(columns=["clip", "frame", "x_px", "y_px", "true_x_px", "true_y_px"])
+    assert evidence.close_ups([clip], rows, 32) == ([], [], [])
+    assert evidence.speeds([]).shape == (0,)
+
+
 def test_speeds_are_per_thirtieth_of_a_second_at_1280x720(clip):
     assert evidence.speeds([clip]) == pytest.approx([50 * 2 * 2])  # the only two visible neighbours
 
@@ -80,6 +86,22 @@ def test_a_run_folder_prefers_its_own_data_and_its_cleaned_copy(clip, tmp_path):
     cleanup.clean_dataset(data, copy)
     assert cleaned() == copy
     assert evidence.folders(tmp_path, copy, "quick", 0) == (tmp_path, copy)
+
+
+def test_a_folder_without_clips_is_named_and_nothing_is_rendered_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "REPO", tmp_path)
+    with pytest.raises(ShuttleError, match=r"data/mine: no clips \(\*.parquet\) there; make some with"):
+        evidence.folders("runs/a", "data/mine", "quick", 0)
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_relative_folders_are_the_repositorys_wherever_the_kernel_runs(clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "REPO", tmp_path)
+    clips.store(clip, tmp_path / "data" / "mine")
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    found = evidence.folders("runs/a", "data/mine", "quick", 0)
+    assert found == (tmp_path / "runs" / "a", tmp_path / "data" / "mine")
 
 
 @pytest.mark.parametrize(
