@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from shuttlelib import geometry
-from shuttlelib.clips import Clip
+from shuttlelib.clips import Clip, require_labelled
 from shuttlelib.files import atomic_write, sha256
 from shuttlelib.frames import Frame
 from shuttlelib.geometry import SizeHW, Window
@@ -45,8 +45,13 @@ class FrameCache:
         digest = clip.info.video_sha256 or sha256(clip.video_path)
         self.path = Path(folder) / f"{digest[:16]}-{kind}.npy"
         known = self.path.with_name(f"{digest[:16]}-new.npy")
-        if not (self.path.exists() and known.exists()):
+        try:
+            self._open(known)
+        except (FileNotFoundError, ValueError, EOFError):  # not decoded yet, or damaged
             _decode(clip, self.path, known, whole_hw)
+            self._open(known)
+
+    def _open(self, known: Path) -> None:
         self.new = np.load(known)
         self.frames = np.load(self.path, mmap_mode="r")
 
@@ -81,8 +86,7 @@ def open_caches(clips: Iterable[Clip], folder: Path, whole_hw: SizeHW | None) ->
 
 def _decode(clip: Clip, path: Path, known: Path, whole_hw: SizeHW | None) -> None:
     info = clip.info
-    if info.video_sha256 and sha256(clip.video_path) != info.video_sha256:
-        raise VideoError(f"{clip.video_path}: is not the video that was labelled; import it again")
+    require_labelled(clip)
     if not info.frame_count:
         raise VideoError(
             f"{clip.video_path}: its table does not know how many frames it has; import it again"

@@ -67,7 +67,7 @@ False alarms are the share of frames without a shuttle in which one was reported
 
 {LIMITS.replace("{noise}", _noise(smart))}"""
     with atomic_write(model_dir / "README.md") as temp:
-        temp.write_text(text)
+        temp.write_text(text, encoding="utf-8")
     return model_dir / "README.md"
 
 

@@ -91,6 +91,7 @@ def clean_dataset(data_dir: str | Path, out_dir: str | Path) -> pd.DataFrame:
     cleaned, audits, places = [], [], splits.read(out_dir)
     divided = dict(places.values())
     for clip in clips.load_dataset(data_dir, raw=True):
+        clips.require_labelled(clip)
         table, audit = clean(clip.table, clip.info)
         venue, part = places.get(clip.name, (clip.venue, divided.get(clip.venue, clip.split)))
         cleaned.append(replace(clip, table=table, venue=venue, split=part))

@@ -120,7 +120,9 @@ def run(arguments: list[str]) -> int:
     except ShuttleError as error:
         complain(f"error: {error}")
         return 2 if isinstance(error, UsageError) else 1
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as error:
+        if isinstance(error.__cause__, EOFError):  # the parser takes the end of any file for a Ctrl-D
+            return _unexpected(error.__cause__)
         complain("interrupted")
         return 1
     except BrokenPipeError:  # the reader of our output has left, as in `shuttle evaluate … | head`
@@ -131,11 +133,15 @@ def run(arguments: list[str]) -> int:
         if isinstance(error, PermissionError) and error.filename:
             complain(f"error: {error.filename}: {error.strerror}; check its permissions")
             return 1
-        if os.environ.get("SHUTTLE_DEBUG"):
-            traceback.print_exc()
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        complain(f"error: internal, {what} (SHUTTLE_DEBUG=1 shows where; please report it)")
-        return 1
+        return _unexpected(error)
+
+
+def _unexpected(error: BaseException) -> int:
+    if os.environ.get("SHUTTLE_DEBUG"):
+        traceback.print_exception(error)
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    complain(f"error: internal, {what} (SHUTTLE_DEBUG=1 shows where; please report it)")
+    return 1
 
 
 def _at_home(arguments: list[str]) -> list[str]:

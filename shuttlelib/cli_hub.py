@@ -127,6 +127,8 @@ def mean_models(
     """
     from shuttlelib import networks
 
+    if out.resolve() in (first.resolve(), second.resolve()):
+        raise UsageError(f"--out {out}: is one of the two; give another folder")
     networks.mean(first, second, share, out)
     print(f"{out}: {1 - share:.2f} of {first}, {share:.2f} of {second}")
 

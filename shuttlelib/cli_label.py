@@ -158,6 +158,8 @@ def effort(
     from shuttlelib.files import write_json
 
     dataset = clips.load_dataset(data)
+    for clip in dataset:
+        clips.require_labelled(clip)
     result = counting.measure(dataset, tracking.load_networks(models_dir=models), tolerance)
     if json_file is not None:
         write_json(json_file, result)

@@ -107,11 +107,11 @@ def gaps(ours: runtime.Candidates, theirs: runtime.Candidates) -> dict[str, floa
     }
 
 
-def latency_ms(backend: runtime.Backend, batch: int = 1, runs: int = 30) -> float:
-    """Median time of one run after a warm-up; on random pixels, which cost the same as real ones."""
-    tensors = example_inputs(backend.input_hw, backend.uses_history, batch, frames=backend.frames)
+def latency_ms(backend: runtime.Backend, runs: int = 30) -> float:
+    """Median time of one run of one input after a warm-up; on random pixels, which cost what real ones do."""
+    tensors = example_inputs(backend.input_hw, backend.uses_history, 1, frames=backend.frames)
     inputs = [t.numpy() for t in tensors]
-    runtime.warm_up(backend, (batch,) * 3)
+    runtime.warm_up(backend, (1,) * 3)
     times = []
     for _ in range(runs):
         start = time.perf_counter()

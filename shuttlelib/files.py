@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,7 +51,9 @@ def atomic_write(path: str | Path, keep: bool = False) -> Iterator[Path]:
     path = Path(path)
     if not path.name:
         raise WriteError(f"{path}: cannot be written: it is a folder: give the name of a file")
-    temp = path.with_name(f"{path.stem}.partial-{os.getpid()}{path.suffix}")
+    thread = threading.get_ident()
+    who = os.getpid() if thread == threading.main_thread().ident else f"{os.getpid()}-{thread}"
+    temp = path.with_name(f"{path.stem}.partial-{who}{path.suffix}")
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -168,8 +168,12 @@ def hard_examples(scores: pd.DataFrame, at_most: int) -> pd.DataFrame:
 
 
 def suspects(scores: pd.DataFrame) -> pd.DataFrame:
-    """Frames whose label looks wrong: the farthest first, then those said to be invisible."""
+    """Frames whose label looks wrong: the farthest first, then those said to be invisible.
+
+    Their `confidence` is that of the surer one, the version itself or the pair, whose answer they show.
+    """
     found = scores[scores["suspect"]]
+    found = found.assign(confidence=found[["p_visible", "p_pair"]].max(axis=1))
     steps = found["x_px"] - found["label_x_px"], found["y_px"] - found["label_y_px"]
     away = pd.Series(np.hypot(*steps), found.index)
     return found.loc[away.sort_values(ascending=False, kind="stable", na_position="last").index]

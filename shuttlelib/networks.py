@@ -164,7 +164,9 @@ def save(net: ShuttleNet, model_dir: Path, facts: dict | None = None) -> None:
             old.unlink(missing_ok=True)
     half = {k: _halved(v) if v.is_floating_point() else v for k, v in state.items()}
     with atomic_write(model_dir / "model.safetensors") as temp:
+        mode = temp.stat().st_mode
         save_file(half, temp)
+        temp.chmod(mode)  # it puts a file there that nobody else may read
     meta = {**net.spec.as_dict(), "candidates": CANDIDATES, "history": uses_history(net.spec)}
     write_json(model_dir / "version.json", {**meta, **(facts or {})})
 
@@ -235,7 +237,7 @@ def mean(first: Path, second: Path, share: float, out: Path) -> None:
     Source: Wortsman et al. 2022, arXiv:2109.01903: such a mean often does better on new data than either.
 
     Args:
-        first, second: model folders of one version; the card is the first one's.
+        first, second: model folders of one version; confidence curves are of neither, so none are kept.
         share: of the second in the mean, 0 to 1.
         out: the folder to write.
 

@@ -79,6 +79,7 @@ def write_onto(clip: Clip, out_dir: str | Path, name: str, seed: int) -> Path:
     Raises:
         VideoError: the clip cannot be read to its end, or has an odd size.
     """
+    clips.require_labelled(clip)
     path = Path(out_dir) / f"{name}.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)
     crf = int(np.random.default_rng([6, seed]).integers(18, 26))

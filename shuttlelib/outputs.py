@@ -92,7 +92,7 @@ def check_outputs(source: Source, out_dir: Path, overlay: bool = False) -> None:
         raise UsageError(f"--out {out_dir}: the overlay would replace {original}; choose another folder")
     kinds = {csv: "track", report: "track's summary"} | ({video: "track's overlay"} if overlay else {})
     for path, kind in kinds.items():
-        if path.is_file() and not _is_ours(path):
+        if path.exists() and not _is_ours(path):
             raise UsageError(f"{path}: is no {kind} but in its place; move it away or choose another --out")
 
 

@@ -46,6 +46,7 @@ class Pictures:
 
     Attributes:
         damaged: packets that could not be decoded, or arrived incomplete.
+        patched: pictures whose damage the decoder covered up, where it says so.
         stopped_early: whether the file ended before its own claim; known once the pictures are through.
     """
 
@@ -54,7 +55,7 @@ class Pictures:
         self._seen = 0
         self._end_s = 0.0
         self._last_pts: int | None = None
-        self.damaged = 0
+        self.damaged = self.patched = 0
         self.stopped_early = False
 
     def __iter__(self) -> Iterator["av.VideoFrame"]:
@@ -94,6 +95,7 @@ class Pictures:
     def _decoded(self, packet: "av.Packet | None") -> Iterator["av.VideoFrame"]:
         try:
             for picture in self._stream.decode(packet):
+                self.patched += picture.is_corrupt
                 yield picture
                 self._last_pts = picture.pts
         except av.FFmpegError:

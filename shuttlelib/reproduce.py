@@ -112,6 +112,10 @@ class _Run:
     def __init__(self, plan: Plan, clock: Clock, say: Callable[[str], None]):
         self.plan, self.clock, self.say = plan, clock, say
         self.dataset = recipes.load_data(plan.data)
+        for part in ("train", "val"):
+            if not clips.split(self.dataset, part):
+                folders = ", ".join(map(str, plan.data))
+                raise ShuttleError(f"{folders}: no {part} clips; run `shuttle data split` on one of them")
         self.rendered, self.real = _by_origin(self.dataset)
         first, second = (folder.name for folder in runtime.default_pair())
         self.names = plan.stage1 or first, plan.stage2 or second
@@ -300,10 +304,11 @@ def dry_run(plan: Plan) -> str:
 
 
 def _act(act: Callable[[float], dict[str, Any]], box: float, out: Path, name: str) -> str:
+    failed = _result(out, name).with_suffix(".error.txt")
+    failed.unlink(missing_ok=True)  # of an earlier sitting
     try:
         result = act(box)
     except Exception as error:  # the steps after it may not need it, and time on a rented machine is dear
-        failed = _result(out, name).with_suffix(".error.txt")
         failed.parent.mkdir(exist_ok=True)
         failed.write_text(traceback.format_exc(), encoding="utf-8")
         return f"failed: {' '.join(f'{type(error).__name__}: {error}'.split())[:300]}"
@@ -324,6 +329,8 @@ def _check(plan: Plan) -> None:
         raise UsageError(f"--minutes {plan.minutes:g}: give some time")
     if not plan.data:
         raise ShuttleError("no data folder given")
+    if plan.out.exists() and not plan.out.is_dir():
+        raise UsageError(f"--out {plan.out}: is a file; give a folder")
 
 
 def _by_origin(dataset: list[Clip]) -> tuple[list[Clip], list[Clip]]:

@@ -189,7 +189,7 @@ class Samples(Dataset):
             history[:, 1 - t :, 2] = np.where(labelled, history[:, 1 - t :, 2], np.nan)
         return Plan(number, clip, looks, window, head, history, changes, mix, paste)
 
-    def window(self, number: int, draw: int = 0) -> Window:
+    def window(self, number: int, draw: int) -> Window:
         """The window a draw of a sample looks through (for placing predictions back in the frame)."""
         clip, frame = self._where[[number]].T
         values = self._windows(clip, frame, Draws(self.seed, np.array([draw]), CONTENT))[0]

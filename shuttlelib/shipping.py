@@ -54,8 +54,9 @@ def publish(
     for name, part in {"the data folder": dataset, **(also or {})}.items():
         if not part:
             raise ShuttleError(f"{name}: no clip to judge on; give a data folder with a val split")
-    with writing(out_dir):
-        out_dir.mkdir(parents=True, exist_ok=True)
+    for folder in (out_dir, models_dir):
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
     _roll_back(models_dir)
     made = recipes.make_pair(stage1, stage2, out_dir / "models")
     names = tuple(folder.name for folder in runtime.default_pair(made))
@@ -94,9 +95,10 @@ def _exchange(made: Path, names: tuple[str, ...], models_dir: Path) -> None:
                 copy2(old, waiting / "new" / name)
             elif old.is_dir():
                 copytree(old, waiting / "new" / name / old.name)
-    (waiting / "old").mkdir(parents=True)
+    (waiting / "filling").mkdir(parents=True)
     if (models_dir / "default.json").is_file():
-        copy2(models_dir / "default.json", waiting / "old")
+        copy2(models_dir / "default.json", waiting / "filling")
+    (waiting / "filling").rename(waiting / "old")  # whole or not there: after a kill it is put back
     for name in names:
         if (models_dir / name).is_dir():
             (models_dir / name).rename(waiting / "old" / name)

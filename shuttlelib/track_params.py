@@ -8,7 +8,8 @@ from typing import Any
 from shuttlelib.errors import UsageError
 
 _PROBABILITIES = ("visible_threshold", "candidate_min_score", "alone_min_score", "peak_min")
-MAX_LAG_S = 60.0  # so much of the track is gone through at every frame
+_MOST_LOGIT = 100.0  # exponentials of more overflow, as with more `evidence` than this:
+_MOST = {"lag_s": 60.0, "evidence": 10.0}  # so much of the track is gone through at every frame
 _ABOVE_0 = ("stage1_candidates", "peaks", "sightings_kept", "sigma_heights", "first_sigma_heights")
 
 
@@ -124,11 +125,13 @@ class TrackParams:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if name.endswith("_logit"):
+            signed, most = name.endswith("_logit"), _MOST.get(name, math.inf)
+            most = _MOST_LOGIT if signed else most
+            if abs(value) > most:
+                raise UsageError(f"{name} {value:g}: must be at most {most:g}{', of either sign' * signed}")
+            if signed:
                 continue
             share, positive = name in _PROBABILITIES, name in _ABOVE_0
-            if name == "lag_s" and value > MAX_LAG_S:
-                raise UsageError(f"{name} {value:g}: must be at most {MAX_LAG_S:g}")
             if value < 0 or (share and value > 1) or (positive and value == 0):
                 allowed = "from 0 to 1" if share else "above 0" if positive else "0 or more"
                 raise UsageError(f"{name} {value:g}: must be {allowed}")

@@ -180,6 +180,10 @@ def read_frames(
         reading = Reading(container, path, notes)
         yield from reading.frames()
         pictures = reading.pictures
+        if pictures.patched:
+            note_once(
+                notes, f"{pictures.patched} pictures were damaged, and shown as the decoder patched them"
+            )
         if pictures.stopped_early or pictures.damaged:
             raise TruncatedVideoError(path, reading.count, reading.info.frame_count, pictures.damaged)
 
@@ -257,6 +261,7 @@ def _open(path: Path) -> "av.container.InputContainer":
         raise VideoError(f"{path}: no such file")
     if path.is_dir():
         raise VideoError(f"{path}: is a folder, not a video file")
+    head = b""
     try:
         with path.open("rb") as file:
             head = file.read(12)

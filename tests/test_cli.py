@@ -299,6 +299,16 @@ def test_what_nobody_foresaw_is_one_line_too(shuttle, clip, models, tmp_path, mo
     assert errors[0].startswith("error: internal, ZeroDivisionError: two lines")
 
 
+def test_the_end_of_a_damaged_file_is_no_ctrl_d(shuttle, clip, models, tmp_path, monkeypatch):
+    def explode(*_, **__):
+        raise EOFError("no data left in file")
+
+    monkeypatch.setattr(tracking, "tracking_source", explode)
+    status, _, errors = shuttle("track", clip, "--out", tmp_path / "out", "--models", models)
+    assert (status, errors[:-1]) == (1, [""])  # the parser's own, of a Ctrl-D
+    assert errors[-1].startswith("error: internal, EOFError: no data left in file")
+
+
 def as_a_process(arguments, stdout):
     """Run a command line to its very end: exit status and lines on standard error."""
     command = [sys.executable, "-c", "from shuttlelib.cli import main; main()", *map(str, arguments)]

@@ -46,6 +46,11 @@ def test_a_copy_that_is_here_is_imported(tmp_path, tiny_video):
     assert "00001,Kuala Lumpur,val" in (tmp_path / "out" / "splits.csv").read_text()
 
 
+def test_a_mean_does_not_replace_what_it_is_made_of(tmp_path):
+    with pytest.raises(UsageError, match="is one of the two; give another folder"):
+        run("models", "mean", tmp_path, tmp_path, "--out", tmp_path)
+
+
 def test_a_push_without_a_licence_is_refused(tmp_path):
     with pytest.raises(UsageError, match="nothing is pushed without a licence"):
         run("data", "push", "me/rallies", "--data", tmp_path)

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -27,6 +28,19 @@ def test_an_error_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
         temp.write_text("half" * (1 // 0))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_threads_that_write_one_file_do_not_take_each_others(tmp_path):
+    def write(text):
+        for _ in range(100):
+            with files.atomic_write(tmp_path / "a.csv") as temp:
+                temp.write_text(text * 50)
+
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(write, text) for text in "abc"]:
+            done.result()
+    assert len(set((tmp_path / "a.csv").read_text())) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
 def test_json_is_written_whole_and_without_what_is_no_number(tmp_path):

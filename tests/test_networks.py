@@ -168,6 +168,11 @@ def test_graphs_of_earlier_weights_go_with_them_and_with_nothing_else(tmp_path):
     assert not (tmp_path / "model.onnx").exists()
 
 
+def test_weights_may_be_read_by_whom_their_card_may(tmp_path):
+    networks.save(small_net("stage2_v8"), tmp_path)
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "version.json").stat().st_mode
+
+
 def test_what_was_measured_of_earlier_weights_goes_with_them(tmp_path):
     networks.save(small_net("stage2_v8"), tmp_path / "mean")
     for name in ("metrics.json", "README.md", "export.csv", "notes.txt"):

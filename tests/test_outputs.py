@@ -75,6 +75,14 @@ def test_rows_that_standard_output_does_not_take_are_no_fault_of_the_csv(tmp_pat
         json_rows(out, "v.mp4")(FRAME, SEEN)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "json", "mp4"])
+def test_a_folder_in_the_way_is_named_before_any_work(tiny_video, tmp_path, suffix):
+    source = video_file(tiny_video("rally.mov"))
+    (tmp_path / f"rally.{suffix}").mkdir()
+    with pytest.raises(UsageError, match=rf"rally\.{suffix}: is no track"):
+        check_outputs(source, tmp_path, overlay=True)
+
+
 def test_a_video_is_overwritten_only_if_it_is_an_overlay(tiny_video, tmp_path):
     source, video = video_file(tiny_video("rally.mov")), tiny_video("rally.mp4")
     (tmp_path / "rally.json").write_text('{"versions": {}}')

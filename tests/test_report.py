@@ -178,11 +178,13 @@ def test_speeds_of_other_versions_or_weights_are_left_out_and_said(made, tmp_pat
     models, file = tmp_path / "models", tmp_path / "bench.json"
     shutil.copytree(made / "models", models)
     names = [folder.name for folder in runtime.default_pair(models)]
-    used = ({"stage1": "unet_3in3", "stage2": None}, dict(zip(("stage1", "stage2"), names)))
-    other, own = ({**BENCH["rows"][0], "versions": each} for each in used)
-    file.write_text(json.dumps({**BENCH, "rows": [{**other, "mode": "whole"}, own]}))
+    whole = ({"stage1": name, "stage2": None} for name in ("unet_3in3", names[0]))
+    used = (*whole, dict(zip(("stage1", "stage2"), names)))
+    other, first, own = ({**BENCH["rows"][0], "versions": each} for each in used)
+    rows = [{**other, "mode": "whole"}, {**first, "mode": "whole"}, own]
+    file.write_text(json.dumps({**BENCH, "rows": rows}))
     found = collect.collect(models, [], [file])
-    assert [row["name"] for row in found.speed] == ["onnx fp32, smart, 2 threads"]
+    assert [row["versions"] for row in found.speed] == [first["versions"], own["versions"]]
     assert "1 rows of bench files are of other versions" in found.notes[-1]
     collect.keep(found, models)
     assert collect.collect(models).speed == found.speed
@@ -229,6 +231,8 @@ def test_an_evaluation_of_other_weights_is_left_out_and_said(made, tmp_path):
     found = collect.collect(models)
     assert not found.evaluation
     assert "evaluation is of other weights" in found.notes[0]
+    found = replace(found, notes=[*found.notes, "2 rows of bench files are of other versions"])
+    assert collect.with_evaluation(found, {"sets": {}}).notes == found.notes[1:]
     (section,) = version_page.results.looked_at(found.versions["stage2_v9"], found)[:1]
     assert "Not measured" in str(section)
 

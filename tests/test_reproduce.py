@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from shuttlelib import labels, reproduce, synth
-from shuttlelib.errors import UsageError
+from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.reproduce import Clock, Plan
 
 TIMING = {"step_s": 1.0, "validation_s": 1.0, "setup_s": 1.0}
@@ -194,6 +194,15 @@ def test_a_dry_run_says_what_and_how_long_and_writes_nothing(plan):
 def test_what_cannot_be_meant_is_refused(plan, changes, words):
     with pytest.raises(UsageError, match=words):
         reproduce.run(replace(plan, **changes), lambda _: None)
+
+
+def test_a_dry_run_refuses_what_cannot_run(plan, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UsageError, match="file: is a file; give a folder"):
+        reproduce.dry_run(replace(plan, out=tmp_path / "file"))
+    synth.make_dataset(tmp_path / "train", 1, 3, size_hw=(96, 160), frame_count=4, val_share=0.0)
+    with pytest.raises(ShuttleError, match="train: no val clips; run `shuttle data split`"):
+        reproduce.dry_run(replace(plan, data=(tmp_path / "train",)))
 
 
 def test_the_clock_goes_on_where_it_was(tmp_path):

@@ -31,7 +31,7 @@ def wholes(dataset, tmp_path_factory):
 def test_cached_frames_are_the_decoded_ones(dataset, crops, wholes):
     for number, frame in enumerate(read_frames(dataset[0].video_path)):
         assert np.array_equal(crops[0].frames[number], frame.planes)
-        whole = samples.Samples(wholes, STAGE1).window(number)
+        whole = samples.Samples(wholes, STAGE1).window(number, number)
         assert np.array_equal(wholes[0].window(number, whole), frame.window(whole))
 
 
@@ -122,10 +122,14 @@ def test_a_cache_knows_which_frames_repeat_a_picture(tiny_video, tmp_path):
     clip = clips.Clip("twice", path, pd.DataFrame({"frame": range(40)}), info, "hall", "train")
     made = cache.FrameCache(clip, tmp_path / "cache", None)
     assert made.new.tolist() == [*range(17), *range(18, 40, 2)]
-    made.path.with_name(
-        made.path.name.replace("planes", "new")
-    ).unlink()  # as in a cache of an earlier release
+    known = made.path.with_name(made.path.name.replace("planes", "new"))
+    known.unlink()  # as in a cache of an earlier release
     assert cache.FrameCache(clip, tmp_path / "cache", None).new.tolist() == made.new.tolist()
+    whole = made.path.read_bytes()
+    for damaged, left in ((known, b""), (made.path, whole[:5000]), (made.path, b"")):
+        damaged.write_bytes(left)
+        assert cache.FrameCache(clip, tmp_path / "cache", None).new.tolist() == made.new.tolist()
+        assert made.path.read_bytes() == whole
 
 
 def test_history_holds_what_came_before_and_only_that(dataset, crops):

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from shuttlelib import cards, clips, networks, runtime, shipping, synth, versions
+from shuttlelib import cards, clips, networks, recipes, runtime, shipping, synth, versions
 from shuttlelib.errors import ShuttleError
+from shuttlelib.files import WriteError
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,17 @@ def test_a_kill_while_a_pair_is_put_in_place_leaves_whole_models(shipped, tmp_pa
             shipping._exchange(made, ("stage1_v5", "stage2_v8"), models)
     assert (models / "stage2_v8" / "model.safetensors").read_bytes() == before
     assert [folder.name for folder in runtime.default_pair(models)] == ["stage1_v5", "stage2_v8"]
+
+    def killed_within(source, target):
+        (target / source.name).touch()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shipping, "copy2", killed_within)
+        with pytest.raises(KeyboardInterrupt):
+            shipping._exchange(made, ("stage1_v5", "stage2_v8"), models)
+    shipping._roll_back(models)
+    assert [folder.name for folder in runtime.default_pair(models)] == ["stage1_v5", "stage2_v8"]
     for name in ("stage1_v5", "stage2_v8"):
         (made / name / "model.safetensors").write_bytes(b"new")
     rename = Path.rename
@@ -170,6 +182,15 @@ def test_a_folder_for_the_results_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ShuttleError, match=r"file.out: cannot be written"):
         shipping.publish(tmp_path, tmp_path, [None], tmp_path, tmp_path / "file" / "out", {})
+
+
+def test_a_file_in_place_of_the_models_is_named_before_any_work(shipped, tmp_path, monkeypatch):
+    root, _ = shipped
+    monkeypatch.setattr(recipes, "make_pair", lambda *_: pytest.fail("it worked all the same"))
+    (tmp_path / "models").write_text("in the way")
+    dataset = clips.load_dataset(root / "data")
+    with pytest.raises(WriteError, match="models: cannot be written"):
+        shipping.publish(root, root, dataset, tmp_path / "models", tmp_path / "out", {})
 
 
 def test_a_card_says_only_how_its_own_stage_was_trained():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shuttlelib import splits, synth
+from shuttlelib import labels, splits, synth, video
 from shuttlelib.errors import UsageError
 from shuttlelib.files import sha256
 from shuttlelib.labels import LabelError
@@ -217,7 +217,6 @@ def test_hidden_and_outside_shuttles_are_invisible() -> None:
 
 
 def test_dataset_has_clips_labels_and_splits_by_venue(tmp_path) -> None:
-    labels, video = pytest.importorskip("shuttlelib.labels"), pytest.importorskip("shuttlelib.video")
     out = synth.make_dataset(tmp_path / "data", 3, 0, (90, 160), 25.0, 5, ("broadcast", "mixed"), 0.3)
     rows = [line.split(",") for line in (out / "splits.csv").read_text().splitlines()]
     assert rows[0] == ["clip", "venue", "split"]
@@ -229,6 +228,26 @@ def test_dataset_has_clips_labels_and_splits_by_venue(tmp_path) -> None:
         assert info.video_sha256 == sha256(out / f"{clip}.mp4")
         assert set(table["origin"]) == {"synthetic"}
         assert len(list(video.read_frames(out / f"{clip}.mp4"))) == len(table) == 5
+
+
+def test_only_a_rendering_of_the_same_kind_is_replaced(tmp_path) -> None:
+    def rendered(size_hw=(96, 160), **more):
+        return synth.make_dataset(tmp_path, 2, 0, size_hw, 25.0, 2, **more)
+
+    rendered()
+    before = (tmp_path / "rendered_000_000.mp4").read_bytes()
+    rendered()
+    with pytest.raises(UsageError, match=r"rendered_000_000\.parquet: is there already, and is another clip"):
+        rendered((64, 160))
+    assert (tmp_path / "rendered_000_000.mp4").read_bytes() == before
+    table, info = labels.read_table(tmp_path / "rendered_000_001.parquet")
+    table.loc[1, "origin"] = "label_studio"
+    labels.write_table(tmp_path / "rendered_000_001.parquet", table, info)
+    with pytest.raises(UsageError, match=r"rendered_000_001\.parquet: is there already"):
+        rendered()
+    (tmp_path / "rendered_000_001.parquet").unlink()
+    with pytest.raises(UsageError, match=r"rendered_000_001\.mp4: is there already"):
+        rendered()
 
 
 def test_a_second_set_in_the_folder_keeps_the_first(tmp_path) -> None:

@@ -21,6 +21,9 @@ def test_thresholds_are_set_by_name():
         ("peaks=0", "peaks 0: must be above 0"),
         ("lag_s=-1", "lag_s -1: must be 0 or more"),
         ("lag_s=1e9", "lag_s 1e[+]09: must be at most 60"),
+        ("near_logit=800", "near_logit 800: must be at most 100, of either sign"),
+        ("appear_logit=-1e5", "appear_logit -100000: must be at most 100, of either sign"),
+        ("evidence=1e308", "evidence 1e[+]308: must be at most 10"),
         ("visible_threshold=2", "visible_threshold 2: must be from 0 to 1"),
     ],
 )

@@ -1,5 +1,8 @@
+import errno
 import math
+from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -145,6 +148,22 @@ def test_damaged_packets_are_stepped_over_and_told(tmp_path):
     assert 30 < len(frames) < 40
 
 
+def test_pictures_that_the_decoder_patched_are_told(tmp_path):
+    path = encode(tmp_path / "v.mp4", container={"movflags": "faststart"}, g="250")
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for packet in packets[5:30]:
+        middle = packet.pos + packet.size // 2
+        data[middle : middle + 4] = b"\xff" * 4
+    path.write_bytes(data)
+    notes = []
+    with suppress(TruncatedVideoError):
+        list(read_frames(path, notes))
+    assert len(notes) == 1
+    assert "pictures were damaged, and shown as the decoder patched them" in notes[0]
+
+
 def audio_only(path):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", 44100)
@@ -179,6 +198,16 @@ def test_a_bad_file_gets_one_clear_line(tmp_path, kind):
             read(path)
         assert str(caught.value).startswith(str(path))
         assert "\n" not in str(caught.value)
+
+
+def test_a_disk_that_fails_is_no_video(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    path = encode(tmp_path / "a.mp4")
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(VideoError, match="not a video"):
+        probe(path)
 
 
 def test_the_writer_leaves_nothing_behind_when_it_fails(tmp_path):

@@ -184,6 +184,8 @@ def _attempt(
     def found() -> str:
         return start or starting_weights(spec, True)
 
+    failed = folder / "error.txt"
+    failed.unlink(missing_ok=True)  # of an earlier sitting
     try:
         seconds = 60 * (budget.minutes or 0)
         chosen, sizes = timebox.planned(
@@ -191,7 +193,7 @@ def _attempt(
         )
         result = recipes.train_on(lean(chosen), dataset, folder, cache_dir, **(fixed | sizes))
     except Exception as error:  # whatever befalls one row, the others are still worth training
-        (folder / "error.txt").write_text(traceback.format_exc())
+        failed.write_text(traceback.format_exc(), encoding="utf-8")
         return {"error": " ".join(f"{type(error).__name__}: {error}".split())[:500]}
     finally:
         gc.collect()

@@ -41,6 +41,9 @@ class Version:
     measured: Mapping[str, Any] = field(default_factory=dict)
 
 
+_OUTDATED = "is of other weights, left out"
+
+
 @dataclass(frozen=True, eq=False)
 class Found:
     """What there is to report.
@@ -88,10 +91,10 @@ def collect(models: Path, run_roots: Sequence[Path] = (), bench_files: Sequence[
     for block, option in (("evaluation", "--data"), ("speed", "--bench")):
         if block in kept and kept[block].get("pair") != current:
             where = folders[1] / store.FILE
-            notes.append(f"{where}: {block} is of other weights, left out; give {option} again")
+            notes.append(f"{where}: {block} {_OUTDATED}; give {option} again")
             del kept[block]
     timed = bench.read(bench_files)
-    speed = [row for row in timed if list(filter(None, row["versions"].values())) in ([], list(current))]
+    speed = [row for row in timed if set(filter(None, row["versions"].values())) <= set(current)]
     if len(speed) < len(timed):
         notes.append(f"{len(timed) - len(speed)} rows of bench files are of other versions, left out")
     names = [*versions.names(), *(name for name in shipped if name not in versions.ROWS)]
@@ -120,7 +123,8 @@ def _named_apart(runs: Sequence[Run]) -> list[Run]:
 
 def with_evaluation(found: Found, evaluation: Mapping[str, Any]) -> Found:
     """The same with the pair looked at anew."""
-    return replace(found, evaluation=evaluation, notes=())
+    notes = [note for note in found.notes if f"evaluation {_OUTDATED}" not in note]
+    return replace(found, evaluation=evaluation, notes=notes)
 
 
 def keep(found: Found, models: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from shuttlelib.report.blocks import (
 from shuttlelib.report.collect import Found, Version
 from shuttlelib.report.scores import VAL
 
+MOST_LINES = 6  # a figure can hold
 OUTCOMES = {
     "TP": "right place",
     "FP1": "wrong place",
@@ -40,10 +41,10 @@ def curves(version: Version, found: Found, shown: Mapping[str, Any]) -> list[Blo
     return [Figures(drawings), scores.tolerance_table(shown)]
 
 
-def chosen(shown: Mapping[str, Any], found: Found, most: int = 6) -> dict[str, Any]:
+def chosen(shown: Mapping[str, Any], found: Found) -> dict[str, Any]:
     """The sets that a figure can hold: the val clips, then those of `--data`, then the others."""
     first = [name for name in shown if name == VAL or name in found.evaluation.get("sets", {})]
-    names = [*first, *(name for name in shown if name not in first)][:most]
+    names = [*first, *(name for name in shown if name not in first)][:MOST_LINES]
     return {name: shown[name] for name in names}
 
 

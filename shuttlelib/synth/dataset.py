@@ -126,7 +126,8 @@ def make_dataset(
         The folder.
 
     Raises:
-        SynthError: fewer than one clip, a val_share outside [0, 1), or an odd size.
+        SynthError: fewer than one clip, a val_share outside [0, 1), or an odd size; the folder already has
+            another clip of one of the names.
         LabelError: the folder already has one of the venues in another split.
     """
     from shuttlelib import splits
@@ -145,6 +146,8 @@ def make_dataset(
         name: (make_venue(first + venue).name, "val" if venue >= venue_count - val_count else "train")
         for name, venue in zip(names, venues)
     }
+    for name in names:
+        _check_free(out, name, size_hw, fps, frame_count)
     splits.write(out, places)  # before the hours of rendering, which may be interrupted
     for i, (name, venue) in enumerate(zip(names, venues)):
         view = views[i % len(views)]
@@ -152,3 +155,19 @@ def make_dataset(
         if progress is not None:
             progress(i + 1, clips)
     return out
+
+
+def _check_free(out: Path, clip: str, size_hw: tuple[int, int], fps: float, frame_count: int) -> None:
+    """Refuse to replace anything but an earlier rendering of the same size, rate and length."""
+    from shuttlelib.labels import read_table
+
+    path, found = out / f"{clip}.parquet", None
+    if path.is_file():
+        table, info = read_table(path)
+        same = (info.size_hw, info.fps, info.frame_count) == (tuple(size_hw), fps, frame_count)
+        if not same or not (table["origin"] == "synthetic").all():
+            found = path
+    elif path.with_suffix(".mp4").exists():
+        found = path.with_suffix(".mp4")
+    if found is not None:
+        raise SynthError(f"{found}: is there already, and is another clip; give another --seed or --out")
