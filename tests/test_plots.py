@@ -279,5 +279,5 @@ def test_speed_histogram_shares_sum_to_one_without_nan():
     shares = [patch.get_data().values.sum() for patch in axis.patches if patch.get_label()]
     assert shares[0] == pytest.approx(1)
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["real (3)", "empty (0)"]
-    assert axis.get_xlabel() == "speed (px per frame at 1280x720)"
+    assert axis.get_xlabel() == "speed (px in 1/30 s, at 1280x720)"
     figure.canvas.draw()
