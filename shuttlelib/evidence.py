@@ -72,8 +72,8 @@ def folders(
     Args:
         run_dir: root of the run, one folder a notebook in it; "" is the repository's
             `runs/notebooks-<profile>`.
-        data_dir: a data folder; "" is `run_dir/data` if there is one, else the repository's
-            `data/<profile>`. Only these two are rendered when they are missing.
+        data_dir: a data folder; "" is `run_dir/data` if there is one, else the repository's `data/<profile>`
+            (of SHUTTLE_DATA, where that is set). Only these two are rendered when they are missing.
         profile, seed: of the rendering.
         cleaned: where notebook 01 ran in this run, read its copy.
 
@@ -87,7 +87,7 @@ def folders(
     root = paths.from_repo(run_dir or f"runs/notebooks-{profile}")
     data = paths.from_repo(data_dir) if data_dir else root / "data"
     if not any(data.glob("*.parquet")):
-        if data != root / "data":
+        if data not in (root / "data", (paths.DATA / profile).resolve()):
             raise ShuttleError(
                 f"{data}: no clips (*.parquet) there; make some with `shuttle data import`, or leave "
                 "data_dir empty for rendered rallies"

@@ -7,6 +7,8 @@ REPO = Path(__file__).resolve().parent.parent
 NOTEBOOKS = REPO / "notebooks"
 SAMPLES = REPO / "samples"
 REPORTS = REPO / "reports"
+# Of the folders that are rendered for notebooks without any data
+DATA = Path(os.environ.get("SHUTTLE_DATA", REPO / "data"))
 MODELS = Path(os.environ.get("SHUTTLE_MODELS", REPO / "models"))
 # What can be made again, such as engines compiled for this machine
 CACHE = Path(

@@ -61,14 +61,14 @@ def ensure_data(data_dir: str | Path, profile: str, seed: int) -> Path:
     """The data folder to use, rendered first if it does not exist.
 
     Args:
-        data_dir: a data folder; "" is the repository's `data/<profile>`.
+        data_dir: a data folder; "" is `data/<profile>` of the repository, or in the folder SHUTTLE_DATA.
         profile: how much to render.
 
     Raises:
         ShuttleError: the folder holds something else.
     """
     size = profiles.get(profile)
-    folder = Path(data_dir) if data_dir else paths.REPO / "data" / profile
+    folder = Path(data_dir) if data_dir else paths.DATA / profile
     if not any(folder.glob("*.parquet")):
         if folder.exists() and any(folder.iterdir()):
             raise ShuttleError(f"{folder}: holds files but no clips (*.parquet); run `shuttle data import`")

@@ -95,6 +95,17 @@ def test_a_folder_without_clips_is_named_and_nothing_is_rendered_there(tmp_path,
     assert not list(tmp_path.rglob("*"))
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_rallies_are_rendered_where_the_environment_says(tmp_path, monkeypatch, given):
+    monkeypatch.setattr(paths, "DATA", tmp_path / "store")
+    rendered = []
+    monkeypatch.setattr(evidence, "ensure_data", lambda *asked: rendered.append(asked) or tmp_path / "made")
+    folder = tmp_path / "store" / "quick"
+    found = evidence.folders(tmp_path / "run", folder if given else "", "quick", 0, cleaned=False)
+    assert found == (tmp_path / "run", tmp_path / "made")
+    assert rendered == [(folder if given else "", "quick", 0)]
+
+
 def test_relative_folders_are_the_repositorys_wherever_the_kernel_runs(clip, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "REPO", tmp_path)
     clips.store(clip, tmp_path / "data" / "mine")
