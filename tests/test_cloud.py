@@ -81,6 +81,12 @@ def test_a_notebook_gets_its_folders_and_the_parameters_given(machine):
     assert (folder / "cache").resolve().is_relative_to(machine.store / "scratch")
 
 
+def test_notebooks_know_where_the_machine_keeps_what_they_render(machine):
+    command = ["bash", "-c", f". {SCRIPTS}/lib.sh; printenv SHUTTLE_DATA"]
+    done = subprocess.run(command, env=machine.environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{machine.store}/data"
+
+
 def test_a_killed_job_is_started_again_and_a_failing_one_is_not(machine):
     assert "done in" in start(machine, "shuttle", "die-once", str(machine.root / "died"))
     assert "attempt 2" in machine.log("job")
