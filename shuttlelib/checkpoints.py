@@ -4,18 +4,16 @@ import json
 import math
 import shutil
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError
 from torch import nn
 
 from shuttlelib import networks
 from shuttlelib.files import WriteError, read_json, write_json, writing
 from shuttlelib.prediction import ShuttleNet
-from shuttlelib.troubles import TrainError
+from shuttlelib.troubles import TrainError, lacks_memory
 
 KEPT_CHECKPOINTS = 2
 
@@ -82,7 +80,9 @@ class Checkpoints:
             if any(path.is_file() and not path.stat().st_size for path in saved[-1].iterdir()):
                 raise EOFError("an empty file")  # Accelerate goes on without a random state
             self.accelerator.load_state(str(saved[-1]))
-        except (OSError, EOFError, ValueError, KeyError, UnpicklingError, SafetensorError) as error:
+        except Exception as error:  # of whichever library reads the damaged file
+            if lacks_memory(error) or isinstance(error, PermissionError):
+                raise
             before = f"the training goes on from {saved[-2].name}" if saved[1:] else "it starts anew"
             raise TrainError(
                 f"{saved[-1]}: damaged ({type(error).__name__}: {error}); delete that folder, and {before}"

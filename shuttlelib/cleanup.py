@@ -87,6 +87,7 @@ def clean_dataset(data_dir: str | Path, out_dir: str | Path) -> pd.DataFrame:
 
     Raises:
         LabelError: as `clips.load_dataset`.
+        VideoError: as `clips.require_labelled`.
     """
     cleaned, audits, places = [], [], splits.read(out_dir)
     divided = dict(places.values())

@@ -87,7 +87,7 @@ def folders(
     root = paths.from_repo(run_dir or f"runs/notebooks-{profile}")
     data = paths.from_repo(data_dir) if data_dir else root / "data"
     if not any(data.glob("*.parquet")):
-        if data not in (root / "data", (paths.DATA / profile).resolve()):
+        if data not in [folder.resolve() for folder in (root / "data", paths.DATA / profile)]:
             raise ShuttleError(
                 f"{data}: no clips (*.parquet) there; make some with `shuttle data import`, or leave "
                 "data_dir empty for rendered rallies"

@@ -181,16 +181,16 @@ def _flat(task: dict[str, Any], source: str, row: int) -> Iterator[Annotation]:
     """The annotation of one entry of JSON_MIN or CSV, where results stand beside the task's data."""
     if task.get("annotation_id", "?") in ("", None):
         return
-    points: list[dict[str, Any]] = []
+    points, other = list[dict[str, Any]](), ""
     for key, value in task.items():
         if key == "kp" or "original_width" in str(value):
-            found = _objects(Cell(value, source, row, key))
-            if any("keypointlabels" not in point for point in found):
-                raise Cell(key, source, row, key).fail(_NO_POINT)
-            points.extend(found)
-    yield Annotation(
-        source, row, task, points, _choice(task.get("visibility")), str(task.get("annotator") or "")
-    )
+            shapes = _objects(Cell(value, source, row, key))
+            points.extend(shape for shape in shapes if key == "kp" or "keypointlabels" in shape)
+            other = key if shapes else other
+    choice = _choice(task.get("visibility"))
+    if other and not points and not choice:
+        raise Cell(other, source, row, other).fail(_NO_POINT)
+    yield Annotation(source, row, task, points, choice, str(task.get("annotator") or ""))
 
 
 def _choice(value: Any) -> str:

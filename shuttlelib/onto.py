@@ -77,7 +77,7 @@ def write_onto(clip: Clip, out_dir: str | Path, name: str, seed: int) -> Path:
         The path of the mp4.
 
     Raises:
-        VideoError: the clip cannot be read to its end, or has an odd size.
+        VideoError: the clip cannot be read to its end, has an odd size, or is not the one that was labelled.
     """
     clips.require_labelled(clip)
     path = Path(out_dir) / f"{name}.mp4"

@@ -7,7 +7,7 @@ REPO = Path(__file__).resolve().parent.parent
 NOTEBOOKS = REPO / "notebooks"
 SAMPLES = REPO / "samples"
 REPORTS = REPO / "reports"
-# Of the folders that are rendered for notebooks without any data
+# Where rallies are rendered for notebooks that are given no data
 DATA = Path(os.environ.get("SHUTTLE_DATA", REPO / "data"))
 MODELS = Path(os.environ.get("SHUTTLE_MODELS", REPO / "models"))
 # What can be made again, such as engines compiled for this machine

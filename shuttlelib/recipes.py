@@ -328,6 +328,9 @@ def evaluate_pair(
 
     Returns:
         See `metrics.summarize`; with `speed_fps` over all clips and `trigger_counts`.
+
+    Raises:
+        VideoError: a video cannot be read, or is not the one that was labelled.
     """
     scores, frames, seconds, counts = {}, 0, 0.0, Counter[str]()
     for clip in tqdm(dataset, desc=f"track, {mode}", unit="clip", leave=False):

@@ -34,6 +34,12 @@ def need_samples(run_dir: Path, train: Samples, val: Samples) -> None:
         )
 
 
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error means that the GPU's or the CPU's memory did not suffice."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(sign in str(error) for sign in NO_MEMORY)
+
+
 @contextmanager
 def memory_named(run_dir: Path, batch: int, accumulate: int) -> Iterator[None]:
     """Say what to try when the memory does not suffice.
@@ -44,8 +50,7 @@ def memory_named(run_dir: Path, batch: int, accumulate: int) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not known and not any(sign in str(error) for sign in NO_MEMORY):
+        if not lacks_memory(error):
             raise
         advice = [f"--batch {max(1, batch // 2)}"]
         more = next((parts for parts in range(accumulate + 1, batch + 1) if batch % parts == 0), None)

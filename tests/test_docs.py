@@ -265,6 +265,7 @@ def test_the_results_are_those_of_the_shipped_pair():
     assert [number for number in elsewhere if number not in README.read_text()] == []
     questions = " ".join((DOCS / "faq.md").read_text().split())
     assert [number for number in elsewhere if number not in questions] == []
+    assert f"from {elsewhere[-1]} to" in questions
     smart, page = held["free_running"]["smart"], " ".join((DOCS / "metrics.md").read_text().split())
     assert f"{smart['accuracy']['native_4px']:.3f}" in page
     (fp2, tn), blinks = (smart["counts"]["grid512_4px"][kind] for kind in ("fp2", "tn")), smart["blinks"]

@@ -179,6 +179,14 @@ def test_another_shape_than_a_point_is_refused(read, as_min):
         read([task])
 
 
+def test_another_shape_beside_a_point_is_left_out(read):
+    box = {"x": 10.0, "y": 10.0, "width": 5.0, "height": 5.0, "rectanglelabels": ["player"]}
+    box |= {"original_width": 1280, "original_height": 720}
+    table = read([flat(3, kp=[point()], boxes=[box]), flat(4, boxes=[box], visibility="invisible")])
+    assert table["visible"].tolist() == [True, False]
+    assert table["x_px"].tolist()[0] == 640.0
+
+
 def test_a_damaged_point_column_names_the_line_of_the_file(read):
     text = as_csv([flat(0, kp=json.dumps([point()])), flat(1, kp="oops")])
     with pytest.raises(LabelError, match="row 3, column 'kp' is 'oops': write a JSON list"):

@@ -112,6 +112,7 @@ def test_a_killed_training_resumes_to_the_same_result(data, tmp_path, monkeypatc
     [
         ("model.safetensors", b"cut off"),
         ("optimizer.bin", None),
+        ("optimizer.bin", b"PK\x03\x04 cut off"),
         ("custom_checkpoint_0.pkl", b"junk"),
         ("custom_checkpoint_0.pkl", b""),
         ("random_states_0.pkl", b""),

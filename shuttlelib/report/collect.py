@@ -19,6 +19,7 @@ _UNSEARCHED = {"cache", "checkpoints", "data", "report", "tensorboard"}  # folde
 
 _SUMMARY = {"accuracy", "f1", "fp2_share", "error_px", "hit_error_px", "curve", "counts", "clips", "frames"}
 _SUMMARY |= {"calibration", "interval95"}
+_OUTDATED = "is of other weights, left out"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +40,6 @@ class Version:
     limits: tuple[str, ...] = ()
     trainings: tuple[Mapping[str, Any], ...] = ()
     measured: Mapping[str, Any] = field(default_factory=dict)
-
-
-_OUTDATED = "is of other weights, left out"
 
 
 @dataclass(frozen=True, eq=False)
