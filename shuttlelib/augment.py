@@ -15,58 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shuttlelib import degradation
+from shuttlelib.degradation import Degradation
+from shuttlelib.draws import Draws
 from shuttlelib.frames import PAST
 from shuttlelib.geometry import SizeHW
 
 TILE_SIZE = 1 << 23  # half of it must hold a frame
 TILE_STD = 32  # grey levels
 _GREY = np.tile(np.array([0.299, 0.587, 0.114]), (3, 1))
-_ABOUT_GREY = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(
-    3
-)  # the cross product with the grey axis
-
-
-class Draws:
-    """Random numbers of a batch: each a function of (seed, stream, draw number) and of the order of calls.
-
-    A counter-based generator costs microseconds a batch; seeding one of NumPy's costs 20 a draw.
-
-    Args:
-        seed: of all draws.
-        numbers: (B,) draw numbers, at least 0.
-        stream: another stream is independent of this one.
-
-    Source: the finalizer and the increment of SplitMix64 (Steele, Lea, Flood, 2014).
-    """
-
-    def __init__(self, seed: int, numbers: np.ndarray, stream: int = 0):
-        start = _mix(np.full(1, (8 * seed + stream) % (1 << 64), np.uint64))
-        self.state = _mix(start + np.asarray(numbers).astype(np.uint64))
-        self.used = 0
-
-    def uniform(
-        self, low: float | np.ndarray = 0.0, high: float | np.ndarray = 1.0, size: tuple[int, ...] = ()
-    ) -> np.ndarray:
-        """(B, *size) from U(low, high)."""
-        count = int(np.prod(size, dtype=int))
-        steps = np.arange(self.used + 1, self.used + count + 1, dtype=np.uint64)
-        self.used += count
-        bits = _mix(self.state[:, None] + steps * np.uint64(0x9E3779B97F4A7C15))
-        unit = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
-        return low + (high - low) * unit.reshape(-1, *size)
-
-    def normal(self, size: tuple[int, ...] = ()) -> np.ndarray:
-        """(B, *size) from N(0, 1)."""
-        radius = np.sqrt(-2 * np.log(1 - self.uniform(size=size)))
-        return radius * np.cos(self.uniform(0, 2 * np.pi, size))
-
-    def chance(self, share: float) -> np.ndarray:
-        """(B,) true with this probability."""
-        return self.uniform() < share
-
-    def below(self, count: "int | np.ndarray", size: tuple[int, ...] = ()) -> np.ndarray:
-        """(B, *size) whole numbers from 0 up to `count`, which is at least 1, exclusive."""
-        return (self.uniform(size=size) * count).astype(np.int64)
+# the cross product with the grey axis
+_ABOUT_GREY = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
 
 
 class Changes(NamedTuple):
@@ -78,6 +37,7 @@ class Changes(NamedTuple):
         level: (B, T) standard deviation of the noise, grey levels.
         start: (B, T) where a frame's noise begins in the tile.
         jitter: (B, 31, 2) px, of the head (always 0) and of the past positions, nearest first.
+        poor: of the samples that look like poor footage; its exposure and noise are in the fields above.
     """
 
     matrix: np.ndarray
@@ -85,6 +45,7 @@ class Changes(NamedTuple):
     level: np.ndarray
     start: np.ndarray
     jitter: np.ndarray
+    poor: Degradation | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +67,7 @@ class Augmentation:
         mix: how often another clip shines through; still: how often all pictures are the current one, since a
             shuttle that rests must be known by its looks; paste: how often the shuttle is taken away, or put
             elsewhere (see `overlays`).
+        poor: how often the pictures are those of a poor lens, exposure, sensor or codec (see `degradation`).
     """
 
     noise_std: float = 0.02
@@ -123,6 +85,7 @@ class Augmentation:
     mix: float = 0.0
     still: float = 0.0
     paste: float = 0.0
+    poor: float = 0.0
 
     @property
     def warps(self) -> bool:
@@ -144,26 +107,24 @@ class Augmentation:
             level = draws.uniform(0, self.noise_std, (frames,))
         jitter = draws.normal((1 + PAST, 2)) * self.jitter_norm * w
         jitter[:, 0] = 0
-        return Changes(matrix, colour, 255 * level, draws.below(TILE_SIZE // 2, (frames,)), jitter)
+        level, start = 255 * level, draws.below(TILE_SIZE // 2, (frames,))
+        poor = degradation.draw(draws, self.poor) if self.poor else None
+        if poor is not None:
+            colour = colour * poor.gain[:, None, None]
+            colour[..., 3] += poor.offset[:, None]
+            level = np.hypot(level, poor.noise[:, None])
+        return Changes(matrix, colour, level, start, jitter, poor)
 
     def steps(self) -> dict[str, "Augmentation"]:
         """Each change that `draw` makes, by its name, alone and never left to chance."""
-        off = replace(
-            self,
-            noise_std=0.0,
-            flip=0.0,
-            affine=0.0,
-            colour_share=0.0,
-            jitter_norm=0.0,
-            mix=0.0,
-            still=0.0,
-            paste=0.0,
-        )
+        off = replace(self, noise_std=0.0, flip=0.0, affine=0.0, colour_share=0.0, jitter_norm=0.0, poor=0.0)
         alone = {"flip": replace(off, flip=1.0)}
         if self.warps:
             alone["affine"] = replace(off, affine=1.0)
         alone["colour"] = replace(off, colour_share=1.0)
         alone["noise"] = replace(off, noise_std=self.noise_std)
+        if self.poor:
+            alone["poor"] = replace(off, poor=1.0)
         if self.jitter_norm:
             alone["jitter"] = replace(off, jitter_norm=self.jitter_norm)
         return alone
@@ -219,9 +180,12 @@ def change(images: np.ndarray, changes: Changes, i: int) -> np.ndarray:
     """The pictures of sample `i` of a batch, uint8 (T, H, W, 3), after its changes."""
     matrix, colour, level = changes.matrix[i], changes.colour[i], changes.level[i]
     bright = not np.array_equal(colour, np.eye(3, 4))
+    images = np.stack([_warped(image, matrix) for image in images])
+    poor = changes.poor
+    if poor is not None and poor.sigma_px[i]:
+        images = degradation.on_pictures(images, degradation.defocus, poor.sigma_px[[i]])
     out = np.empty_like(images)
     for t, image in enumerate(images):
-        image = _warped(image, matrix)
         if bright:
             image = cv2.transform(image, colour)
         if level[t]:
@@ -229,6 +193,8 @@ def change(images: np.ndarray, changes: Changes, i: int) -> np.ndarray:
             noise = noise_tile()[start : start + image.size].reshape(image.shape)
             image = cv2.addWeighted(image, 1.0, noise, gain, -128 * gain)
         out[t] = image
+    if poor is not None and poor.step[i]:
+        out = degradation.on_pictures(out, degradation.compress, poor.step[[i]], poor.corner[[i]])
     return out
 
 
@@ -256,9 +222,3 @@ def _warped(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     if not matrix[2, :2].any():
         return cv2.warpAffine(image, shifted[:2], (w, h), flags=cv2.INTER_LINEAR)
     return cv2.warpPerspective(image, shifted, (w, h), flags=cv2.INTER_LINEAR)
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from shuttlelib import augment
+from shuttlelib import augment, degradation
 from shuttlelib.ahead import read_ahead
 from shuttlelib.augment import TILE_SIZE, TILE_STD, Changes
 from shuttlelib.geometry import SizeHW
@@ -103,9 +103,9 @@ class Pixels:
         sizes = [cache.frames[0].size for cache in self.caches]
         self.frame_size = np.array(sizes, int)
         self.size_hw = np.array([cache.clip.info.even_hw for cache in self.caches], int).reshape(-1, 2)
-        ends = np.cumsum([len(cache) * size for cache, size in zip(self.caches, sizes)], dtype=int)
-        self.start = np.concatenate([[0], ends[:-1]]).astype(int)
-        self.flat = torch.empty(int(ends[-1]) if resident else 0, dtype=torch.uint8, device=device)
+        whole = np.array([cache.frames.size for cache in self.caches], int)
+        self.start = np.cumsum(whole) - whole
+        self.flat = torch.empty(int(whole.sum()) if resident else 0, dtype=torch.uint8, device=device)
         self.resident = resident
         for cache, start in zip(self.caches if resident else (), self.start):
             pixels = torch.from_numpy(np.array(cache.frames).reshape(-1))
@@ -192,11 +192,16 @@ class Pixels:
         h, w = frames.shape[-2:]
         mirrored = augment.is_flip(changes.matrix, w)
         other = ~mirrored & ~(changes.matrix == np.eye(3)).all((1, 2))
-        flip = self._on(mirrored)[:, None, None, None, None]
-        frames = torch.where(flip > 0, frames.flip(-1), frames)
+        flip = self._sent(mirrored)[:, None, None, None, None]
+        frames = torch.where(flip, frames.flip(-1), frames)
         if other.any():
             rows = self._sent(np.flatnonzero(other))
             frames[rows] = _warp(frames[rows], self._on(np.linalg.inv(changes.matrix[other])))
+        poor = changes.poor
+        if poor is not None and poor.sigma_px.any():
+            blurred = np.flatnonzero(poor.sigma_px)
+            rows = self._sent(blurred)
+            frames[rows] = degradation.defocus(frames[rows], self._on(poor.sigma_px[blurred]))
         colour = self._on(changes.colour)
         frames = (
             torch.einsum("bij,btjhw->btihw", colour[:, :, :3], frames) + colour[:, None, :, 3, None, None]
@@ -207,7 +212,13 @@ class Pixels:
         runs = self.tile.as_strided((TILE_SIZE - count + 1, count), (1, 1))
         start = self._sent(changes.start)
         noise = runs[start].view(*start.shape, h, w, 3).permute(0, 1, 4, 2, 3).float() - 128
-        return frames.add_(noise * gain).round_().clamp_(0, 255)
+        frames = frames.add_(noise * gain).round_().clamp_(0, 255)
+        if poor is not None and poor.step.any():
+            coded = np.flatnonzero(poor.step)
+            values = self._on(poor.step[coded]), self._sent(poor.corner[coded])
+            rows = self._sent(coded)
+            frames[rows] = degradation.compress(frames[rows], *values)
+        return frames
 
     def _on(self, values: np.ndarray) -> Tensor:
         return self._sent(np.ascontiguousarray(values, np.float32))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from shuttlelib import geometry
-from shuttlelib.augment import Draws
+from shuttlelib.draws import Draws
 from shuttlelib.errors import UsageError
 from shuttlelib.frames import history_stride
 from shuttlelib.label_noise import BLINK_FRAMES, blinks
@@ -50,9 +50,8 @@ def mixing_weights(samples: Samples, rendered_share: float) -> np.ndarray:
     """
     if not 0 <= rendered_share <= 1:
         raise UsageError(f"rendered_share {rendered_share:g}: give a share from 0 to 1")
-    rendered = np.array(
-        [samples.caches[c].clip.table["origin"].iloc[0] == "synthetic" for c, _ in samples.index], bool
-    )
+    drawn = [cache.clip.rendered for cache in samples.caches]
+    rendered = np.array([drawn[c] for c, _ in samples.index], bool)
     marks = [_marks(points, cache.clip.info) for cache, points in zip(samples.caches, samples.points)]
     hidden, resting, blinking = np.array([marks[c][:, f] for c, f in samples.index], bool).reshape(-1, 3).T
     weights = np.where(hidden, HIDDEN, np.where(resting, RESTING, 1.0))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shuttlelib.augment import Draws
+from shuttlelib.draws import Draws
 
 NEAREST, FARTHEST = 5, 15  # looks away, where the picture without the shuttle is taken from
 RADIUS_PX, SOFT = 12.0, 0.35  # canonical px around a resting shuttle; share of the radius that fades out
@@ -36,7 +36,7 @@ class Paste(NamedTuple):
 
     Attributes:
         donors: (B, T) frame of the same clip that shows the spot without a shuttle; -1 leaves the frame.
-        spot: (B, T, 2) centre, radius: (B, T); input px before any other change.
+        spot: (B, T, 2) centre, radius: (B,); input px before any other change.
         step: (B, 2) whole input px from a spot to the new place; nan takes the shuttle away for good.
     """
 
@@ -51,7 +51,6 @@ def plan_paste(
     share: float,
     spot: np.ndarray,
     now: int,
-    looks: np.ndarray,
     spot_at: np.ndarray,
     times: np.ndarray,
     px_per_canonical: np.ndarray,
@@ -62,7 +61,6 @@ def plan_paste(
     Args:
         share: how often.
         spot: (B, T, 2) the shuttle in each look, input px, nan where invisible; now: the current look.
-        looks: (B, T) frame numbers of the looks.
         spot_at: (B, 2 * n, 2) the shuttle at `times`, input px, nan where invisible.
         times: (B, 2 * n) frames that may lend their background; -1 where the clip has none.
         px_per_canonical: (B,) input px a canonical px.
@@ -86,7 +84,7 @@ def plan_paste(
     fits = (low >= room[:, :2]).all(1) & (high < room[:, 2:]).all(1)
     keep = fits & ~draws.chance(ERASED)
     step = np.where(keep[:, None], step, np.nan)
-    return Paste(donors, np.nan_to_num(spot), np.tile(radius[:, None], (1, looks.shape[1])), step)
+    return Paste(donors, np.nan_to_num(spot), radius, step)
 
 
 def paste(image: np.ndarray, donor: np.ndarray, spot: np.ndarray, radius: float, step: np.ndarray) -> None:

@@ -16,8 +16,9 @@ TRAINING_FIELDS = (
     "mix",
     "still",
     "paste",
+    "poor",
 )
-SHARE_FIELDS = ("rendered_share", "mix", "still", "paste")  # of the samples
+SHARE_FIELDS = ("rendered_share", "mix", "still", "paste", "poor")  # of the samples
 
 
 def training_overrides(assignments: Iterable[str]) -> dict[str, float]:

@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from shuttlelib import augment, geometry, overlays
-from shuttlelib.augment import Augmentation, Changes, Draws
+from shuttlelib.augment import Augmentation, Changes
 from shuttlelib.cache import FrameCache
+from shuttlelib.draws import Draws
 from shuttlelib.frames import PAST, history_stride
 from shuttlelib.geometry import Window
 from shuttlelib.overlays import Mix, Paste
@@ -47,7 +48,7 @@ class CropPolicy:
     jitter_px: float = 8.0
     spread: float = 0.85
     elsewhere_share: float = 0.35
-    zoom: tuple[float, float] = (0.75, 1.33)
+    zoom: tuple[float, float] = (0.6, 1.5)
 
 
 class Plan(NamedTuple):
@@ -174,7 +175,7 @@ class Samples(Dataset):
             times[:, :t] = looks[:, ::-1]
         xy = self._seen(clip, times, window)
         mix = self._mix(draws, back[:, t - 1 :: -1], a.mix) if a and a.mix else None
-        paste = self._paste(draws, clip, frame, looks, xy, window, a.paste) if a and a.paste else None
+        paste = self._paste(draws, clip, frame, xy, window, a.paste) if a and a.paste else None
         if paste is not None:
             taken = (paste.donors >= 0)[:, ::-1]  # latest first, like `xy`
             xy[:, :t] += np.where(taken[..., None], paste.step[:, None], 0.0)  # nan where taken for good
@@ -202,7 +203,7 @@ class Samples(Dataset):
         if p is not None:
             for t in np.flatnonzero(p.donors[i] >= 0):
                 donor = self._look(plan.clip[i], p.donors[i, [t]], plan.window[i])[0]
-                overlays.paste(images[t], donor, p.spot[i, t], p.radius[i, t], p.step[i])
+                overlays.paste(images[t], donor, p.spot[i, t], p.radius[i], p.step[i])
         if m is not None and m.clip[i] >= 0:
             other = self._look(m.clip[i], m.looks[i], m.window[i])
             images = cv2.addWeighted(images, m.weight[i], other, 1 - m.weight[i], 0)
@@ -291,7 +292,6 @@ class Samples(Dataset):
         draws: Draws,
         clip: np.ndarray,
         frame: np.ndarray,
-        looks: np.ndarray,
         xy: np.ndarray,
         window: np.ndarray,
         share: float,
@@ -307,7 +307,7 @@ class Samples(Dataset):
         spot, now = xy[:, self.spec.frames - 1 :: -1], self.spec.current
         scale = to_input[:, 0] / self._scale[clip]
         return overlays.plan_paste(
-            draws, share, spot, now, looks, spots, times, scale, np.concatenate([low, high], 1)
+            draws, share, spot, now, spots, times, scale, np.concatenate([low, high], 1)
         )
 
 

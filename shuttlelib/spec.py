@@ -48,7 +48,7 @@ class Spec:
         decay_norms: weight decay on norms and biases too.
         lr, backbone_lr_scale, weight_decay, batch, steps: training at the full profile.
         rendered_share: share of training samples drawn from rendered rallies.
-        roll_deg, perspective, mix, still, paste: see `augment.Augmentation`; 0 is off.
+        roll_deg, perspective, mix, still, paste, poor: see `augment.Augmentation`; 0 is off.
     """
 
     name: str
@@ -95,6 +95,7 @@ class Spec:
     mix: float = 0.0
     still: float = 0.0
     paste: float = 0.0
+    poor: float = 0.0
 
     @property
     def current(self) -> int:

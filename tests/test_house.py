@@ -42,7 +42,7 @@ FLOW = [
     },
     {"charts", "charts_bench", "charts_lineage", "failure_charts"},
     {"frames", "nvdec", "pictures", "repeats", "video"},
-    {"labels", "cells", "label_studio", "importers"},
+    {"labels", "cells", "label_studio", "studio_tasks", "importers"},
     {"clips", "splits", "layouts", "intake", "synth"},
     {"anomalies", "cleanup", "planting"},
     {"label_noise"},
@@ -54,7 +54,7 @@ FLOW = [
     },  # before training, which validates by them
     {"failures"},
     {"spec", "versions", "overrides"},  # rows of data, which say what samples a network wants
-    {"augment", "overlays", "onto", "cache", "samples", "mixing", "batches"},
+    {"draws", "degradation", "augment", "overlays", "onto", "cache", "samples", "mixing", "batches"},
     {"blocks", "prediction", "pooled", "unet", "networks", "folding", "losses"},
     {"validation", "train_log", "checkpoints", "troubles", "train"},
     {"mining", "clusters"},

@@ -105,7 +105,7 @@ def test_nothing_is_loaded_from_the_network(made):
 
 
 def test_the_page_of_a_shipped_version_has_all_it_should(made, shipped):
-    markdown = (made / "site" / "versions" / "stage2_v9.md").read_text()
+    markdown = (made / "site" / "versions" / "stage2_v10.md").read_text()
     for title in SECTIONS:
         assert f"<h2>{title}</h2>" in shipped
         assert f"\n## {title}\n" in markdown
@@ -130,7 +130,7 @@ def test_hostile_names_are_only_text(made):
         assert "<script>alert" not in page.read_text(), page
     for page in (made / "site").rglob("*.md"):
         assert "<script>" not in page.read_text(), page
-    assert "&lt;script&gt;alert(1)" in (made / "site" / "versions" / "stage2_v9.html").read_text()
+    assert "&lt;script&gt;alert(1)" in (made / "site" / "versions" / "stage2_v10.html").read_text()
 
 
 def test_a_notebook_is_shown_without_this_machines_folders(made):
@@ -143,7 +143,7 @@ def test_a_notebook_is_shown_without_this_machines_folders(made):
 
 def test_what_notebooks_trained_at_the_quick_profile_is_no_result(made):
     found = collect.collect(made / "models", [made / "runs"])
-    assert [t["run"] for t in found.versions["stage2_v9"].trainings] == ["training"]
+    assert [t["run"] for t in found.versions["stage2_v10"].trainings] == ["training"]
     assert [run.name for run in found.runs] == ["fast", "mine"]
 
 
@@ -168,8 +168,8 @@ def test_what_is_kept_beside_the_weights_makes_the_report_without_the_runs(made,
     found = collect.collect(models, [made / "runs"], [made / "runs" / "bench.json"])
     collect.keep(found, models)
     again = collect.collect(models)
-    assert again.versions["stage2_v9"].trainings == found.versions["stage2_v9"].trainings
-    assert again.versions["stage2_v9"].trainings[0]["made"]["seed"] == 7
+    assert again.versions["stage2_v10"].trainings == found.versions["stage2_v9"].trainings
+    assert again.versions["stage2_v10"].trainings[0]["made"]["seed"] == 7
     assert (again.lineage, again.speed) == (found.lineage, found.speed)
     assert again.evaluation == found.evaluation
 
@@ -227,13 +227,13 @@ def test_stages_are_not_ranked_against_each_other(made):
 def test_an_evaluation_of_other_weights_is_left_out_and_said(made, tmp_path):
     models = tmp_path / "models"
     shutil.copytree(made / "models", models)
-    (models / "stage2_v9" / "model.safetensors").write_bytes(b"others")
+    (models / "stage2_v10" / "model.safetensors").write_bytes(b"others")
     found = collect.collect(models)
     assert not found.evaluation
     assert "evaluation is of other weights" in found.notes[0]
     found = replace(found, notes=[*found.notes, "2 rows of bench files are of other versions"])
     assert collect.with_evaluation(found, {"sets": {}}).notes == found.notes[1:]
-    (section,) = version_page.results.looked_at(found.versions["stage2_v9"], found)[:1]
+    (section,) = version_page.results.looked_at(found.versions["stage2_v10"], found)[:1]
     assert "Not measured" in str(section)
 
 
@@ -250,8 +250,8 @@ def test_an_evaluation_of_other_weights_is_left_out_and_said(made, tmp_path):
             "bench.json: is no result of `shuttle bench`: its schema is x",
         ),
         ("models/stage1_v5/metrics.json", "[1]", "metrics.json: not a JSON object"),
-        ("models/stage2_v9/report.json", "nothing", "report.json: not a JSON object"),
-        ("models/stage2_v9/metrics.json", '{"free_running": {"smart": {}}}', "metrics.json: "),
+        ("models/stage2_v10/report.json", "nothing", "report.json: not a JSON object"),
+        ("models/stage2_v10/metrics.json", '{"free_running": {"smart": {}}}', "metrics.json: "),
     ],
 )
 def test_a_damaged_file_is_named(made, tmp_path, capsys, file, text, says):
@@ -327,6 +327,12 @@ def test_main_numbers():
     assert notebooks.main_numbers(metrics) == expected
     assert notebooks.main_numbers({"main": {"f1": 0.5}, "other": 1}) == {"f1": 0.5}
     assert notebooks.main_numbers({}) == {}
+
+
+@pytest.mark.parametrize("folder", [".", "/"])
+def test_a_folder_that_is_everywhere_is_cut_from_nowhere(folder, tmp_path):
+    text = "It ended. See ./x and https://x.y/z."
+    assert notebooks._cut(text, tmp_path / "00_look.ipynb", {"run_dir": folder}) == text
 
 
 def test_without_chromium_the_pdf_says_what_to_do(monkeypatch, tmp_path):

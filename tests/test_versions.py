@@ -12,6 +12,7 @@ def test_every_row_resolves_and_survives_json(name):
     spec = versions.resolve(name)
     assert spec.name == name
     assert spec.stage in (1, 2)
+    assert versions.ROWS[name]["notes"], "without notes of its own a row would have its parent's"
     assert not spec.parent or spec.parent in versions.ROWS
     assert Spec.from_dict(json.loads(json.dumps(spec.as_dict()))) == spec
 

@@ -1,7 +1,7 @@
 """What a page is made of, as plain data that `html` and `markdown` both write; a leaf of the report.
 
 Text is a string, with `code` between backticks, or a tuple of strings and links. Links go to a page by its
-slug ("versions/stage2_v9"), to a file of the site by its path ("figures/a.svg") or to an address ("https://…").
+slug ("versions/stage2_v10"), to a file of the site by its path ("figures/a.svg") or to an address ("https://…").
 """
 
 import re
