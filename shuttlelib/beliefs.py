@@ -10,19 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from shuttlelib import cache, geometry, labels, metrics, networks
+from shuttlelib import geometry, labels, metrics, networks, recipes
 from shuttlelib.clips import Clip
 from shuttlelib.evidence import Looked, look
 from shuttlelib.samples import CropPolicy, Samples
-from shuttlelib.spec import Spec
+from shuttlelib.validation import evenly
 
 FOLLOW = CropPolicy(follow_share=1.0, jitter_px=0.0, spread=0.0, elsewhere_share=0.0)
-
-
-def open_samples(spec: Spec, dataset: Sequence[Clip], cache_dir: Path) -> Samples:
-    """The samples of some clips as validation sees them, for a version."""
-    whole_hw = spec.input_hw if spec.stage == 1 else None
-    return Samples(cache.open_caches(dataset, cache_dir, whole_hw), spec)
 
 
 def judge_samples(model: networks.Deployed, samples: Samples, at_most: int, batch: int = 16) -> pd.DataFrame:
@@ -36,12 +30,13 @@ def judge_samples(model: networks.Deployed, samples: Samples, at_most: int, batc
         As `metrics.outcomes`, with a column clip. Visible means in this input: a stage-2 crop that looks
         elsewhere shows no shuttle. Confidence is the bare probability of what was said.
     """
-    numbers = np.unique(np.linspace(0, len(samples) - 1, min(at_most, len(samples))).astype(int))
+    picks = evenly(len(samples), at_most)
     said: list[tuple] = []
     truth: list[tuple] = []
-    for chunk in np.array_split(numbers, -(-len(numbers) // batch)):
-        seen = look(model, samples, chunk.tolist())
-        for n, xy, true_xy, p in zip(chunk.tolist(), seen.said, seen.truth, seen.p_visible):
+    for start in range(0, len(picks), batch):
+        chunk = picks[start : start + batch]
+        seen = look(model, samples, chunk)
+        for n, xy, true_xy, p in zip(chunk, seen.said, seen.truth, seen.p_visible):
             window, (clip, frame) = samples.window(n, n), samples.index[n]
             points = (geometry.window_to_frame(np.asarray(at, np.float64), window) for at in (xy, true_xy))
             for rows, point in zip((said, truth), points):
@@ -73,9 +68,8 @@ def follow(
     """
     frame, visible, x_px, y_px = (track[name] for name in ("frame", "visible", "x_px", "y_px"))
     own = replace(clip, table=labels.make_table(clip.name, frame, visible, x_px, y_px, "track"))
-    samples = open_samples(model.net.spec, [own], cache_dir)
-    samples.policy = FOLLOW
-    heads = clip.table.set_index("frame")[["x_px", "y_px"]].reindex(list(frames)).to_numpy()
+    samples = recipes.samples_of(model.net.spec, [own], cache_dir, policy=FOLLOW)
+    heads = clip.heads().reindex(list(frames)).to_numpy()
     windows = [samples.window(n, n) for n in frames]
     truth = np.stack([geometry.frame_to_window(xy, window) for xy, window in zip(heads, windows)])
     return look(model, samples, frames)._replace(truth=truth)

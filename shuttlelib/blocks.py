@@ -28,8 +28,10 @@ def backbone(name: str, pretrained: bool, **options: Any) -> Any:
     """A timm model, with fresh or with ImageNet weights.
 
     Raises:
-        ShuttleError: the ImageNet weights cannot be fetched.
+        ShuttleError: this timm has no such model, or its ImageNet weights cannot be fetched.
     """
+    if not timm.is_model(name):
+        raise ShuttleError(f"backbone {name!r}: not in timm {timm.__version__}; update it, or choose another")
     try:
         return timm.create_model(name, pretrained=pretrained, **options)
     except Exception as error:

@@ -1,10 +1,10 @@
 """Model cards: what a shipped version is, was trained on, reaches and cannot do; after recipes' metrics."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shuttlelib import runtime
 from shuttlelib.files import atomic_write, write_json
 from shuttlelib.spec import Spec
 
@@ -33,7 +33,7 @@ def write_card(
         also: the same of further clips in smart mode, by name.
         judged_on: data_hash and clips of `metrics`, by which a later pair is compared.
     """
-    spec = Spec.from_dict(json.loads((model_dir / "version.json").read_text()))
+    spec = Spec.from_dict(runtime.read_card(model_dir))
     facts = {"training": dict(training), "judged_on": dict(judged_on or {})}
     results = {"free_running": dict(metrics), "also": dict(also or {})}
     write_json(model_dir / "metrics.json", {**facts, **results})

@@ -1,7 +1,8 @@
-"""Values of label files with the place they stand at, so that a bad one is named; used by `importers`."""
+"""Text and values of label files, with their place, so that a bad one is named; used by `importers`."""
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from shuttlelib.labels import LabelError
@@ -69,3 +70,17 @@ def zero_or_one(cell: Cell) -> bool:
     if value not in (0, 1):
         raise cell.fail("write 0 (not visible) or 1 (visible)")
     return value == 1
+
+
+def read_text(path: Path) -> str:
+    """The text of a label or splits file, less a byte order mark.
+
+    Raises:
+        LabelError: it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LabelError(
+            f"{path}: not a text file in UTF-8 (byte {error.start}); save it as UTF-8, in Excel as CSV UTF-8"
+        ) from error

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from shuttlelib.plots import BLACK, BLUE, CYCLE, GREEN, GREY, PINK, VERMILION, colors, new_figure, style
@@ -222,19 +223,12 @@ def _bought(rows: Mapping[str, Mapping[str, Any]], name: str, measure: str) -> t
 
 
 def _box(axis: Axes, x: float, y: float, name: str, row: Mapping[str, Any], bought: Sequence[str]) -> None:
-    axis.add_patch(
-        _rectangle((x, y - 0.36), 0.94, 0.72, facecolor=PALE[kind(row)], edgecolor=STAGE_COLOR[kind(row)])
-    )
+    filled, edge = PALE[kind(row)], STAGE_COLOR[kind(row)]
+    axis.add_patch(Rectangle((x, y - 0.36), 0.94, 0.72, lw=1, facecolor=filled, edgecolor=edge))
     axis.annotate(name, (x + 0.02, y - 0.28), va="top", fontsize=10, weight="bold", color=BLACK)
     axis.annotate(bought[0], (x + 0.92, y - 0.28), va="top", ha="right", fontsize=9, color=bought[1])
     notes = fill(str(row.get("notes", "")), 58, max_lines=2, placeholder=" …")
     axis.annotate(notes, (x + 0.02, y + 0.02), va="top", fontsize=8, color="#444444")
-
-
-def _rectangle(corner: tuple[float, float], width: float, height: float, **look: Any) -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(corner, width, height, lw=1, **look)
 
 
 def _names(axis: Axes, points: Mapping[str, tuple[float, float]]) -> None:

@@ -1,12 +1,11 @@
 """The command `shuttle app`; thin, over the add-on `apps.web`, which is imported when it runs."""
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from shuttlelib.cli_data import Folder
+from shuttlelib.cli_data import Models
 from shuttlelib.errors import ShuttleError
 
 
@@ -30,9 +29,7 @@ def app(
     backend: Annotated[str, typer.Option(help="As for shuttle track.")] = "auto",
     device: Annotated[str, typer.Option(help="As for shuttle track.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if left out.")] = None,
-    models: Annotated[
-        Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
-    ] = None,
+    models: Models = None,
 ) -> None:
     """Serve a page in the browser: drop a video, watch it tracked, correct it, download the result."""
     if find_spec("gradio") is None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from shuttlelib.cli_data import Folder
+from shuttlelib.cli_data import Folder, Models
 from shuttlelib.errors import ShuttleError, UsageError
 
 
@@ -34,9 +34,7 @@ def bench(
     data: Annotated[
         Path | None, typer.Option(**Folder, help="Labelled clips: also judge each on their val split.")
     ] = None,
-    models: Annotated[
-        Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
-    ] = None,
+    models: Models = None,
 ) -> None:
     """Measure how fast tracking is here: startup, each stage, end to end; backends side by side."""
     from shuttlelib import bench as benching

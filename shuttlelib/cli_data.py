@@ -20,6 +20,10 @@ data_app = typer.Typer(
 
 
 Folder: dict[str, Any] = {"exists": True, "file_okay": False}  # of an option or argument: it must be there
+Models = Annotated[
+    Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
+]
+Cache = Annotated[Path | None, typer.Option(help="Folder of decoded frames; OUT/cache if left out.")]
 Seed: dict[str, Any] = {"min": 0, "max": 2**32 - 1}  # of an option: what every random generator takes
 
 
@@ -100,12 +104,8 @@ def synth_command(
     if view not in (*VIEWS, "mixed"):
         raise UsageError(f"--view {view}: choose one of {', '.join([*VIEWS, 'mixed'])}")
     with tqdm(total=clips, desc="render", unit="clip") as bar:
-
-        def show(done: int, _: int) -> None:
-            bar.update(done - bar.n)
-
         try:
-            make_dataset(out, clips, seed, size_hw, fps, frames, (view,), val_share, show)
+            make_dataset(out, clips, seed, size_hw, fps, frames, (view,), val_share, bar.update)
         except LabelError as error:  # of the splits that are there
             raise UsageError(f"--out {out} --seed {seed}: {error}; or give another of the two") from error
     typer.echo(f"{clips} rendered rallies in {out}")
@@ -127,11 +127,7 @@ def onto_command(
     from shuttlelib import onto
 
     with tqdm(total=clips, desc="render", unit="clip") as bar:
-
-        def show(done: int, _: int) -> None:
-            bar.update(done - bar.n)
-
-        onto.make_dataset(data, out, clips, seed, show)
+        onto.make_dataset(data, out, clips, seed, bar.update)
     typer.echo(f"{clips} clips with rendered shuttles in {out}")
 
 

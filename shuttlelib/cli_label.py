@@ -6,11 +6,12 @@ The add-on is imported when a command runs; nothing else of the core knows it.
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shuttlelib.cli_data import Folder, Seed
+from shuttlelib.cli_data import Folder, Models, Seed
+from shuttlelib.cli_track import Bar
 from shuttlelib.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ WorkFolder = Annotated[Path, typer.Option("--work", help="Folder of this labelli
 ServerEnv = Annotated[
     Path | None,
     typer.Option(help="Environment of the server; Label Studio (1 GB) is installed there if missing."),
-]
-Models = Annotated[
-    Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
 ]
 
 
@@ -77,7 +75,7 @@ def serve(
     if not labelling.url:
         server.find_program(server_env, server.known_program(work))  # before the minutes of tracking
     settings = serving.Settings(frames, unsure, seed, lossless, suggest_from=suggest_from)
-    batches = _batches(labelling, videos or [], settings, models if model else None, model, data)
+    batches = _batches(labelling, videos or [], settings, models, model, data)
     if suspects is not None and data is not None:
         batches += serving.prepare_suspects(labelling, suspects, data, lossless)
     with server.connected(labelling, server_env, port) as client:
@@ -155,14 +153,14 @@ def effort(
     """Count what labelling costs with and without the model's pre-annotations."""
     from shuttlelib import clips, tracking
     from shuttlelib.apps.labeling import effort as counting
-    from shuttlelib.files import write_json
+    from shuttlelib.files import plain, write_json
 
     dataset = clips.load_dataset(data)
     for clip in dataset:
         clips.require_labelled(clip)
     result = counting.measure(dataset, tracking.load_networks(models_dir=models), tolerance)
     if json_file is not None:
-        write_json(json_file, result)
+        write_json(json_file, plain(result))
     print(counting.describe(result))
 
 
@@ -187,8 +185,6 @@ def _batches(
     model: bool,
     data: Path | None,
 ) -> "list[Batch]":
-    from tqdm import tqdm
-
     from shuttlelib import outputs, sources, tracking
     from shuttlelib.apps.labeling import serve as serving
 
@@ -196,12 +192,8 @@ def _batches(
     networks = tracking.load_networks(models_dir=models) if model and videos else None
     batches = []
     for video in videos:
-        with tqdm(desc=video.name, unit="frame", disable=not sys.stderr.isatty(), leave=False) as bar:
-
-            def show(done: int, _: Any, bar: Any = bar) -> None:
-                bar.update(done - bar.n)
-
-            batches.append(serving.prepare_video(labelling, video, settings, networks, data, show))
+        with Bar(video.name) as bar:
+            batches.append(serving.prepare_video(labelling, video, settings, networks, data, bar.update))
     return batches
 
 

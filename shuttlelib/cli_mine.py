@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from shuttlelib.cli_data import Folder, Seed
+from shuttlelib.cli_data import Cache, Folder, Seed
 
 
 def mine(
@@ -16,9 +16,7 @@ def mine(
     partner: Annotated[
         Path | None, typer.Option(**Folder, help="Model folder of the other stage; finds disagreements.")
     ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder of decoded frames; OUT/cache if left out.")
-    ] = None,
+    cache: Cache = None,
     passes: Annotated[int, typer.Option(min=1, help="Looks at each frame.")] = 2,
     every: Annotated[int, typer.Option(min=1, help="Score only every Nth frame.")] = 1,
     at_most: Annotated[int, typer.Option(min=1, help="Hard examples to keep.")] = 2000,

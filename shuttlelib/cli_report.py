@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from shuttlelib.cli_data import Folder
+from shuttlelib.cli_data import Models
 from shuttlelib.cli_train import named_data
 from shuttlelib.errors import UsageError
 
@@ -19,9 +19,7 @@ def report(
     data: Annotated[
         list[str] | None, typer.Option(help="DIR or NAME=DIR: measure the pair on its val split first.")
     ] = None,
-    models: Annotated[
-        Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
-    ] = None,
+    models: Models = None,
     keep: Annotated[
         bool,
         typer.Option(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shuttlelib.cli_data import Folder
+from shuttlelib.cli_data import Folder, Models
 from shuttlelib.errors import ShuttleError, StoppedError, UsageError
 from shuttlelib.stopping import Asked, stop_at_once, stop_when_asked
 
@@ -63,9 +63,6 @@ Mode = Annotated[
 ]
 BackendName = Annotated[
     str, typer.Option(help="auto, onnx, openvino, torch, torch-compile, torch-graph or tensorrt.")
-]
-Models = Annotated[
-    Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
 ]
 Param = Annotated[
     list[str] | None,
@@ -185,7 +182,7 @@ def _track_all(
             if source.rereadable and asked():
                 raise StoppedError(f"{source.name}: interrupted")
 
-        with _Bar(source.shown) as bar:
+        with Bar(source.shown) as bar:
             return (
                 yield from tracking.tracking_source(
                     source, out, networks, mode, overlay, params, on_frame, also, asked
@@ -230,14 +227,14 @@ def _last_line(done: list[dict[str, Any]], seconds: float) -> str:
     )
 
 
-class _Bar:
+class Bar:
     """A progress bar on standard error, only where a person watches."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._bar: Any = None
 
-    def __enter__(self) -> "_Bar":
+    def __enter__(self) -> "Bar":
         return self
 
     def update(self, frames: int, info: Any) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shuttlelib.cli_data import Folder, Seed
+from shuttlelib.cli_data import Cache, Folder, Seed
 from shuttlelib.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,9 +85,7 @@ def train(
     lineage: Annotated[
         bool, typer.Option("--lineage", help="Train all rows under one budget and compare them.")
     ] = False,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder of decoded frames; OUT/cache if left out.")
-    ] = None,
+    cache: Cache = None,
     init: Annotated[Path | None, typer.Option(**Folder, help="Model folder to start from.")] = None,
     stage1: Stage1 = None,
     steps: Annotated[

@@ -50,6 +50,11 @@ class Clip:
         """How many frames it has; where that is unknown, those up to the last label."""
         return self.info.frame_count or 1 + int(max(self.table["frame"], default=-1))
 
+    @property
+    def rendered(self) -> bool:
+        """Whether every label was made by the renderer."""
+        return bool((self.table["origin"] == "synthetic").all())
+
     def heads(self) -> pd.DataFrame:
         """x_px and y_px of every frame; nan where the head is not visible, or nothing is labelled."""
         table = self.table.drop_duplicates("frame").set_index("frame")

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from shuttlelib import geometry, label_studio
+from shuttlelib import geometry, studio_tasks
 from shuttlelib.cache import FrameCache
 from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame, history_stride
@@ -55,7 +55,7 @@ def describe(scores: pd.DataFrame, planes: Sequence[FrameCache]) -> pd.DataFrame
             light = image.mean(-1)
             spot = light[PATCH_PX // 2 - 3 : PATCH_PX // 2 + 3, PATCH_PX // 2 - 3 : PATCH_PX // 2 + 3]
             edge = np.minimum(place, np.array(size_hw[::-1]) - place).min() * scale
-            hidden = min(30, row.frame - np.nan_to_num(seen[row.frame], nan=row.frame - 30) - 1)
+            hidden = min(30, row.frame - np.nan_to_num(seen[row.frame], nan=-np.inf) - 1)
             found = (step[row.frame], edge, place[1] / size_hw[0], light.mean(), light.std())
             rows.append((row.Index, *found, spot.mean() - np.median(light), hidden))
     table = pd.DataFrame(rows, columns=["row", *MEASURES]).set_index("row")
@@ -138,7 +138,7 @@ def export_suspects(found: pd.DataFrame, planes: Sequence[FrameCache], out_dir: 
             frame = Frame(number, 0.0, cache.frames[number])
             with atomic_write(Path(out_dir) / f"{cache.clip.name}_{number:06d}.jpg") as temp:
                 temp.write_bytes(cv2.imencode(".jpg", frame.rgb[..., ::-1])[1].tobytes())
-    return label_studio.write_tasks(Path(out_dir) / "tasks.json", found, sizes, version)
+    return studio_tasks.write_tasks(Path(out_dir) / "tasks.json", found, sizes, version)
 
 
 def _cause(rows: pd.DataFrame, apart: pd.DataFrame) -> str:

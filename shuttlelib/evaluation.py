@@ -32,10 +32,8 @@ def evaluate_folders(
         MetricsError: nothing matches, a table is malformed, or a frame size cannot be known.
         LabelError: labels or `splits.csv` cannot be read.
     """
-    pred_paths, label_paths = (
-        _tables(Path(pred_dir), (".csv",)),
-        _tables(Path(labels_dir), (".parquet", ".csv", ".json")),
-    )
+    pred_paths = _tables(Path(pred_dir), (".csv",))
+    label_paths = _tables(Path(labels_dir), (".parquet", ".csv", ".json"))
     for stem in [stem for stem in label_paths if stem.endswith("_ball") and stem not in pred_paths]:
         label_paths.setdefault(stem.removesuffix("_ball"), label_paths.pop(stem))
     stems = sorted(set(pred_paths) & set(label_paths))
@@ -167,13 +165,12 @@ def _tables(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     """Tables by stem; of several suffixes the first named wins."""
     if not folder.is_dir():
         raise MetricsError(f"{folder}: no such folder")
-    found = {
+    return {
         p.stem: p
         for s in reversed(suffixes)
         for p in sorted(folder.glob(f"*{s}"))
         if p.name != "splits.csv" and ".partial-" not in p.name  # what a killed run left
     }
-    return dict(sorted(found.items()))
 
 
 def _names(stems: Iterable[str]) -> str:

@@ -3,13 +3,16 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from shuttlelib.errors import ShuttleError
 
@@ -76,6 +79,23 @@ def write_json(path: str | Path, value: Any) -> None:
     """
     with atomic_write(path) as temp:
         temp.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def plain(value: Any, digits: int | None = None) -> Any:
+    """The value with only what JSON knows: no NumPy, paths as text, None for nan and infinity.
+
+    Args:
+        digits: decimals to round numbers to; None keeps them all.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, digits) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist(), digits)
+    if isinstance(value, list | tuple):
+        return [plain(item, digits) for item in value]
+    if isinstance(value, float):
+        return None if not math.isfinite(value) else value if digits is None else round(value, digits)
+    return str(value) if isinstance(value, Path) else value
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

@@ -57,12 +57,12 @@ def half_between(model: onnx.ModelProto, inside: set[str]) -> None:
     stored = {value.name: value for value in graph.initializer}
     made_inside = {output for node in graph.node if node.name in inside for output in node.output} & floats
     nodes: list[onnx.NodeProto] = []
-    cast: dict[str, str] = {}
+    cast: set[str] = set()
 
     def as_type(name: str, kind: int, suffix: str) -> str:
         """The same value in another type: a constant is converted, another value cast once."""
         if name + suffix not in cast:
-            cast[name + suffix] = name + suffix
+            cast.add(name + suffix)
             if name in stored:
                 array = numpy_helper.to_array(stored[name]).astype(np.float16)
                 graph.initializer.append(numpy_helper.from_array(array, name + suffix))

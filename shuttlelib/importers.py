@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from shuttlelib import label_studio
-from shuttlelib.cells import Cell, number, whole_number, zero_or_one
+from shuttlelib.cells import Cell, number, read_text, whole_number, zero_or_one
 from shuttlelib.geometry import SizeHW, norm_to_px
 from shuttlelib.labels import LabelError, make_table, read_table
 
@@ -159,20 +159,6 @@ def _one_clip_table(
             )
         xy = norm_to_px(xy, size_hw)
     return make_table(clip, frame, visible, xy[:, 0], xy[:, 1], form.origin)
-
-
-def read_text(path: Path) -> str:
-    """The text of a label or splits file, less a byte order mark.
-
-    Raises:
-        LabelError: it is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise LabelError(
-            f"{path}: not a text file in UTF-8 (byte {error.start}); save it as UTF-8, in Excel as CSV UTF-8"
-        ) from error
 
 
 def _read_csv(path: Path, text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -96,7 +96,7 @@ def split_by_venue(dataset: Sequence[Clip], val_share: float, seed: int) -> list
     frames: dict[str, int] = {}
     for clip in sorted(dataset, key=lambda clip: clip.name):
         if clip.split != "test":
-            frames[clip.venue] = frames.get(clip.venue, 0) + clip.info.frame_count
+            frames[clip.venue] = frames.get(clip.venue, 0) + clip.frames
     if len(frames) < 2:
         where = dataset[0].video_path.parent / "splits.csv" if dataset else "splits.csv"
         raise LabelError(

@@ -10,7 +10,7 @@ Both layouts keep the labels of a rally in `<match>/csv/<rally>_ball.csv`. They 
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shuttlelib import splits
@@ -96,4 +96,4 @@ def _whole_matches(rallies: list[Rally]) -> list[Rally]:
     for rally in rallies:
         before = strictest.get(rally.venue, "train")
         strictest[rally.venue] = max(before, rally.split, key=splits.NAMES.index)
-    return [Rally(r.name, r.video, r.labels, r.venue, strictest[r.venue]) for r in rallies]
+    return [replace(rally, split=strictest[rally.venue]) for rally in rallies]

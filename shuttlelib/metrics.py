@@ -10,13 +10,14 @@ Source: TrackNet, Huang et al. 2019 (accuracy, precision, recall, F1; FP1 is not
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from shuttlelib.errors import ShuttleError
+from shuttlelib.files import plain
 from shuttlelib.geometry import FULLHD_HW, GRID512_HW, SizeHW, rescale
 from shuttlelib.label_noise import blinks, label_noise_px, third_differences
 
@@ -33,8 +34,7 @@ class MetricsError(ShuttleError):
     """Predictions and labels cannot be compared as given."""
 
 
-@dataclass(frozen=True, eq=False)
-class Counts:
+class Counts(NamedTuple):
     """Frames by outcome; every field is an integer array of the same shape (tolerances, resamples, or ())."""
 
     tp: np.ndarray
@@ -78,16 +78,15 @@ class Counts:
 
     def at(self, index: Any) -> "Counts":
         """The counts at an index (or index array) of the first axis."""
-        return Counts(*(getattr(self, f.name)[index] for f in fields(self)))
+        return Counts(*(part[index] for part in self))
 
     def sum(self, axis: int) -> "Counts":
-        return Counts(*(getattr(self, f.name).sum(axis) for f in fields(self)))
+        return Counts(*(part.sum(axis) for part in self))
 
     @staticmethod
     def stack(counts: Iterable["Counts"]) -> "Counts":
         """Several counts along a new first axis."""
-        counts = list(counts)
-        return Counts(*(np.stack([getattr(c, f.name) for c in counts]) for f in fields(Counts)))
+        return Counts(*map(np.stack, zip(*counts)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,9 +270,9 @@ def _summary(scores: Sequence[ClipScore]) -> dict[str, Any]:
     hits = _within(pooled["grid512"], HIT_PX)
     of_clips = {f"{kind}_4px": counts.at((slice(None), AT_4PX)) for kind, counts in curves.items()}
     limits = {kind: intervals(counts, ("accuracy", "f1")) for kind, counts in of_clips.items()}
-    counts = {k: {f.name: int(getattr(c, f.name)) for f in fields(c)} for k, c in at_4px.items()}
+    counts = {k: {name: int(n) for name, n in c._asdict().items()} for k, c in at_4px.items()}
     return {
-        **{name: {kind: _number(getattr(c, name)) for kind, c in at_4px.items()} for name in RATIOS},
+        **{name: {kind: plain(getattr(c, name), 6) for kind, c in at_4px.items()} for name in RATIOS},
         "error_px": {"native": _spread(pooled["native"]), "1920x1080": _spread(pooled["fullhd"])},
         "hit_error_px": {
             "grid512": _mean(pooled["grid512"][hits]),
@@ -283,11 +282,11 @@ def _summary(scores: Sequence[ClipScore]) -> dict[str, Any]:
             "1920x1080": label_noise_px(third[~repeats]),
             "1920x1080, repeated pictures counted": label_noise_px(third),
         },
-        "fp2_share": _number(at_4px["grid512_4px"].fp2_share),
+        "fp2_share": plain(at_4px["grid512_4px"].fp2_share, 6),
         "blinks": dict(zip(("frames", "fp2"), np.sum([s.blinks for s in scores], axis=0).tolist())),
         "curve": {
             "tolerance_px": TOLERANCES_PX.tolist(),
-            **{k: {n: _numbers(getattr(c, n)) for n in ("accuracy", "f1")} for k, c in total.items()},
+            **{k: {n: plain(getattr(c, n), 6) for n in ("accuracy", "f1")} for k, c in total.items()},
         },
         "counts": counts,
         "clips": len(scores),
@@ -315,7 +314,7 @@ def intervals(per_clip: Counts, names: Iterable[str]) -> dict[str, list[float | 
         return dict.fromkeys(names)
     drawn = per_clip.at(np.random.default_rng(0).integers(0, clips, (RESAMPLES, clips))).sum(1)
     found = {name: (x := getattr(drawn, name))[np.isfinite(x)] for name in names}
-    return {name: _numbers(np.percentile(x, [2.5, 97.5])) if len(x) else None for name, x in found.items()}
+    return {name: plain(np.percentile(x, [2.5, 97.5]), 6) if len(x) else None for name, x in found.items()}
 
 
 def calibration(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
@@ -333,7 +332,7 @@ def calibration(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
         bins.append({**edges, "frames": int(inside.sum()), "confidence": said, "right": was})
         if said is not None and was is not None:
             gap += abs(said - was) * inside.mean()
-    error = _number(gap) if len(confidence) else None
+    error = plain(gap, 6) if len(confidence) else None
     return {"expected_calibration_error": error, "frames": len(confidence), "bins": bins}
 
 
@@ -376,18 +375,9 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _spread(values: np.ndarray) -> dict[str, float | None]:
-    median, p95 = _numbers(np.percentile(values, [50, 95])) if len(values) else (None, None)
+    median, p95 = plain(np.percentile(values, [50, 95]), 6) if len(values) else (None, None)
     return {"mean": _mean(values), "median": median, "p95": p95}
 
 
 def _mean(values: np.ndarray) -> float | None:
-    return _number(values.mean()) if len(values) else None
-
-
-def _number(value: Any) -> float | None:
-    """A JSON number, or null for the undefined."""
-    return round(float(value), 6) if np.isfinite(value) else None
-
-
-def _numbers(values: np.ndarray) -> list[float | None]:
-    return [_number(value) for value in values]
+    return plain(values.mean(), 6) if len(values) else None

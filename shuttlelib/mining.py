@@ -368,7 +368,8 @@ def _measures(scores: pd.DataFrame, tolerance_px: float) -> dict[str, float]:
     The evaluator wants points, and a distance is one seen from the head.
     """
     false = scores[scores["off"]]
-    p, visible = np.r_[scores["p_visible"], false["p_pair"]], np.r_[scores["visible"], false["off"] & False]
+    p = np.r_[scores["p_visible"], false["p_pair"]]
+    visible = np.r_[scores["visible"], np.zeros(len(false), bool)]
     error, said = np.r_[scores["error_px"], np.full(len(false), np.nan)], p >= 0.5
     points = np.column_stack([np.nan_to_num(error), np.zeros(len(error))])
     counts = metrics.hit_counts(points, said, np.zeros_like(points), visible, tolerance_px)

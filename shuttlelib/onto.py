@@ -32,7 +32,7 @@ def make_dataset(
     out_dir: str | Path,
     count: int,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[], object] | None = None,
 ) -> Path:
     """Write a data folder of rendered shuttles on the train clips of another.
 
@@ -41,7 +41,7 @@ def make_dataset(
         out_dir: folder, made if missing; other clips of it stay.
         count: clips to write; the train clips are taken in turn.
         seed: the same seed gives the same folder.
-        progress: called with (clips done, clips) after each.
+        progress: called after each.
 
     Returns:
         `out_dir`.
@@ -59,7 +59,7 @@ def make_dataset(
     for name, i in names.items():
         write_onto(sources[i % len(sources)], out, name, seed * 10007 + i)
         if progress is not None:
-            progress(i + 1, count)
+            progress()
     return out
 
 

@@ -21,9 +21,9 @@ from tqdm import tqdm
 from shuttlelib import paths, profiles
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.files import read_json, writing
-from shuttlelib.report import notebooks as executed
 from shuttlelib.report import site
-from shuttlelib.report.notebooks import NotebookRun, Run
+from shuttlelib.report.notebooks import PATTERN, NotebookRun, ReportError, Run
+from shuttlelib.report.notebooks import read as read_run
 
 
 class PipelineError(ShuttleError):
@@ -37,7 +37,7 @@ def select_notebooks(only: str | None = None, folder: Path | None = None) -> lis
         UsageError: the folder has no notebooks, or `only` names one that is not there.
     """
     folder = folder or paths.NOTEBOOKS
-    found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    found = sorted(folder.glob(PATTERN))
     if not found:
         raise UsageError(f"no notebooks in {folder}: run from a clone installed with pip install -e .")
     if only is None:
@@ -89,12 +89,21 @@ def run_notebooks(
     finally:
         done = {run.name for run in runs}
         runs += [NotebookRun(path.stem, "not run") for path in notebooks if path.stem not in done]
-        earlier = [run for run in executed.read(out_dir).notebooks if run.name not in {r.name for r in runs}]
-        rows = sorted([*runs, *earlier], key=lambda run: run.name)
+        of_run = {run.name: run for run in (*_earlier(out_dir), *runs)}  # this run's replace earlier ones
+        rows = sorted(of_run.values(), key=lambda run: run.name)
         site.write_run(
             out_dir / "report", Run(out_dir.name, out_dir, rows), f"shuttle run, profile {profile}"
         )
     return runs
+
+
+def _earlier(out_dir: Path) -> Sequence[NotebookRun]:
+    """What earlier runs left in a folder; a notebook cut off by a kill must not cost this run its report."""
+    try:
+        return read_run(out_dir).notebooks
+    except ReportError as error:
+        print(f"left out of the report: {error}", file=sys.stderr)
+        return ()
 
 
 class _Stopped(Exception):

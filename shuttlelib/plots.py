@@ -52,7 +52,7 @@ def contact_sheet(
     figure, axes = new_figure(rows, columns, (12, rows * (width * shape[0] / shape[1] + 0.3)))
     for i, axis in enumerate(axes.flat):
         if i < len(images):
-            _show(axis, images[i], titles[i], None if points is None else points[i], size=13)
+            _show(axis, images[i], titles[i], None if points is None else points[i])
         else:
             axis.set_axis_off()
     return figure
@@ -129,7 +129,7 @@ def row_sheet(
                 axis.set_axis_off()
                 continue
             image, title, point, truth = picture
-            _show(axis, image, title, point, size=13)
+            _show(axis, image, title, point)
             _cross(axis, np.atleast_2d(truth), size=13)
             axis.set_title(title, loc="left", fontsize=8)
     return figure
@@ -190,8 +190,8 @@ def augmentation_pairs(
     tall = before[0].shape[0] / before[0].shape[1] if len(before) else 1.0
     figure, axes = new_figure(2, len(names), (12, 2 * width * tall + 0.5))
     for i, name in enumerate(names):
-        _show(axes[0, i], before[i], name, points_before[i], size=13)
-        _show(axes[1, i], after[i], "", points_after[i], size=13)
+        _show(axes[0, i], before[i], name, points_before[i])
+        _show(axes[1, i], after[i], "", points_after[i])
     for axis, label in zip(axes[:, 0], ("before", "after")):
         axis.set_ylabel(label)
     return figure
@@ -237,12 +237,12 @@ def colors(count: int) -> list[str]:
     return [CYCLE[i % len(CYCLE)] for i in range(count)]
 
 
-def _show(axis: Axes, image: np.ndarray, title: str, points: np.ndarray | None, size: float) -> None:
+def _show(axis: Axes, image: np.ndarray, title: str, points: np.ndarray | None) -> None:
     """An image with rings at its points; the title says when there should be one and is none."""
     h, w = image.shape[:2]
     axis.imshow(image, extent=(0, w, h, 0), cmap="gray" if image.ndim == 2 else None)
     if points is not None:
-        drawn = _ring(axis, np.atleast_2d(np.asarray(points, np.float64)), size)
+        drawn = _ring(axis, np.atleast_2d(np.asarray(points, np.float64)), size=13)
         title = title if drawn else f"{title} (not visible)".strip()
     _bare(axis, title, (h, w))
 

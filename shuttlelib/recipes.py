@@ -77,11 +77,7 @@ def ensure_data(data_dir: str | Path, profile: str, seed: int) -> Path:
         views = ("broadcast", "broadcast", "corner", "broadcast", "wide", "side")
         sizes = (size.clips, seed, size.size_hw, size.fps, size.frames_per_clip, views, size.val_share)
         with tqdm(total=size.clips, desc="render", unit="clip", leave=False) as bar:
-
-            def show(done: int, _: int) -> None:
-                bar.update(done - bar.n)
-
-            synth.make_dataset(rendering, *sizes, show)
+            synth.make_dataset(rendering, *sizes, bar.update)
         if folder.is_dir():
             folder.rmdir()
         rendering.rename(folder)  # only now, so that an interrupted rendering is not taken for data
@@ -97,8 +93,7 @@ def load_data(data_dirs: Sequence[str | Path]) -> list[Clip]:
             in the val split of another.
     """
     dataset = [clip for folder in data_dirs for clip in clips.load_dataset(folder)]
-    names = [clip.name for clip in dataset]
-    doubles = sorted({name for name in names if names.count(name) > 1})
+    doubles = sorted(name for name, times in Counter(clip.name for clip in dataset).items() if times > 1)
     folders = ", ".join(map(str, data_dirs))
     if doubles:
         raise labels.LabelError(f"{folders}: clips {', '.join(doubles)} are in more than one; rename them")
@@ -134,20 +129,30 @@ def open_samples(
 
     Args:
         stage1: model folder of a stage-1 version whose false places a stage-2 version learns to reject.
+
+    Raises:
+        ShuttleError: `stage1` is not of stage 1.
     """
-    whole_hw = spec.input_hw if spec.stage == 1 else None
-    caches = {
-        part: cache.open_caches(clips.split(dataset, part), cache_dir, whole_hw) for part in ("train", "val")
-    }
     false = None
     if spec.stage == 2 and stage1 is not None:
         false = _false_places(stage1, clips.split(dataset, "train"), cache_dir)
-    augmented = Samples(caches["train"], spec, train.augmentation(spec), seed, distractors=false)
-    return Splits(augmented, Samples(caches["val"], spec), mixing_weights(augmented, spec.rendered_share))
+    changed = {"augmentation": train.augmentation(spec), "seed": seed, "distractors": false}
+    augmented = samples_of(spec, clips.split(dataset, "train"), cache_dir, **changed)
+    val = samples_of(spec, clips.split(dataset, "val"), cache_dir)
+    return Splits(augmented, val, mixing_weights(augmented, spec.rendered_share))
+
+
+def samples_of(spec: Spec, dataset: Sequence[Clip], cache_dir: Path, **options: Any) -> Samples:
+    """Samples of some clips for a version, decoded where they are not yet; options of `Samples`."""
+    whole_hw = spec.input_hw if spec.stage == 1 else None
+    return Samples(cache.open_caches(dataset, cache_dir, whole_hw), spec, **options)
 
 
 def _false_places(stage1: Path, dataset: list[Clip], cache_dir: Path) -> dict[str, np.ndarray]:
     """`mining.distractors` of a stage-1 version, kept beside the decoded frames: many rows ask for it."""
+    card = runtime.read_card(stage1)
+    if card["stage"] != 1:
+        raise ShuttleError(f"{stage1}: holds {card['name']}; give a model folder of a stage-1 version")
     weights = sha256(stage1 / "model.safetensors")
     path = cache_dir / f"false-{weights[:16]}-{clips.data_hash(dataset)}.npz"
     if not path.is_file():

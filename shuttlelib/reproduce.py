@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from shuttlelib import cache, clips, recipes, runtime, shipping, timebox, versions
@@ -91,9 +90,7 @@ class Clock:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
         self._write()
@@ -176,7 +173,6 @@ class _Run:
         options: dict[str, Any] = {"batch": plan.batch or spec.batch, "seed": plan.seed, **plan.config}
         options["stage1"] = plan.out / "stage1" / "best" if stage else None
         options["init"] = before if not rendered and before.is_dir() else None
-
         options["val_samples"] = plan.val_samples
 
         def lean(start: str) -> Spec:
@@ -335,8 +331,7 @@ def _check(plan: Plan) -> None:
 
 def _by_origin(dataset: list[Clip]) -> tuple[list[Clip], list[Clip]]:
     """Rendered clips and real ones."""
-    rendered = [clip for clip in dataset if (clip.table["origin"] == "synthetic").all()]
-    return rendered, [clip for clip in dataset if clip not in rendered]
+    return [clip for clip in dataset if clip.rendered], [clip for clip in dataset if not clip.rendered]
 
 
 def _count(dataset: list[Clip], kind: str) -> str:

@@ -5,7 +5,6 @@ data hash and other facts), `environment` (versions, machine, commit, time) and 
 could not run here, with the reason). torch is never imported unless asked for.
 """
 
-import math
 import os
 import platform
 import random
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from shuttlelib.errors import ShuttleError
-from shuttlelib.files import read_json, sha256, write_json, writing
+from shuttlelib.files import plain, read_json, sha256, write_json, writing
 from shuttlelib.paths import REPO
 
 EXECUTORS = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
@@ -61,7 +60,7 @@ class Run:
         path = self.dir / "metrics.json"
         old = {key: value for key, value in read_json(path).items() if key not in RESERVED}
         blocks = {"run": self.facts, "environment": environment(), "skipped": self.skipped}
-        write_json(path, _plain({**old, **values, **blocks}))
+        write_json(path, plain({**old, **values, **blocks}))
         return path
 
     def skip(self, cell: str, reason: str) -> None:
@@ -96,7 +95,7 @@ def start_run(run_dir: str | Path, seed: int, profile: str, *, use_torch: bool =
     hardware = _seed_torch(seed, use_torch)
     if revision := data_revision(facts.get("data")):
         facts["data_revision"] = revision
-    run = Run(folder, _plain({"profile": profile, "seed": seed, **hardware, **facts}))
+    run = Run(folder, plain({"profile": profile, "seed": seed, **hardware, **facts}))
     print(f"run_dir   {folder}")
     for name, value in run.facts.items():
         print(f"{name:<9} {value}")
@@ -182,16 +181,3 @@ def _commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
-
-
-def _plain(value: Any) -> Any:
-    """The value with only what JSON knows: NumPy numbers and paths become plain, nan and infinity None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value

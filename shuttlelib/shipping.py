@@ -3,7 +3,6 @@
 The last act of training, behind `shuttle publish`; what it writes under models/ is what `shuttle track` uses.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -103,7 +102,7 @@ def _exchange(made: Path, names: tuple[str, ...], models_dir: Path) -> None:
         if (models_dir / name).is_dir():
             (models_dir / name).rename(waiting / "old" / name)
         (waiting / "new" / name).rename(models_dir / name)
-    write_json(models_dir / "default.json", json.loads((made / "default.json").read_text()))
+    write_json(models_dir / "default.json", read_json(made / "default.json"))
     waiting.rename(over)
     rmtree(over)
 
@@ -154,7 +153,7 @@ def _judge(made: Path, dataset: list[Clip], out_dir: Path) -> dict[str, Any]:
     )
     card = runtime.default_pair(made)[1] / "version.json"
     curves = {**smart, "rectified": offline["rectified"]}
-    write_json(card, {**json.loads(card.read_text()), "calibration": curves})
+    write_json(card, {**read_json(card), "calibration": curves})
     pair = tracking.load_networks(models_dir=made)
     return {mode: recipes.evaluate_pair(pair, dataset, out_dir / mode, mode) for mode in tracker.MODES}
 

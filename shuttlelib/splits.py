@@ -8,8 +8,8 @@ import csv
 import io
 from pathlib import Path
 
+from shuttlelib.cells import read_text
 from shuttlelib.files import atomic_write
-from shuttlelib.importers import read_text
 from shuttlelib.labels import LabelError
 
 NAMES = ("train", "val", "test")

@@ -52,15 +52,12 @@ def memory_named(run_dir: Path, batch: int, accumulate: int) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not lacks_memory(error):
             raise
-        advice = [f"--batch {max(1, batch // 2)}"]
-        more = next((parts for parts in range(accumulate + 1, batch + 1) if batch % parts == 0), None)
-        if more:
-            advice.insert(
-                0, f"--accumulate {more} (the same {batch} samples a step, {batch // more} at once)"
-            )
+        advice = f"--batch {max(1, batch // 2)}"
+        if more := next((parts for parts in range(accumulate + 1, batch + 1) if batch % parts == 0), None):
+            same = f"the same {batch} samples a step, {batch // more} at once"
+            advice = f"--accumulate {more} ({same}) or {advice}"
         raise TrainError(
-            f"{run_dir}: out of memory with a batch of {batch} in {accumulate} part(s); "
-            f"give {' or '.join(advice)}"
+            f"{run_dir}: out of memory with a batch of {batch} in {accumulate} part(s); give {advice}"
         ) from error
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from shuttlelib import clips, label_studio
+from shuttlelib import clips, studio_tasks
 from shuttlelib.apps.labeling import page, tasks
 from shuttlelib.apps.labeling.work import Work, WorkClip
 
@@ -21,13 +21,14 @@ def work_of(folder: Path, *videos: Path) -> Work:
 
 def shown(work: Work, clip: str, frame: int, *annotations, number=1):
     """A task with annotations, as the export has them."""
-    task = tasks.task(work.clips[clip], frame, "spread over time", lambda n: f"/{frame}_{n}.jpg", [])
+    urls = [f"/{frame}_{n}.jpg" for n in range(page.PAST + 1)]
+    task = tasks.task(work.clips[clip], frame, "spread over time", urls, [])
     return {"id": number, **task, "annotations": list(annotations)}
 
 
 def said(work: Work, clip: str, choice: str, xy=None, who=1, number=11, at="2026-01-01T00:00:00Z", **changes):
     """An annotation of a task."""
-    result = label_studio.results(choice, xy, work.clips[clip].size_hw)
+    result = studio_tasks.results(choice, xy, work.clips[clip].size_hw)
     if not choice:
         result = result[:-1]
     content = {"id": number, "completed_by": who, "updated_at": at, "was_cancelled": False, "lead_time": 4.0}

@@ -68,7 +68,6 @@ def evaluation(models: Path) -> tuple[dict, dict[str, bytes]]:
     entry |= {"confidence": 0.9, "file": "set-worst-1.jpg"}
     part = {
         "data_hash": "abc",
-        "rendered": True,
         "summary": summary(),
         "speed": [bin_],
         "size": [bin_, placed],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from shuttlelib import beliefs, labels
+from shuttlelib import beliefs, labels, recipes
 from shuttlelib.blocks import cell_probabilities
 from shuttlelib.clips import Clip
 from shuttlelib.prediction import Prediction
@@ -61,7 +61,7 @@ def clip(tiny_video):
 @pytest.mark.parametrize(("version", "input_hw"), [("stage1_v5", SIZE_HW), ("stage2_v8", (160, 160))])
 def test_samples_are_judged_in_the_frame(clip, tmp_path, version, input_hw):
     model = Bright(version, input_hw)
-    samples = beliefs.open_samples(model.spec, [clip], tmp_path)
+    samples = recipes.samples_of(model.spec, [clip], tmp_path)
     rows = beliefs.judge_samples(model, samples, at_most=99, batch=3)
     assert rows["frame"].tolist() == list(range(8))
     assert rows["right"].all()

@@ -444,7 +444,7 @@ def test_several_videos_at_once_get_the_rows_they_get_alone(shuttle, tiny_video,
 @pytest.fixture
 def stop_at(monkeypatch):
     """Has Ctrl-C pressed when so many rows of a video are out; its handler must be the one of before then."""
-    kinds, update = (signal.SIGINT, signal.SIGTERM), cli_track._Bar.update
+    kinds, update = (signal.SIGINT, signal.SIGTERM), cli_track.Bar.update
     before = [signal.getsignal(kind) for kind in kinds]
 
     def arrange(name, rows, kind=signal.SIGINT):
@@ -453,7 +453,7 @@ def stop_at(monkeypatch):
             if (bar._name, frames) == (name, rows):
                 signal.raise_signal(kind)
 
-        monkeypatch.setattr(cli_track._Bar, "update", press)
+        monkeypatch.setattr(cli_track.Bar, "update", press)
 
     yield arrange
     assert [signal.getsignal(kind) for kind in kinds] == before

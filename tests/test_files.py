@@ -3,8 +3,10 @@ import hashlib
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from safetensors import SafetensorError
 
@@ -138,3 +140,16 @@ def test_what_is_missing_is_empty_and_what_is_damaged_is_named(tmp_path):
 def test_sha256_is_of_the_bytes(tmp_path):
     (tmp_path / "x").write_bytes(b"shuttle" * 1000)
     assert files.sha256(tmp_path / "x") == hashlib.sha256(b"shuttle" * 1000).hexdigest()
+
+
+def test_plain_values_are_what_json_knows(tmp_path):
+    values = {1: np.float32(0.5), "table": np.array([[1.23456, np.nan]]), "path": Path("a/b")}
+    values["n"] = (np.inf, None)
+    files.write_json(tmp_path / "a.json", files.plain(values, 3))
+    assert files.read_json(tmp_path / "a.json") == {
+        "1": 0.5,
+        "table": [[1.235, None]],
+        "path": str(Path("a/b")),
+        "n": [None, None],
+    }
+    assert files.plain([0.123456789, True, 7]) == [0.123456789, True, 7]

@@ -435,6 +435,15 @@ def test_the_card_tells_of_all_versions_that_are_there(hub, model, tmp_path):
     assert hub.served["stage2_v8/model.safetensors"] == 0, "weights came for a card"
 
 
+def test_a_damaged_card_of_a_model_folder_is_named(hub, model):
+    (model / "metrics.json").write_text('{"free_running": {')
+    with pytest.raises(ShuttleError, match=r"metrics\.json: not a JSON object"):
+        weights.push("me/shuttle", [model], "mit")
+    (model / "version.json").write_text("{")
+    with pytest.raises(ShuttleError, match=r"version\.json: not a JSON object"):
+        weights.push("me/shuttle", [model], "mit")
+
+
 def test_new_weights_leave_no_graph_or_measure_of_the_old_ones(hub, model, tmp_path):
     for name in ("model.onnx", "model.fp16.onnx"):
         (model / name).write_bytes(b"a graph")

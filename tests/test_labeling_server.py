@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from fakes import BrightBackend
 
-from shuttlelib import clips, importers, label_studio, tracking
+from shuttlelib import clips, importers, studio_tasks, tracking
 from shuttlelib.apps.labeling import history, pull, serve, server
 from shuttlelib.apps.labeling.client import TOKEN_VARIABLE, Client, LabelServerError
 from shuttlelib.apps.labeling.work import Work, load
@@ -57,7 +57,7 @@ def annotate(client, work, frame_xy):
         answer = frame_xy.get(task["data"]["frame"])
         if answer is not None:
             xy = answer if isinstance(answer, tuple) else None
-            result = label_studio.results("visible" if xy else answer, xy, SIZE_HW)
+            result = studio_tasks.results("visible" if xy else answer, xy, SIZE_HW)
             client._call("POST", f"/api/tasks/{task['id']}/annotations/", json={"result": result})
 
 

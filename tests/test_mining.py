@@ -336,6 +336,11 @@ def test_a_bad_partner_or_share_is_said_before_anything_is_scored(round_of, tmp_
     assert "hard-share" in capsys.readouterr().err
 
 
+def test_false_places_of_a_stage_2_are_refused(make, round_of, tmp_path):
+    with pytest.raises(recipes.ShuttleError, match="model: holds stage2_v8; give a model folder of"):
+        recipes.open_samples(SPEC2, [make("c")], tmp_path / "cache", stage1=tmp_path / "model")
+
+
 @pytest.mark.parametrize(("reach", "known"), [(2, [2, 6]), (4, [2, 5, 6, 7])])
 def test_between_labels_a_place_is_known_near_both_of_them(reach, known):
     track = np.full((9, 3), -1.0)

@@ -376,6 +376,11 @@ def test_missing_and_foreign_weights_are_named(tmp_path):
             read(tmp_path)
 
 
+def test_a_backbone_that_timm_does_not_know_is_named():
+    with pytest.raises(ShuttleError, match=r"backbone 'resnet_of_tomorrow': not in timm \d"):
+        networks.build(versions.resolve("stage2_v8", backbone="resnet_of_tomorrow"))
+
+
 def test_pretrained_without_a_hub_says_so(monkeypatch):
     def unreachable(name, pretrained=False, **kwargs):
         if pretrained:

@@ -86,6 +86,17 @@ def test_notebooks_of_an_earlier_run_keep_their_rows(tmp_path):
     assert index.count(">ok<") == 2
 
 
+def test_a_notebook_cut_off_by_a_kill_costs_a_later_run_neither_its_error_nor_its_report(tmp_path, capsys):
+    source, out = tmp_path / "notebooks", tmp_path / "run"
+    make_notebook(source, "00_bad", "raise ValueError('mine')")
+    cut = make_notebook(out, "01_next", "pass")
+    cut.write_text(cut.read_text()[:40])
+    with pytest.raises(pipeline.PipelineError, match=r"00_bad\.ipynb failed in cell .*mine"):
+        pipeline.run_notebooks(pipeline.select_notebooks("00", source), out, "quick")
+    assert "00_bad.html" in (out / "report" / "index.html").read_text()
+    assert f"left out of the report: {cut}: no notebook" in capsys.readouterr().err
+
+
 def test_ctrl_c_ends_the_run_cleanly(tmp_path):
     interrupt = "import os, signal, threading\nopen('pid', 'w').write(str(os.getpid()))\n"
     interrupt += "os.kill(os.getppid(), signal.SIGINT)"

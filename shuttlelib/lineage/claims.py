@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shuttlelib.files import plain
 from shuttlelib.lineage import measures
 
 HOLDS, NOT_HERE, OPEN, UNMEASURED = "holds", "does not hold here", "not decided", "not measured"
@@ -233,8 +234,8 @@ def _judged(
     if idle:
         verdict = OPEN
         numbers += f"; too little was learned to say ({', '.join(idle)}: little better than one fixed answer)"
-    limits = (_number(low), _number(high))
-    return Claim(names[0], names[1], how, numbers, verdict, _number(value), limits)
+    limits = (plain(low, 4), plain(high, 4))
+    return Claim(names[0], names[1], how, numbers, verdict, plain(value, 4), limits)
 
 
 def _val(rows: Mapping[str, Row], names: Sequence[str]) -> dict[str, pd.DataFrame]:
@@ -263,7 +264,3 @@ def _at(noise: pd.DataFrame, level: float) -> pd.DataFrame:
 
 def _text(value: float, low: float, high: float) -> str:
     return f"{value:.2f} times ({low:.2f} to {high:.2f})"
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or not np.isfinite(value) else round(float(value), 4)

@@ -2,7 +2,6 @@
 `shuttle train --lineage`, on top of training, measures and claims.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2s
@@ -63,7 +62,7 @@ def measure_rows(
         if "error" in result:
             entries[name] = {**about(spec), "error": f"not trained: {result['error']}"}
             continue
-        trained = Spec.from_dict(json.loads((folder / "best" / "version.json").read_text()))
+        trained = Spec.from_dict(runtime.read_card(folder / "best"))
         kept = folder / f"measured-{_key(folder / 'best', looks)}"  # facts, and a folder of tables
         facts_file = kept.with_suffix(".json")
         try:
@@ -129,7 +128,7 @@ def entry(spec: Spec, result: Mapping[str, Any], facts: Mapping[str, Any], row: 
     values["time_to_accuracy_s"] = training.time_to_accuracy(row.history)
     history = row.history.rename(columns={"accuracy_512": "accuracy", "accuracy": "strict"})
     values["history"] = history[["step", "seconds", "accuracy", "median_px"]].to_dict("list")
-    return _plain(values)
+    return files.plain(values, 6)
 
 
 def free_running(name: str, model: Path, dataset: list[Clip], out: Path, looks: Looks) -> dict[str, Any]:
@@ -219,14 +218,3 @@ def _spread(dataset: Sequence[Clip], at_most: int) -> list[Clip]:
 
 def _read(path: Path) -> pd.DataFrame:
     return pd.read_parquet(path) if path.is_file() else pd.DataFrame()
-
-
-def _plain(value: Any) -> Any:
-    """With None for what is not finite, as JSON wants it."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return round(value, 6) if abs(value) < float("inf") else None
-    return value

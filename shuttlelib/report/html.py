@@ -59,12 +59,11 @@ def book(pages: Sequence[Page]) -> str:
     )
 
 
-def address(to: str, root: str, suffix: str = ".html") -> str:
+def address(to: str, root: str) -> str:
     """Where a link leads: an address as it is, a file or a page of the site from its root."""
     if to.startswith(("https://", "http://")):
         return to
-    is_file = to.rpartition("/")[2].count(".") > 0
-    return f"{root}{to}" if is_file else f"{root}{to}{suffix}"
+    return f"{root}{to}" if "." in to.rpartition("/")[2] else f"{root}{to}.html"
 
 
 def parts(text: Text) -> Sequence[str | Link]:

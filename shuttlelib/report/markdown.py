@@ -20,7 +20,7 @@ from shuttlelib.report.blocks import (
     Text,
     Tree,
 )
-from shuttlelib.report.html import address, parts
+from shuttlelib.report.html import parts
 
 _SPECIAL = re.compile(r"([\\*_\[\]<>|~#])")
 _ACROSS = 4  # pictures of a gallery beside each other
@@ -122,7 +122,7 @@ def escape_keeping(text: str) -> str:
 def _link(link: Link, page: Page) -> str:
     if link.to.endswith(".html"):  # has no Markdown of its own
         return escape(link.text)
-    to = address(link.to, "", "")
+    to = link.to
     if not to.startswith("http") and "." not in posixpath.basename(to):
         to = page.root + path(to)
     return f"[{escape(link.text)}]({to.replace(' ', '%20')})"

@@ -15,6 +15,7 @@ import pandas as pd
 
 from shuttlelib import clips, evidence, failures, geometry, recipes, runtime, tracking
 from shuttlelib.clips import Clip
+from shuttlelib.files import plain
 from shuttlelib.geometry import Window
 from shuttlelib.report.store import weights
 
@@ -54,7 +55,6 @@ def evaluate(
         rows = judged(dataset, tables)
         found[name] = {
             "data_hash": clips.data_hash(list(dataset)),
-            "rendered": rendered(dataset),
             "summary": summary,
             "speed": _records(failures.binned(rows, "step_px", SPEED_EDGES)),
             "size": _records(failures.binned(rows, "size_px", SIZE_EDGES)),
@@ -63,15 +63,10 @@ def evaluate(
             ),
             "gallery": [],
         }
-        if private or rendered(dataset):
+        if private or all(clip.rendered for clip in dataset):
             found[name]["gallery"], shown = gallery(name, dataset, rows)
             pictures |= shown
     return {"pair": {folder.name: weights(folder) for folder in folders}, "sets": found}, pictures
-
-
-def rendered(dataset: Sequence[Clip]) -> bool:
-    """Whether every label of every clip was made by the renderer."""
-    return all(clip.table["origin"].eq("synthetic").all() for clip in dataset)
 
 
 def judged(dataset: Sequence[Clip], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -104,8 +99,8 @@ def gallery(
                     "clip": row["clip"],
                     "frame": int(row["frame"]),
                     "outcome": row["outcome"],
-                    "error_px": _plain(row["error_px"]),
-                    "confidence": _plain(row["confidence"]),
+                    "error_px": plain(row["error_px"], 6),
+                    "confidence": plain(row["confidence"], 6),
                     "file": file,
                 }
             )
@@ -180,11 +175,4 @@ def _fixed(xy: np.ndarray) -> tuple[int, int]:
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): _plain(value) for key, value in row.items()} for row in table.to_dict("records")]
-
-
-def _plain(value: Any) -> Any:
-    """With None for what JSON does not know; six digits."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if np.isfinite(value) else None
-    return value
+    return plain(table.to_dict("records"), 6)

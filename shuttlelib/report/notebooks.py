@@ -158,7 +158,8 @@ def _cut(text: str, notebook: Path, given: Mapping[str, Any]) -> str:
     run = notebook.resolve().parent
     then = given.get("run_dir") or run
     for folder, stays in ((then, Path(then).name), (run, run.name), (REPO, "."), (Path.home(), "~")):
-        text = re.sub(rf"{re.escape(str(folder))}(?=[/\s\"'<),;:]|$)", stays, text)
+        if Path(folder).name:  # "." and "/" are everywhere
+            text = re.sub(rf"{re.escape(str(folder))}(?=[/\s\"'<),;:]|$)", stays, text)
     return text
 
 

@@ -1,7 +1,6 @@
 """Evaluation results as tables: intervals by bootstrap, sets, venues, clips; between data and pages."""
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -34,10 +33,7 @@ def sets(version: Version, found: Found) -> dict[str, Mapping[str, Any]]:
     shown |= metrics.get("also", {})
     if version.spec.name in found.pair:
         for name, part in found.evaluation.get("sets", {}).items():
-            if VAL in shown and part["data_hash"] == judged:
-                shown[VAL] = part["summary"]
-            else:
-                shown[name] = part["summary"]
+            shown[VAL if part["data_hash"] == judged else name] = part["summary"]
     return shown
 
 
@@ -52,11 +48,6 @@ def headline(part: Mapping[str, Any]) -> Headline:
     numbers.append((number(part["hit_error_px"]["1920x1080"], 2), "px error of hits", "mean, at 1920x1080"))
     numbers.append((number(part["frames"]), "frames", f"of {part['clips']} val clips"))
     return Headline(tuple(numbers))
-
-
-def looked_at(found: Found, name: str, judged: str | None) -> str:
-    """The report's name of an evaluated set: `VAL` for the clips that the card was judged on."""
-    return VAL if found.evaluation["sets"][name]["data_hash"] == judged else name
 
 
 def metrics_table(version: Version, found: Found) -> Table | None:
@@ -105,7 +96,7 @@ def _row(name: str, part: Mapping[str, Any]) -> tuple[str, ...]:
 def intervals(part: Mapping[str, Any], at: str = AT) -> dict[str, Any]:
     """95% limits of every ratio; None where there is only one clip."""
     counted = [clip["counts"][at] for clip in part.get("per_clip", {}).values()]
-    per_clip = Counts(*(np.array([c[f.name] for c in counted]) for f in fields(Counts)))
+    per_clip = Counts(*(np.array([c[name] for c in counted]) for name in Counts._fields))
     return metrics.intervals(per_clip, (*RATIOS, "fp2_share"))
 
 

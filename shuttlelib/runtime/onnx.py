@@ -12,8 +12,6 @@ import numpy as np
 from shuttlelib.errors import ShuttleError
 from shuttlelib.runtime.base import Candidates, check_inputs, graph_path
 
-_OUTPUTS = ["xy", "score", "visible"]
-
 
 class OnnxBackend:
     """ONNX Runtime on the CPU or a CUDA GPU."""
@@ -67,11 +65,11 @@ class OnnxBackend:
             feed["history"] = history
         parts = min(len(frames), self._threads)
         if parts == 1:
-            return Candidates(*self._session.run(_OUTPUTS, feed))
+            return Candidates(*self._session.run(list(Candidates._fields), feed))
         chunks = zip(*(np.array_split(value, parts) for value in feed.values()))
         feeds = [dict(zip(feed, chunk)) for chunk in chunks]
         run = self._alone.run
-        answers = self._pool.map(lambda feed: run(_OUTPUTS, feed), feeds)
+        answers = self._pool.map(lambda feed: run(list(Candidates._fields), feed), feeds)
         return Candidates(*map(np.concatenate, zip(*answers)))
 
     @cached_property

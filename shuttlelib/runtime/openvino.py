@@ -25,8 +25,6 @@ from shuttlelib import paths
 from shuttlelib.errors import ShuttleError
 from shuttlelib.runtime.base import Candidates, check_inputs, graph_path
 
-_OUTPUTS = ("xy", "score", "visible")
-
 
 class OpenVINOBackend:
     """A graph in OpenVINO.
@@ -96,7 +94,7 @@ class OpenVINOBackend:
 
     def _answer(self, request: Any) -> list[np.ndarray]:
         """What a request found, in memory of its own."""
-        xy, score, visible = (request.get_tensor(name).data.copy() for name in _OUTPUTS)
+        xy, score, visible = (request.get_tensor(name).data.copy() for name in Candidates._fields)
         return [xy, score, 1 / (1 + np.exp(-visible)) if self._log_odds else visible]
 
     @cached_property

@@ -18,8 +18,6 @@ from shuttlelib.runtime.engines import BATCHES, choose_tensorrt, find_tensorrt, 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_OUTPUTS = ("xy", "score", "visible")
-
 
 class TensorRTBackend:
     """A TensorRT engine, warmed up.
@@ -97,7 +95,7 @@ class TensorRTBackend:
         context = self._new_context() if new else self._contexts[len(frames)]
         for name, tensor in tensors.items():
             context.set_input_shape(name, tuple(tensor.shape))
-        for name in _OUTPUTS:
+        for name in Candidates._fields:
             shape = tuple(context.get_tensor_shape(name))
             tensors[name] = torch.empty(shape, dtype=torch.float32, device=frames.device)
         caller = torch.cuda.current_stream()
@@ -110,7 +108,7 @@ class TensorRTBackend:
         if new:  # what TensorRT-RTX compiled for it is kept for the next start
             self._contexts[len(frames)] = context
             self._kernels.keep()
-        return tuple(tensors[name] for name in _OUTPUTS)
+        return tuple(tensors[name] for name in Candidates._fields)
 
 
 class _Kernels:

@@ -107,7 +107,7 @@ def make_dataset(
     frame_count: int = 150,
     views: Sequence[str] = ("broadcast",),
     val_share: float = 0.25,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[], object] | None = None,
 ) -> Path:
     """Write a data folder of rendered rallies: clips, label tables, splits.csv.
 
@@ -120,7 +120,7 @@ def make_dataset(
         size_hw, fps, frame_count: of every clip; the size must be even.
         views: taken in turn; "mixed" is allowed.
         val_share: share of the venues in the val split; at least one where it is above 0.
-        progress: called with (clips done, clips) after each.
+        progress: called after each.
 
     Returns:
         The folder.
@@ -153,7 +153,7 @@ def make_dataset(
         view = views[i % len(views)]
         write_rally(out, name, seed * 10007 + i, size_hw, fps, frame_count, view, first + venue)
         if progress is not None:
-            progress(i + 1, clips)
+            progress()
     return out
 
 

@@ -1,6 +1,5 @@
 """The cards of a data set and of weights on the Hub: what they are, how good, their faults, their licence."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from shuttlelib import cleanup, clips
 from shuttlelib.apps.hub.layout import AUDIT, SPLITS
 from shuttlelib.clips import Clip
 from shuttlelib.errors import UsageError
+from shuttlelib.files import read_json
 
 TAGS = ["badminton", "shuttlecock", "object-tracking", "sports"]
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -135,7 +135,7 @@ def _version_card(folder: Path) -> str:
     own = folder / "README.md"
     if own.is_file():
         return re.sub(r"^(#+ )", r"#\1", own.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    facts = json.loads((folder / "version.json").read_text(encoding="utf-8"))
+    facts = read_json(folder / "version.json")
     shown = ", ".join(
         f"{key} {facts[key]}" for key in ("stage", "backbone", "input_hw", "step") if key in facts
     )
@@ -144,16 +144,9 @@ def _version_card(folder: Path) -> str:
 
 def _results(folder: Path) -> list[EvalResult]:
     """What `metrics.json` of a shipped version says, in the Hub's terms."""
-    path = folder / "metrics.json"
-    if not path.is_file():
-        return []
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts = read_json(folder / "metrics.json")
     smart: dict[str, Any] = facts.get("free_running", {}).get("smart", {})
     judged = str(facts.get("training", {}).get("judged on", "val split"))
-    values = {
-        "accuracy": smart.get("accuracy", {}).get("grid512_4px"),
-        "f1": smart.get("f1", {}).get("grid512_4px"),
-    }
     return [
         EvalResult(
             task_type="keypoint-detection",
@@ -163,8 +156,8 @@ def _results(folder: Path) -> list[EvalResult]:
             metric_name=f"{metric} at 4 px of a 512x288 grid, free-running with its pair ({folder.name})",
             metric_value=round(float(value), 4),
         )
-        for metric, value in values.items()
-        if value is not None
+        for metric in ("accuracy", "f1")
+        if (value := smart.get(metric, {}).get("grid512_4px")) is not None
     ]
 
 

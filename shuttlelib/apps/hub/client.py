@@ -143,10 +143,10 @@ def _explain(repo: str, error: Exception) -> str | None:
     refused = _http_error(error)
     if refused is not None:
         return _explain_status(repo, refused)
-    if any(base.__module__.partition(".")[0] in NETWORK for base in _chain_types(error)):
-        return (
-            f"{repo}: {api().endpoint} cannot be reached ({_root(error)}); check the connection and {AGAIN}"
-        )
+    links = list(_chain(error))
+    if any(base.__module__.partition(".")[0] in NETWORK for link in links for base in type(link).__mro__):
+        why = type(links[-1]).__name__
+        return f"{repo}: {api().endpoint} cannot be reached ({why}); check the connection and {AGAIN}"
     return None
 
 
@@ -183,17 +183,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen = seen.__cause__ or seen.__context__
 
 
-def _chain_types(error: BaseException) -> Iterator[type]:
-    for link in _chain(error):
-        yield from type(link).__mro__
-
-
 def _http_error(error: BaseException) -> HfHubHTTPError | None:
     return next((link for link in _chain(error) if isinstance(link, HfHubHTTPError)), None)
-
-
-def _root(error: BaseException) -> str:
-    return type(list(_chain(error))[-1]).__name__
 
 
 def _wait_s(error: HfHubHTTPError, attempt: int) -> int | None:

@@ -14,7 +14,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,6 +21,7 @@ from shuttlelib import splits
 from shuttlelib.apps.hub import transfer
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
+from shuttlelib.files import plain
 from shuttlelib.video import VIDEO_SUFFIXES
 
 OWN = ("clips/*", "labels/*", "splits.csv", "audit.csv")
@@ -69,9 +69,6 @@ def metadata(part: Sequence[Clip]) -> pa.Table:
     `x_px` and `y_px` are null where the shuttle is not visible.
     """
 
-    def numbers(values: np.ndarray) -> list[float | None]:
-        return [float(value) if np.isfinite(value) else None for value in values]
-
     rows = [
         {
             "file_name": clip.video_path.name,
@@ -84,8 +81,8 @@ def metadata(part: Sequence[Clip]) -> pa.Table:
             "video_sha256": clip.info.video_sha256,
             "frame": clip.table["frame"].tolist(),
             "visible": clip.table["visible"].tolist(),
-            "x_px": numbers(clip.table["x_px"].to_numpy()),
-            "y_px": numbers(clip.table["y_px"].to_numpy()),
+            "x_px": plain(clip.table["x_px"].to_numpy()),
+            "y_px": plain(clip.table["y_px"].to_numpy()),
             "origin": clip.table["origin"].tolist(),
             "flags": clip.table["flags"].tolist(),
         }

@@ -1,6 +1,5 @@
 """`shuttle models push` and `shuttle models pull`: weights to the Hub and back, as safetensors."""
 
-import json
 import re
 from collections.abc import Container, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from shuttlelib.apps.hub import card, client, transfer
 from shuttlelib.apps.hub.client import HubError
 from shuttlelib.apps.hub.transfer import Moved
 from shuttlelib.errors import UsageError
+from shuttlelib.files import read_json
 
 NEEDED = ("model.safetensors", "version.json")  # never a pickle: nothing that is pulled is executed
 FILES = (*NEEDED, "model.onnx", "model.fp16.onnx", "metrics.json", "README.md")
@@ -117,7 +117,7 @@ def _name(folder: Path) -> str:
     for file in NEEDED:
         if not (folder / file).is_file():
             raise UsageError(f"--model {folder}: no {file} there; give a model folder, like runs/stage2/best")
-    name = str(json.loads((folder / "version.json").read_text(encoding="utf-8")).get("name", ""))
+    name = str(read_json(folder / "version.json").get("name", ""))
     if not _FOLDER.fullmatch(name):
         raise UsageError(f"{folder / 'version.json'}: name is {name!r}; give a plain name")
     return name

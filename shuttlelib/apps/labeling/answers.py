@@ -9,8 +9,8 @@ import pandas as pd
 from shuttlelib import label_studio
 from shuttlelib.apps.labeling.page import CHOICES
 from shuttlelib.apps.labeling.work import WorkClip
-from shuttlelib.label_studio import POINT, VISIBILITY
 from shuttlelib.labels import LabelError, make_table
+from shuttlelib.studio_tasks import POINT, VISIBILITY
 
 _SHAPE_TOLERANCE = 0.01  # relative difference of aspect ratios that rounding to whole px may make
 

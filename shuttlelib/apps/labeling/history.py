@@ -80,11 +80,7 @@ def entries(
     return pd.DataFrame(
         [
             {
-                **{
-                    name: getattr(answer, name)
-                    for name in ("frame", "who", "at", "choice", "task", "annotation")
-                },
-                **{name: getattr(answer, name) for name in ("visible", "x_px", "y_px")},
+                **{name: getattr(answer, name) for name in FROM_ANSWER},
                 "clip": clip,
                 "action": REMOVED if removed else _action(answer, old),
                 "replaced": replaced,

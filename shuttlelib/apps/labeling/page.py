@@ -5,8 +5,8 @@ Names and choices here are the contract between the page, the pre-annotations an
 
 import xml.etree.ElementTree as ElementTree
 
-from shuttlelib.label_studio import IMAGE, LABEL, POINT, VISIBILITY
 from shuttlelib.labels import LabelError
+from shuttlelib.studio_tasks import IMAGE, LABEL, POINT, VISIBILITY
 
 CHOICES = ("visible", "occluded", "out of frame", "not in play")  # hotkeys 1 to 4; the first has a point
 PAST = 3

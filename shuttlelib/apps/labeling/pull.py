@@ -35,14 +35,12 @@ class Pulled:
 
     Attributes:
         changes: history rows that came in.
-        answers: as read from the server.
         renamed: present name by the name a clip was labelled under, where they differ.
         gone: (clip, frame) of labels whose annotation was deleted on the server.
         problems: what a person should look at, a line each.
     """
 
     changes: pd.DataFrame
-    answers: Answers
     renamed: dict[str, str]
     gone: list[tuple[str, int]]
     problems: list[str]
@@ -96,7 +94,7 @@ def pull(work: Work, answers: Answers, data: Path, drop_deleted: bool = False) -
     renamed = {name: video.stem for name, video in present.items() if video.stem != name}
     merged = pd.concat(changes, ignore_index=True) if changes else history_.empty()
     left = [_left_behind(work.clips[name], video, data) for name, video in present.items()]
-    return Pulled(merged, answers, renamed, gone, [*answers.problems, *filter(None, left)])
+    return Pulled(merged, renamed, gone, [*answers.problems, *filter(None, left)])
 
 
 @contextmanager

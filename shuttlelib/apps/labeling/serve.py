@@ -240,7 +240,7 @@ def _tasks(client: Client, work: Work, batch: Batch, frames: list[int]) -> list[
             batch.clip,
             frame,
             batch.why[frame],
-            lambda n, frame=frame: urls[frame, n],  # type: ignore[misc]
+            [urls[frame, n] for n in range(page.PAST + 1)],
             batch.answers.get(frame, []),
         )
         for frame in frames

@@ -55,9 +55,9 @@ def find_program(env_dir: Path | None = None, known: str = "") -> str:
     if env_dir is not None:
         return _program_in(env_dir) or _install(env_dir)
     named = os.environ.get(PROGRAM_VARIABLE, "")
-    if named and not shutil.which(named):
+    found = shutil.which(named) if named else known if Path(known).is_file() else shutil.which("label-studio")
+    if named and not found:
         raise UsageError(f"{PROGRAM_VARIABLE}={named}: no such program; give the path of label-studio")
-    found = named or (known if known and Path(known).exists() else "") or shutil.which("label-studio")
     if not found:
         raise UsageError(
             "label-studio is not installed: give --server-env DIR to have it installed there once (1 GB), "

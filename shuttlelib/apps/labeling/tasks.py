@@ -1,14 +1,14 @@
 """Tasks as Label Studio imports them: a frame, those before it, the model's answer as a pre-annotation."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 from shuttlelib import __version__
 from shuttlelib.apps.labeling.page import CHOICES, PAST
 from shuttlelib.apps.labeling.work import WorkClip
 from shuttlelib.geometry import SizeHW
-from shuttlelib.label_studio import results
+from shuttlelib.studio_tasks import results
 
 CURRENT_LABEL = "current label"  # the "model" of a suspect's label, shown beside the model's answer
 
@@ -17,22 +17,22 @@ def task(
     clip: WorkClip,
     frame: int,
     why: str,
-    url_of: Callable[[int], str],
+    urls: Sequence[str],
     answers: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """One task.
 
     Args:
         clip, frame, why: what is shown, and why it was chosen.
-        url_of: address of a picture: 0 is the frame, n the n-th look before it.
+        urls: addresses of pictures: the frame, then the looks before it, nearest first.
         answers: of `prediction`.
     """
     data = {
         "clip": clip.name,
         "frame": frame,
         "why": why,
-        "image": url_of(0),
-        **{f"past_{n}": url_of(n) for n in range(1, PAST + 1)},
+        "image": urls[0],
+        **{f"past_{n}": urls[n] for n in range(1, PAST + 1)},
         "image_width": clip.width,
         "image_height": clip.height,
         "video_sha256": clip.sha256,

@@ -105,7 +105,10 @@ class Job:
         options = self.options
         try:
             networks = load_networks(
-                *(options.backend, options.device, options.threads, options.models),
+                options.backend,
+                options.device,
+                options.threads,
+                options.models,
                 mode=self.mode,
                 precision="auto",
             )

@@ -79,13 +79,9 @@ class Track:
         """(N,) bool, as tracked."""
         return self.rows["visible"].to_numpy(bool)
 
-    def kept(self, least: float) -> np.ndarray:
-        """(N,) bool: rows with at least this confidence."""
-        return self.confidence >= least
-
     def shown(self, least: float) -> np.ndarray:
-        """(N,) bool: kept rows that hold a place."""
-        return self.visible & self.kept(least)
+        """(N,) bool: rows with at least this confidence that hold a place."""
+        return self.visible & (self.confidence >= least)
 
     def gaps(self, least: float) -> list[Gap]:
         """Every run of frames without a shown place, in order."""

@@ -89,8 +89,8 @@ def viewer(
     marks = list(_trail(track, frame, least, unit))
     if track.shown(least)[frame]:
         marks.append(_circle(track.xy_px[frame], 7 * unit, "ring"))
-    if frame in corrections and corrections[frame] is not None:
-        marks.append(_cross(corrections[frame] or (0, 0), 6 * unit))
+    if (corrected := corrections.get(frame)) is not None:
+        marks.append(_cross(corrected, 6 * unit))
     data = f'data-frame="{frame}" data-x="{box.x}" data-y="{box.y}" data-w="{box.w}" data-h="{box.h}"'
     at = (frame + 0.5) / len(track.rows)
     return (
