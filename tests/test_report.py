@@ -109,6 +109,7 @@ def test_the_page_of_a_shipped_version_has_all_it_should(made, shipped):
     for title in SECTIONS:
         assert f"<h2>{title}</h2>" in shipped
         assert f"\n## {title}\n" in markdown
+    assert "\n| parameters | 1.42 million |\n" in markdown, "of the shipped network, not of a lean one in the lineage"
     assert "which made these weights" in shipped
     assert "c0ffee" in shipped
     assert "--data rallies" in shipped  # the command, without where it was given

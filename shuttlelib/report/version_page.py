@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from shuttlelib import versions
+from shuttlelib import networks, versions
 from shuttlelib.report import figures, lineage, results, scores, store
 from shuttlelib.report.blocks import (
     NONE,
@@ -95,10 +95,9 @@ def _card(version: Version) -> list[Block | None]:
         ("loss", f"{spec.loss.replace('_', ' ')}"),
         ("default schedule", f"{spec.steps:,} steps of {spec.batch} samples at a rate of {spec.lr:g}"),
     ]
-    size = version.measured.get("parameters")
-    if size:
-        rows.append(("parameters", f"{size / 1e6:.2f} million"))
     if version.folder is not None:
+        size = sum(weight.numel() for weight in networks.build(spec).parameters())
+        rows.append(("parameters", f"{size / 1e6:.2f} million"))
         onnx = version.folder / "model.onnx"
         rows += [("ONNX file", f"{onnx.stat().st_size / 1e6:.1f} MB")] if onnx.is_file() else []
     return [Table(("", ""), tuple(rows), left=2)]
