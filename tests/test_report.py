@@ -109,7 +109,7 @@ def test_the_page_of_a_shipped_version_has_all_it_should(made, shipped):
     for title in SECTIONS:
         assert f"<h2>{title}</h2>" in shipped
         assert f"\n## {title}\n" in markdown
-    assert "\n| parameters | 1.42 million |\n" in markdown, "of the shipped network, not of a lean one in the lineage"
+    assert "\n| parameters | 1.42 million |\n" in markdown, "not of its lean twin in the lineage"
     assert "which made these weights" in shipped
     assert "c0ffee" in shipped
     assert "--data rallies" in shipped  # the command, without where it was given
@@ -169,7 +169,7 @@ def test_what_is_kept_beside_the_weights_makes_the_report_without_the_runs(made,
     found = collect.collect(models, [made / "runs"], [made / "runs" / "bench.json"])
     collect.keep(found, models)
     again = collect.collect(models)
-    assert again.versions["stage2_v10"].trainings == found.versions["stage2_v9"].trainings
+    assert again.versions["stage2_v10"].trainings == found.versions["stage2_v10"].trainings
     assert again.versions["stage2_v10"].trainings[0]["made"]["seed"] == 7
     assert (again.lineage, again.speed) == (found.lineage, found.speed)
     assert again.evaluation == found.evaluation
