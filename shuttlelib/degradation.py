@@ -13,7 +13,7 @@ from shuttlelib.draws import Draws
 BLOCK = 8  # px, side of a codec's transform
 ROUNDING = 1 / 3  # of an encoder: what is less than two thirds of a step is not sent
 REACH_PX = 5  # of the defocus
-_TO_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+RED, GREEN, BLUE = 0.299, 0.587, 0.114  # their shares of brightness (ITU-R BT.601)
 
 
 class Degradation(NamedTuple):
@@ -82,8 +82,10 @@ def compress(frames: Tensor, step: Tensor, corner: Tensor) -> Tensor:
     Source: the hybrid coder of ITU-T H.264 in outline, whose step is 0.625 at QP 0 and doubles every 6.
     """
     h, w = frames.shape[-2:]
-    there = frames.new_tensor(_TO_YCC)
-    images = torch.einsum("ij,btjhw->btihw", there, frames).flatten(1, 2)
+    red, green, blue = frames.unbind(2)
+    luma = RED * red + GREEN * green + BLUE * blue
+    chroma = (blue - luma) / (2 - 2 * BLUE), (red - luma) / (2 - 2 * RED)
+    images = torch.stack([luma, *chroma], 2).flatten(1, 2)
     images = F.pad(images, (0, BLOCK + -w % BLOCK, 0, BLOCK + -h % BLOCK), mode="replicate")
     size_hw = images.shape[-2:]
     y, x = (
@@ -94,13 +96,15 @@ def compress(frames: Tensor, step: Tensor, corner: Tensor) -> Tensor:
     coded = _coded(images.unflatten(1, frames.shape[1:3]), step.to(frames))
     back_y, back_x = y.argsort(1)[:, :h, None], x.argsort(1)[:, None, :w]
     coded = coded.flatten(1, 2)[sample, :, back_y, back_x].permute(0, 3, 1, 2)
-    coded = torch.einsum("ij,btjhw->btihw", there.inverse(), coded.unflatten(1, frames.shape[1:3]))
-    return coded.round_().clamp_(0, 255)
+    luma, *chroma = coded.unflatten(1, frames.shape[1:3]).unbind(2)
+    blue, red = luma + chroma[0] * (2 - 2 * BLUE), luma + chroma[1] * (2 - 2 * RED)
+    green = (luma - RED * red - BLUE * blue) / GREEN
+    return torch.stack([red, green, blue], 2).round_().clamp_(0, 255)
 
 
 def _coded(images: Tensor, step: Tensor) -> Tensor:
     """YCbCr images (B, T, 3, H, W), sides whole blocks, after the coder."""
-    steps = step[:, None, None, None, None, None] * step.new_tensor([1, 2, 2])[:, None, None, None, None]
+    steps = torch.stack([step, 2 * step, 2 * step], 1)[:, :, None, None, None, None]
     cells = torch.arange(BLOCK, device=images.device)
     basis = torch.cos(torch.pi / BLOCK * (cells + 0.5) * cells[:, None]) * (2 / BLOCK) ** 0.5
     basis[0] /= 2**0.5
