@@ -15,7 +15,7 @@ CORE = [path for path in MODULES if "apps" not in path.relative_to(PACKAGE).part
 MAX_FUNCTION, MAX_FILE = 60, 400  # lines
 # Lines that hold code. The road is what the notebooks import, directly or not; the renderer and what stands
 # behind commands only (command line, pipeline, publishing) are programs beside it.
-MAX_ROAD, MAX_SYNTH = 8_000, 1_900
+MAX_ROAD, MAX_SYNTH = 7_900, 1_900
 DRAWING = {
     "charts",
     "charts_bench",
