@@ -180,12 +180,11 @@ def change(images: np.ndarray, changes: Changes, i: int) -> np.ndarray:
     """The pictures of sample `i` of a batch, uint8 (T, H, W, 3), after its changes."""
     matrix, colour, level = changes.matrix[i], changes.colour[i], changes.level[i]
     bright = not np.array_equal(colour, np.eye(3, 4))
-    images = np.stack([_warped(image, matrix) for image in images])
-    poor = changes.poor
+    out, poor = np.empty_like(images), changes.poor
+    warped = [_warped(image, matrix) for image in images]
     if poor is not None and poor.sigma_px[i]:
-        images = degradation.on_pictures(images, degradation.defocus, poor.sigma_px[[i]])
-    out = np.empty_like(images)
-    for t, image in enumerate(images):
+        warped[:] = degradation.on_pictures(np.stack(warped), degradation.defocus, poor.sigma_px[[i]])
+    for t, image in enumerate(warped):
         if bright:
             image = cv2.transform(image, colour)
         if level[t]:

@@ -45,7 +45,7 @@ app.add_typer(cli_train.versions_app, name="versions")
 app.add_typer(cli_hub.models_app, name="models")
 app.command(epilog="Example: shuttle run --profile quick --out runs/first")(cli_train.run)
 app.command(
-    epilog="Example: shuttle train --version stage2_v10 --data data/rallies --data data/drawn --out runs/s2"
+    epilog="Example: shuttle train --version stage2_v10 --data data/rallies --data data/rendered --out s2"
 )(cli_train.train)
 app.command(
     epilog="Example: shuttle mine --model runs/s2/best --partner runs/s1/best --data data/rallies "

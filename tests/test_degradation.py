@@ -41,9 +41,8 @@ def test_blocks_begin_at_their_corner(corner):
 
 
 def test_what_rests_gets_better_and_faint_motion_is_lost():
-    drifting = (
-        scene(contrast=0) + torch.arange(FRAMES).view(1, FRAMES, 1, 1, 1) * 0.2
-    )  # a coder does not send so little
+    slowly = torch.arange(FRAMES).view(1, FRAMES, 1, 1, 1) * 0.2  # a coder does not send so little
+    drifting = scene(contrast=0) + slowly
     coded = compressed(drifting, 40.0)
     assert torch.equal(coded[:, 0], coded[:, 1])
     faint, strong = (compressed(scene(contrast=contrast), 60.0) for contrast in (12, 120))
