@@ -98,6 +98,8 @@ def evaluate(
 
 def main() -> None:
     """Run the command line; the process ends with 0 (worked), 2 (wrong usage) or 1 (anything else)."""
+    if sys.stderr is None:  # closed by the shell's 2>&-
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (it stays open to the end)
     for name in ("write", "flush") if sys.stdout else ():  # their errors are to name the output
         setattr(sys.stdout, name, writing("standard output")(getattr(sys.stdout, name)))
     status = run(sys.argv[1:])

@@ -113,6 +113,17 @@ def read_json(path: str | Path) -> dict[str, Any]:
         raise ReadError(f"{path}: not a JSON object ({error}); delete it or make it again") from error
 
 
+def require_fetched(path: str | Path) -> None:
+    """Refuse what git leaves in place of a large file where Git LFS is not installed.
+
+    Raises:
+        ReadError: the file is such a pointer.
+    """
+    with open(path, "rb") as file:
+        if file.read(64).startswith(b"version https://git-lfs"):
+            raise ReadError(f"{path}: only a pointer to the file; install Git LFS and run `git lfs pull`")
+
+
 def sha256(path: str | Path) -> str:
     """Hex digest of a file, to tie labels to the very video they were made on."""
     with open(path, "rb") as file:

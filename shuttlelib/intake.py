@@ -45,7 +45,7 @@ def import_folder(src: str | Path, out: str | Path, fmt: str = "auto", link: boo
     src, out = Path(src), Path(out)
     kept, named, exports = splits.read(out), splits.read(src), exports_in(src, fmt)
     places = {**kept, **named}
-    imported = []
+    imported, bare = [], []
     for name, path in clips.videos_in(src).items():
         exported = exports.get(name, {})
         source = _own_labels(src, name, fmt, exported)
@@ -62,15 +62,17 @@ def import_folder(src: str | Path, out: str | Path, fmt: str = "auto", link: boo
         if len(table):
             place = splits.place_of(name, places, src if named else None)
             imported.append(Clip(name, path, table, info, *place))
+        else:
+            bare.append(str(source))
     for rally in layouts.find(src) if not clips.videos_in(src) else ():
         info = clips.probe(rally.video)
         table = importers.read_labels(rally.labels, info.size_hw, rally.name, fmt)
         place = places.get(rally.name, (rally.venue, rally.split))
         imported.append(Clip(rally.name, rally.video, table, info, *place))
     if not imported:
-        raise LabelError(
-            f"{src}: no video there has labels of the same name; put <clip>.mp4 beside <clip>.csv"
-        )
+        without = f"{', '.join(bare)}: no rows; write one row a frame under the header"
+        none = f"{src}: no video there has labels of the same name; put <clip>.mp4 beside <clip>.csv"
+        raise LabelError(without if bare else none)
     imported = [_over_stored(clip, out) for clip in imported]
     # all at once: a venue may move to another split as a whole, never clip by clip
     splits.write(out, {**kept, **{clip.name: (clip.venue, clip.split) for clip in imported}})

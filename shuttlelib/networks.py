@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from shuttlelib import blocks
 from shuttlelib.errors import ShuttleError, UsageError
-from shuttlelib.files import atomic_write, write_json, writing
+from shuttlelib.files import atomic_write, require_fetched, write_json, writing
 from shuttlelib.pooled import PooledNet
 from shuttlelib.prediction import (
     ALWAYS_VISIBLE,
@@ -216,6 +216,7 @@ def _state(model_dir: Path) -> dict[str, Tensor]:
     path = Path(model_dir) / "model.safetensors"
     if not path.is_file():
         raise ShuttleError(f"{path} is missing; train the version or fetch its weights")
+    require_fetched(path)
     try:
         return {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
     except SafetensorError as error:

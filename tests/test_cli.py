@@ -317,6 +317,16 @@ def as_a_process(arguments, stdout):
     return done.returncode, done.stderr.splitlines()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="closes standard error as a POSIX shell does")
+def test_closed_standard_error_lets_nothing_into_the_rows(clip, models, tmp_path):
+    main = (sys.executable, "-c", "from shuttlelib.cli import main; main()")
+    track = ("track", clip, "--out", tmp_path / "out", "--models", models, "--device", "cpu", "--jsonl")
+    for arguments, status, lines in ((track, 0, 8), (("trakc",), 2, 0)):
+        shell = ["sh", "-c", 'exec "$@" 2>&-', "sh", *main, *map(str, arguments)]
+        done = subprocess.run(shell, stdout=subprocess.PIPE, text=True)
+        assert (done.returncode, len(done.stdout.splitlines())) == (status, lines), arguments
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="writes to a device that is always full")
 def test_standard_output_that_is_full_is_one_line_and_exit_1(clip, models, tmp_path):
     refused = ["error: standard output: cannot be written: the disk is full: "]

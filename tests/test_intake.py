@@ -247,7 +247,7 @@ def test_a_label_file_without_a_row_labels_nothing(source, tmp_path):
     (source / "00001.csv").write_text("Frame,Visibility,X,Y\n")
     assert [clip.name for clip in intake.import_folder(source, tmp_path / "data")] == ["00002"]
     (source / "00002_ball.csv").write_text("Frame,X,Y,Visibility\n")
-    with pytest.raises(LabelError, match="no video there has labels"):
+    with pytest.raises(LabelError, match=r"00001\.csv, .*00002_ball\.csv: no rows; write one row a frame"):
         intake.import_folder(source, tmp_path / "data")
 
 

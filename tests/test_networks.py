@@ -374,6 +374,10 @@ def test_missing_and_foreign_weights_are_named(tmp_path):
         (tmp_path / "version.json").write_text(json.dumps({**card, **damage}))
         with pytest.raises(ShuttleError, match=r"version\.json: damaged"):
             read(tmp_path)
+    (tmp_path / "version.json").write_text(json.dumps(card))
+    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ShuttleError, match=r"model\.safetensors: only a pointer .* run `git lfs pull`"):
+        networks.load(tmp_path)
 
 
 def test_a_backbone_that_timm_does_not_know_is_named():

@@ -210,6 +210,9 @@ def test_a_damaged_model_folder_is_named(models):
     (models / "bright1" / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(ShuttleError, match=r"model\.onnx: cannot be loaded"):
         runtime.load(models / "bright1", "onnx", "cpu")
+    (models / "bright1" / "model.onnx").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ShuttleError, match=r"model\.onnx: only a pointer .* run `git lfs pull`"):
+        runtime.load(models / "bright1", "onnx", "cpu")
     (models / "bright1" / "model.onnx").unlink()
     with pytest.raises(ShuttleError, match="missing; write it with `shuttle export"):
         runtime.load(models / "bright1", "onnx", "cpu")

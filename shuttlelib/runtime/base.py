@@ -9,6 +9,7 @@ import numpy as np
 
 from shuttlelib import paths
 from shuttlelib.errors import ShuttleError
+from shuttlelib.files import require_fetched
 from shuttlelib.frames import PAST
 
 GRAPHS = {  # by precision; bfloat16 is a way to run the fp32 graph
@@ -113,7 +114,7 @@ def graph_path(model_dir: Path, precision: str = "fp32", graphs: Mapping[str, st
     """The ONNX graph of a model folder in a precision.
 
     Raises:
-        ShuttleError: there is none.
+        ShuttleError: there is none, or only a pointer of Git LFS to it.
     """
     path = Path(model_dir) / graphs[precision]
     if not path.is_file():
@@ -121,6 +122,7 @@ def graph_path(model_dir: Path, precision: str = "fp32", graphs: Mapping[str, st
             f"{path}: missing; write it with `shuttle export {model_dir} --precision {precision}`, or use "
             + ("--backend torch" if path.name == "model.onnx" else "--precision fp32")
         )
+    require_fetched(path)
     return path
 
 
