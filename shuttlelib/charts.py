@@ -61,64 +61,55 @@ def trajectory(
     return figure
 
 
-def error_curve(
-    curves: Mapping[str, Mapping[str, Any]], measure: str = "accuracy", grid: str = "grid512"
-) -> Figure:
-    """A measure over the tolerance, one line a name.
+def error_curve(curves: Mapping[str, Mapping[str, Any]], grid: str = "grid512") -> Figure:
+    """Accuracy over the tolerance, one line a name.
 
     Args:
         curves: the `curve` block of `metrics.summarize`, by name.
-        measure: "accuracy" or "f1".
         grid: "grid512" or "native", where the tolerance is taken.
     """
     figure, axes = new_figure(1, 1, (7, 4.2))
     axis = axes[0, 0]
     for i, (color, (name, curve)) in enumerate(zip(colors(len(curves)), curves.items())):
-        values = np.array(curve[grid][measure], np.float64)  # null becomes nan, a gap
+        values = np.array(curve[grid]["accuracy"], np.float64)  # null becomes nan, a gap
         look = {"color": color, "ls": LINES[i % len(LINES)], "marker": MARKERS[i % len(MARKERS)]}
         axis.plot(curve["tolerance_px"], values, lw=1.8, ms=3.5, label=name, **look)
     axis.axvline(4, color=GREY, lw=1, ls=":")
     axis.annotate("4 px", (4, 0.02), xytext=(4, 0), textcoords="offset points", color=GREY, fontsize=9)
     axis.set(ylim=(0, 1.02), xlim=(0.7, 20.2), xticks=[1, 4, 8, 12, 16, 20])
     where = "on the 512x288 grid" if grid == "grid512" else "native"
-    style(axis, f"tolerance (px, {where})", measure)
+    style(axis, f"tolerance (px, {where})", "accuracy")
     _name_lines(axis)
     return figure
 
 
 def training_curves(history: pd.DataFrame, kept: float | None = None) -> Figure:
-    """A panel a measure over the steps (or epochs), training and validation together.
+    """A panel a measure over the steps, training and validation together.
 
     Args:
-        history: a column "step" or "epoch"; `train_<name>` holds training values, `val_<name>` or plain
-            `<name>` validation values. "seconds" is left out.
-        kept: the step (or epoch) whose weights were kept, to mark it.
+        history: "step"; `train_<name>` holds training values, `<name>` validation values.
+            "seconds" is left out.
+        kept: the step whose weights were kept, to mark it.
     """
-    x = next((name for name in ("step", "epoch") if name in history), None)
-    if x is None:
-        raise ValueError(
-            f"history has no column 'step' or 'epoch', only {', '.join(map(str, history.columns))}"
-        )
-    columns = [str(name) for name in history if name not in ("step", "epoch", "seconds")]
-    panels = list(dict.fromkeys(name.removeprefix("train_").removeprefix("val_") for name in columns))
+    columns = [str(name) for name in history if name not in ("step", "seconds")]
+    panels = list(dict.fromkeys(name.removeprefix("train_") for name in columns))
     wide = min(3, max(1, len(panels)))
     rows = max(1, -(-len(panels) // wide))
     figure, axes = new_figure(rows, wide, (4 * wide, 2.9 * rows))
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
     for axis, panel in zip(axes.flat, panels):
-        for column, name, color in (
-            (f"train_{panel}", "training", VERMILION),
-            (f"val_{panel}", "validation", BLUE),
-            (panel, "validation", BLUE),
-        ):
+        sides = (f"train_{panel}", "training", VERMILION), (panel, "validation", BLUE)
+        for column, name, color in sides:
             if column in history:
-                axis.plot(history[x], history[column], color=color, lw=1.8, marker="o", ms=2.5, label=name)
+                axis.plot(
+                    history["step"], history[column], color=color, lw=1.8, marker="o", ms=2.5, label=name
+                )
         if kept is not None:
             axis.axvline(kept, color=GREY, lw=1, ls=":")
             place = {"xycoords": axis.get_xaxis_transform(), "ha": "center", "color": GREY, "fontsize": 9}
             axis.annotate("kept", (kept, 1.01), **place)
-        style(axis, x, _title(panel))
+        style(axis, "step", _title(panel))
         _name_lines(axis)
     return figure
 

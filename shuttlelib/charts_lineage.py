@@ -25,20 +25,19 @@ def kind(row: Mapping[str, Any]) -> int:
     return 0 if row.get("baseline") else int(row["stage"])
 
 
-def gain(row: Mapping[str, Any], parent: Mapping[str, Any], measure: str) -> float | None:
-    """How much more of a measure a row has than its parent, as it is written; None where not known."""
-    if row.get(measure) is None or parent.get(measure) is None or kind(row) != kind(parent):
+def gain(row: Mapping[str, Any], parent: Mapping[str, Any]) -> float | None:
+    """How much more accurate a row is than its parent, as it is written; None where not known."""
+    if row.get("accuracy") is None or parent.get("accuracy") is None or kind(row) != kind(parent):
         return None
-    return round(row[measure] - parent[measure], 3) + 0.0  # never -0.000
+    return round(row["accuracy"] - parent["accuracy"], 3) + 0.0  # never -0.000
 
 
-def family_tree(rows: Mapping[str, Mapping[str, Any]], measure: str = "accuracy") -> Figure:
+def family_tree(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Which row descends from which, what it changed and what that bought.
 
     Args:
-        rows: by name, in the order of the lineage: parent ("" for a root), stage, notes, and `measure` or
+        rows: by name, in the order of the lineage: parent ("" for a root), stage, notes, and accuracy or
             None; a row with `error` is drawn as failed.
-        measure: the number written at each row, with its change against the parent.
     """
     column = {name: _column(name, rows) for name in rows}
     wide, tall = max(column.values(), default=0) + 1, _places(column)
@@ -49,7 +48,7 @@ def family_tree(rows: Mapping[str, Mapping[str, Any]], measure: str = "accuracy"
         x, y = column[name], tall[name]
         if row["parent"] in rows:
             _descent(axis, x, tall[row["parent"]], y)
-        _box(axis, x, y, name, row, _bought(rows, name, measure))
+        _box(axis, x, y, name, row, _bought(rows, name))
     axis.set(xlim=(-0.05, wide), ylim=(height - 0.45, -0.55))
     axis.set_axis_off()
     return figure
@@ -125,20 +124,18 @@ def accuracy_over_time(histories: Mapping[str, pd.DataFrame], hardware: str = ""
     return figure
 
 
-def accuracy_against_latency(
-    rows: Mapping[str, Mapping[str, Any]], measure: str = "accuracy", hardware: str = ""
-) -> Figure:
+def accuracy_against_latency(rows: Mapping[str, Mapping[str, Any]], hardware: str = "") -> Figure:
     """Accuracy against the time of one look: up and to the left is better, what nothing beats is ringed.
 
     Args:
-        rows: by name, with `latency_ms` and `measure`; those without either are left out.
+        rows: by name, with `latency_ms` and `accuracy`; those without either are left out.
     """
     figure, axes = new_figure(1, 1, (8, 4.8))
     axis = axes[0, 0]
     shown = {
-        n: (float(r["latency_ms"]), float(r[measure]))
+        n: (float(r["latency_ms"]), float(r["accuracy"]))
         for n, r in rows.items()
-        if r.get("latency_ms") and r.get(measure) is not None
+        if r.get("latency_ms") and r.get("accuracy") is not None
     }
     for name, (x, y) in shown.items():
         color = STAGE_COLOR[kind(rows[name])]
@@ -156,7 +153,7 @@ def accuracy_against_latency(
     axis.set(ylim=(low - pad, high + pad))
     where = f" on {hardware}" if hardware else ""
     ringed = "ringed: no row of its kind is both faster and better"
-    style(axis, f"one look, ms{where} (logarithmic)", measure.replace("_", " "), ringed)
+    style(axis, f"one look, ms{where} (logarithmic)", "accuracy", ringed)
     present = sorted({kind(rows[name]) for name in shown}, key=lambda k: k or 3)
     for k in present:
         axis.plot([], [], marker="o", ls="", color=STAGE_COLOR[k], label=f"stage {k}" if k else "baseline")
@@ -210,13 +207,13 @@ def _descent(axis: Axes, x: float, parent: float, child: float) -> None:
     axis.annotate("", path[-1], path[-2], arrowprops=arrow)
 
 
-def _bought(rows: Mapping[str, Mapping[str, Any]], name: str, measure: str) -> tuple[str, str]:
-    """The row's number, with its change against its parent, and the colour of the change."""
+def _bought(rows: Mapping[str, Mapping[str, Any]], name: str) -> tuple[str, str]:
+    """The row's accuracy, with its change against its parent, and the colour of the change."""
     row = rows[name]
-    value = row.get(measure)
+    value = row.get("accuracy")
     if value is None:
         return ("failed" if row.get("error") else "not measured"), GREY
-    change = gain(row, rows.get(row["parent"], {}), measure)
+    change = gain(row, rows.get(row["parent"], {}))
     if change is None:
         return f"{value:.3f}", BLACK
     return f"{value:.3f} ({change:+.3f})", GREEN if change > 0 else VERMILION if change < 0 else GREY

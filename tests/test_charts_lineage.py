@@ -51,10 +51,10 @@ def test_a_change_that_reads_as_zero_is_neither_better_nor_worse(value, says, co
 
 
 def test_a_gain_is_told_within_a_kind_alone():
-    assert charts_lineage.gain(row(accuracy=0.7), row(), "accuracy") == 0.2
-    assert charts_lineage.gain(row(stage=2, accuracy=0.7), row(), "accuracy") is None
-    assert charts_lineage.gain(row(accuracy=None), row(), "accuracy") is None
-    assert charts_lineage.gain(row(), {}, "accuracy") is None
+    assert charts_lineage.gain(row(accuracy=0.7), row()) == 0.2
+    assert charts_lineage.gain(row(stage=2, accuracy=0.7), row()) is None
+    assert charts_lineage.gain(row(accuracy=None), row()) is None
+    assert charts_lineage.gain(row(), {}) is None
 
 
 def test_bars_have_intervals_and_say_what_is_missing():

@@ -127,7 +127,7 @@ def test_trajectory_says_whose_gaps_are_grey():
 
 
 def curve(values):
-    half = {"accuracy": values, "f1": [None] * 20}
+    half = {"accuracy": values}
     return {"tolerance_px": list(range(1, 21)), "grid512": half, "native": half}
 
 
@@ -144,7 +144,7 @@ def test_error_curve_draws_each_name_and_labels_it_directly():
 
 
 def test_error_curve_with_many_names_gets_a_legend_and_null_is_a_gap():
-    figure = charts.error_curve({name: curve([0.5] * 20) for name in "abcde"}, "f1", "native")
+    figure = charts.error_curve({name: curve([None] * 20) for name in "abcde"}, "native")
     (axis,) = figure.axes
     assert [text.get_text() for text in axis.get_legend().get_texts()] == list("abcde")
     assert np.isnan(named(axis)["a"]).all()
@@ -159,7 +159,7 @@ def test_training_curves_pair_training_with_validation():
             "seconds": [9, 9],
             "train_loss": [3, 2],
             "loss": [4, 3],
-            "val_f1": [0, 1],
+            "f1": [0, 1],
             "error_px": [5, 4],
         }
     )
@@ -176,8 +176,6 @@ def test_training_curves_pair_training_with_validation():
     assert [axis.get_lines()[-1].get_xdata() for axis in marked] == [[2, 2]] * 3
     assert "kept" in [text.get_text() for text in marked[0].texts]
     assert [text.get_text() for text in by_label["f1"].texts] == ["validation"]  # where nothing is said
-    with pytest.raises(ValueError, match="no column 'step' or 'epoch', only loss"):
-        charts.training_curves(history[["loss"]])
 
 
 def test_calibration_leaves_out_empty_bins_but_shows_their_count():

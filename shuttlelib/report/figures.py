@@ -162,7 +162,7 @@ def lineage(rows: Mapping[str, Mapping[str, Any]], hardware: str) -> list[Figure
         drawn(
             "lineage-latency",
             "accuracy against the time of one look",
-            lambda: charts_lineage.accuracy_against_latency(rows, "accuracy", hardware),
+            lambda: charts_lineage.accuracy_against_latency(rows, hardware),
         ),
     ]
 

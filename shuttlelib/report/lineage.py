@@ -143,7 +143,7 @@ def figures(report: Mapping[str, Any], rows: Mapping[str, Row]) -> dict[str, Fig
         "median_error": drawn.bars(table, "median_px", "px of the 512x288 grid", "median error", lower=True),
         "free_running": drawn.bars(table, "free_accuracy", "share of frames", "free-running accuracy"),
         "accuracy_over_time": drawn.accuracy_over_time(histories, trained_on(report["facts"])),
-        "accuracy_against_latency": drawn.accuracy_against_latency(table, "accuracy", hardware),
+        "accuracy_against_latency": drawn.accuracy_against_latency(table, hardware),
     }
     noisy = {name: row.noise for name, row in rows.items() if not row.noise.empty}
     if noisy:

@@ -138,7 +138,7 @@ def _bought(found: Found, version: Version) -> tuple[str, str, bool | None]:
     if own is None:
         return "", "failed" if version.measured.get("error") else shipped, None
     parent = found.versions.get(version.spec.parent)
-    change = charts_lineage.gain(version.measured, parent.measured if parent else {}, "accuracy")
+    change = charts_lineage.gain(version.measured, parent.measured if parent else {})
     if change is None:
         return number(own), shipped, None
     if not change:
