@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import SCALER_NAME
 from torch import nn
 
 from shuttlelib import networks
@@ -69,13 +70,22 @@ class Checkpoints:
         self.temp = self.folder / ".partial"
 
     def resume(self) -> None:
-        """Load the newest one, if any, and clear away one whose writing was cut off."""
+        """Load the newest one, if any, and clear away one whose writing was cut off.
+
+        Raises:
+            TrainError: it is damaged, or of another precision.
+        """
         if self.accelerator.is_main_process:
             shutil.rmtree(self.temp, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         saved = sorted(self.folder.glob("step_*"))
         if not saved:
             return
+        if self.accelerator.scaler is not None and not (saved[-1] / SCALER_NAME).is_file():
+            raise TrainError(
+                f"{saved[-1]}: of a training in bf16 or fp32, while this GPU wants fp16; "
+                "go on where it began, or train in another folder with --precision fp16"
+            )
         try:
             if any(path.is_file() and not path.stat().st_size for path in saved[-1].iterdir()):
                 raise EOFError("an empty file")  # Accelerate goes on without a random state

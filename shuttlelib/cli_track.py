@@ -101,7 +101,7 @@ def track(
 ) -> None:
     """Find the shuttle in every frame: one CSV row a frame.
 
-    Ctrl-C or SIGTERM ends a camera or a stream with its files complete and exit status 0.
+    Ctrl-C or SIGTERM ends a camera or a live stream with its files complete and exit status 0.
     """
     from shuttlelib import nvdec, outputs, streams, tracker, tracking
     from shuttlelib.track_params import TrackParams

@@ -54,7 +54,9 @@ def export_planes(model_dir: Path, size_hw: SizeHW = FULLHD_HW) -> Path:
     deployed = folded(networks.load(model_dir))
     spec = deployed.net.spec
     window = sample_window(spec.stage, spec.input_hw, size_hw)
-    module = FromPlanes(deployed, Cut([window], whole=spec.stage == 1)).eval()
+    heights = range(2, size_hw[0] + 1, 2)  # a smaller frame's boxes may touch more pixels than the largest's
+    smaller = [sample_window(spec.stage, spec.input_hw, (h, round(h * 8 / 9) * 2)) for h in heights]
+    module = FromPlanes(deployed, Cut([window, *smaller], whole=spec.stage == 1)).eval()
     args = example(window, size_hw, spec.frames)
     if networks.uses_history(spec):
         args = (*args, torch.zeros(len(args[1]), PAST, 3))

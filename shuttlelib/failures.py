@@ -197,18 +197,24 @@ def _pixels(heads: np.ndarray, clip: Clip) -> dict[str, np.ndarray]:
     values = np.full((len(heads), len(names)), np.nan)
     size_hw, apart = clip.info.even_hw, max(1, round(APART_S * clip.info.fps))
     crops: dict[int, dict[int, np.ndarray]] = defaultdict(dict)
-    for frame in video.read_frames(clip.video_path):
-        for when in (-1, 0, 1):  # this frame comes before, is or follows that of the head
-            n = frame.index - when * apart
-            if 0 <= n < len(heads) and np.isfinite(heads[n]).all():
-                crops[n][when] = frame.window(geometry.crop_window(heads[n], size_hw, CROP_PX))
     scale = geometry.canonical_scale(size_hw)
-    for n, looks in crops.items():
+
+    def measure(n: int) -> None:
+        looks = crops.pop(n, {})
         if 0 in looks and len(looks) > 1:
             window = geometry.crop_window(heads[n], size_hw, CROP_PX)
             now, head = looks.pop(0), geometry.frame_to_window(heads[n], window)
             *luma, width = surroundings(now, list(looks.values()), head)
             values[n] = *luma, width / scale
+
+    for frame in video.read_frames(clip.video_path):
+        for when in (-1, 0, 1):  # this frame comes before, is or follows that of the head
+            n = frame.index - when * apart
+            if 0 <= n < len(heads) and np.isfinite(heads[n]).all():
+                crops[n][when] = frame.window(geometry.crop_window(heads[n], size_hw, CROP_PX))
+        measure(frame.index - apart)  # which needs no later frame
+    for n in list(crops):
+        measure(n)
     return dict(zip(names, values.T))
 
 

@@ -44,7 +44,7 @@ def overlay_video(path: Path, size_hw: SizeHW, fps: float, outputs: ExitStack) -
     """Draw each row on its frame; the video is whole when `outputs` close. Without a row there is none."""
     from shuttlelib.overlay import Overlay
 
-    drawing = Overlay(size_hw[0], fps)
+    drawing = Overlay(size_hw[0])
     opened = cache(lambda: outputs.enter_context(VideoWriter(path, size_hw, fps, note=_NOTE)))
     return lambda frame, row: opened().write(drawing.draw(frame.rgb, row), frame.time_s)
 

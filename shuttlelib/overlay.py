@@ -22,16 +22,17 @@ class Overlay:
 
     Args:
         height_px: of the frames; sizes of the marks follow it.
-        fps: of the video.
     """
 
-    def __init__(self, height_px: int, fps: float) -> None:
+    def __init__(self, height_px: int) -> None:
         self._unit = max(1.0, height_px / 360)
-        self._trail: deque[Row] = deque(maxlen=max(2, round(_TRAIL_S * fps)))
+        self._trail: deque[Row] = deque()
 
     def draw(self, rgb: np.ndarray, row: Row) -> np.ndarray:
         """A marked copy of the frame, uint8 (H, W, 3)."""
         image = rgb.copy()
+        while self._trail and row.time_s - self._trail[0].time_s >= _TRAIL_S:
+            self._trail.popleft()
         self._trail.append(row)
         rows = list(self._trail)
         for age, (old, new) in enumerate(pairwise(rows)):

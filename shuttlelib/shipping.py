@@ -13,7 +13,7 @@ import pandas as pd
 
 from shuttlelib import cards, clips, half, recipes, runtime, tracker, tracking
 from shuttlelib.clips import Clip
-from shuttlelib.errors import ShuttleError
+from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.files import read_json, write_json, writing
 from shuttlelib.lineage import training
 from shuttlelib.runtime.base import WAITING
@@ -44,6 +44,7 @@ def publish(
         force: ship it even if it does worse.
 
     Raises:
+        UsageError: `models_dir` is where `out_dir` keeps the new pair.
         ShuttleError: nothing to judge on, a model folder is not of its stage, its files are too large to
             ship, or the shipped pair is better.
 
@@ -53,6 +54,8 @@ def publish(
     for name, part in {"the data folder": dataset, **(also or {})}.items():
         if not part:
             raise ShuttleError(f"{name}: no clip to judge on; give a data folder with a val split")
+    if (out_dir / "models").resolve() == models_dir.resolve():
+        raise UsageError(f"--models {models_dir}: is where --out keeps the new pair; give another folder")
     for folder in (out_dir, models_dir):
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +96,7 @@ def _exchange(made: Path, names: tuple[str, ...], models_dir: Path) -> None:
             if old.name == "report.json":
                 copy2(old, waiting / "new" / name)
             elif old.is_dir():
-                copytree(old, waiting / "new" / name / old.name)
+                copytree(old, waiting / "new" / name / old.name, dirs_exist_ok=True)
     (waiting / "filling").mkdir(parents=True)
     if (models_dir / "default.json").is_file():
         copy2(models_dir / "default.json", waiting / "filling")

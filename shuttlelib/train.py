@@ -69,7 +69,8 @@ class TrainConfig:
         keep: which validated weights stay: "best", of the highest accuracy, or "last".
 
     Raises:
-        UsageError: an unknown precision or data path, or a batch that does not divide by `accumulate`.
+        UsageError: an unknown precision or data path, fp16 without a GPU, or a batch that does not divide
+            by `accumulate`.
     """
 
     steps: int
@@ -93,6 +94,8 @@ class TrainConfig:
             if (value := getattr(self, name)) not in known:
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} {value}: choose one of {', '.join(known)}")
+        if self.precision == "fp16" and not torch.cuda.is_available():  # Accelerate would train in fp32
+            raise UsageError("--precision fp16: needs a GPU; choose bf16, no or auto")
         if self.batch % self.accumulate:
             raise UsageError(
                 f"--accumulate {self.accumulate}: does not divide a batch of {self.batch}; "

@@ -36,6 +36,21 @@ def exported(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_frames_smaller_than_those_it_was_written_for_are_cut_whole(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(networks, "load", lambda _: Darkest("stage2_v8"))
+    monkeypatch.setattr(export_planes.export, "write_graph", lambda module, *_: made.append(module))
+    export_planes.export_planes(tmp_path)
+    (module,) = made
+    spec = module.deployed.net.spec
+    for size_hw in ((1080, 1920), (1050, 1680), (936, 1664), (768, 1366), (720, 1280), (480, 854)):
+        window = sample_window(spec.stage, spec.input_hw, size_hw)
+        planes, *rest = example(window, size_hw, spec.frames)
+        planes[:, : size_hw[0]], planes[:, size_hw[0] :] = 200, 128
+        darkest = module(planes, *rest)[1]
+        assert darkest.min() >= 213, size_hw  # video level 200 is 214 of 255
+
+
 def agrees(exported, size_hw):
     """Whether ONNX Runtime says what torch says of frames of that size."""
     import onnxruntime as ort

@@ -216,6 +216,8 @@ def test_a_damaged_model_folder_is_named(models):
     (models / "bright1" / "model.onnx").unlink()
     with pytest.raises(ShuttleError, match="missing; write it with `shuttle export"):
         runtime.load(models / "bright1", "onnx", "cpu")
+    with pytest.raises(ShuttleError, match="--precision fp32`, or use --backend torch --precision fp32"):
+        runtime.base.graph_path(models / "bright1", "bf16")  # which runs the graph of fp32
     (models / "bright2" / "version.json").write_text(json.dumps({"name": "x"}))
     with pytest.raises(ShuttleError, match=r"version\.json: damaged \(KeyError\('input_hw'\)\)"):
         runtime.load(models / "bright2", "onnx", "cpu")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shuttlelib import cards, clips, networks, recipes, runtime, shipping, synth, versions
-from shuttlelib.errors import ShuttleError
+from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.files import WriteError
 
 
@@ -104,6 +104,13 @@ def test_nothing_of_older_weights_stays_beside_new_ones(shipped, tmp_path, monke
     names = {path.name for path in old.iterdir()}
     assert {"model.onnx", "model.fp16.onnx", "report.json", "gallery"} < names
     assert not names & {"model.int8.onnx", "export.csv"}
+    again = root / "stage1_v5", old  # the shipped stage 2 stays, gallery and all
+    shipping.publish(*again, clips.load_dataset(root / "data"), models, tmp_path / "out", {}, force=True)
+    assert (old / "gallery").is_dir()
+    with pytest.raises(UsageError, match="is where --out keeps the new pair"):
+        shipping.publish(
+            *again, clips.load_dataset(root / "data"), tmp_path / "out/models", tmp_path / "out", {}
+        )
 
 
 def test_a_kill_while_a_pair_is_put_in_place_leaves_whole_models(shipped, tmp_path, monkeypatch):
@@ -114,10 +121,10 @@ def test_a_kill_while_a_pair_is_put_in_place_leaves_whole_models(shipped, tmp_pa
     made = tmp_path / "made"
     shutil.copytree(root / "models", made)
 
-    def killed(source, target):
+    def killed(source, target, **options):
         if "stage2" in str(source):
             raise KeyboardInterrupt
-        return shutil.copytree(source, target)
+        return shutil.copytree(source, target, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(shipping, "copytree", killed)

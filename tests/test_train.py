@@ -148,6 +148,15 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_the_batch(data,
     assert not list(tmp_path.glob("checkpoints/*"))
 
 
+def test_a_checkpoint_without_a_scale_of_gradients_is_not_taken_for_a_damaged_one(data, tmp_path):
+    fit(data, tmp_path)
+    fp16 = SimpleNamespace(scaler=object(), is_main_process=True, wait_for_everyone=lambda: None)
+    with pytest.raises(
+        TrainError, match="step_0000006: of a training in bf16 or fp32, while this GPU wants fp16"
+    ):
+        checkpoints.Checkpoints(tmp_path, fp16).resume()
+
+
 @pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp16")])
 def test_bf16_is_for_gpus_that_do_not_emulate_it(monkeypatch, native, precision):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -369,14 +378,14 @@ def test_distractors_are_false_places_and_never_the_shuttle(data, tmp_path):
     dataset = [cache.clip for cache in data.val.caches]
     wholes = cache.open_caches(dataset, tmp_path, spec.input_hw)
     model = networks.Deployed(networks.build(spec)).eval()
-    found = mining.distractors(model, wholes, apart_px=60.0)
+    found = mining.distractors(model, wholes)
     clip = wholes[0].clip
     places = found[clip.name]
     assert places.shape == (len(wholes[0]), CANDIDATES, 2)
     table = clip.table.set_index("frame")
     gap = np.hypot(*np.moveaxis(places - table[["x_px", "y_px"]].to_numpy()[:, None], 2, 0))
     assert np.isfinite(places).any()
-    assert not (gap < 15).any()  # 60 canonical px are 15 at 320x180
+    assert not (gap < 6.25).any()  # 25 canonical px are that many at 320x180
     crops = samples.Samples(
         data.val.caches, SPEC, distractors=found, policy=samples.CropPolicy(elsewhere_share=1.0)
     )
@@ -436,6 +445,11 @@ def test_fine_tuning_starts_from_the_given_weights_of_the_same_version(data, tmp
     ("config", "words"),
     [
         ({"precision": "x"}, "--precision x: choose one of auto, bf16, fp16, no"),
+        pytest.param(
+            {"precision": "fp16"},
+            "--precision fp16: needs a GPU; choose bf16, no or auto",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
         ({"data_path": "x"}, "--data-path x: choose one of auto, cpu, device"),
         ({"batch": 4, "accumulate": 3}, "--accumulate 3: does not divide a batch of 4"),
         ({"init": "none"}, r"none.model\.safetensors is missing"),

@@ -118,10 +118,12 @@ def graph_path(model_dir: Path, precision: str = "fp32", graphs: Mapping[str, st
     """
     path = Path(model_dir) / graphs[precision]
     if not path.is_file():
-        raise ShuttleError(
-            f"{path}: missing; write it with `shuttle export {model_dir} --precision {precision}`, or use "
-            + ("--backend torch" if path.name == "model.onnx" else "--precision fp32")
+        made = "fp32" if precision == "bf16" else precision  # which runs that graph
+        instead = (
+            "--precision fp32" if graphs[precision] != graphs["fp32"] else "--backend torch --precision fp32"
         )
+        write = f"shuttle export {model_dir} --precision {made}"
+        raise ShuttleError(f"{path}: missing; write it with `{write}`, or use {instead}")
     require_fetched(path)
     return path
 
