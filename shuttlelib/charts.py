@@ -84,32 +84,38 @@ def error_curve(curves: Mapping[str, Mapping[str, Any]], grid: str = "grid512") 
 
 
 def training_curves(history: pd.DataFrame, kept: float | None = None) -> Figure:
-    """A panel a measure over the steps, training and validation together.
+    """A panel a measure over the steps (or epochs), training and validation together.
 
     Args:
-        history: "step"; `train_<name>` holds training values, `<name>` validation values.
-            "seconds" is left out.
-        kept: the step whose weights were kept, to mark it.
+        history: a column "step" or "epoch"; `train_<name>` holds training values, `val_<name>` or plain
+            `<name>` validation values. "seconds" is left out.
+        kept: the step (or epoch) whose weights were kept, to mark it.
     """
-    columns = [str(name) for name in history if name not in ("step", "seconds")]
-    panels = list(dict.fromkeys(name.removeprefix("train_") for name in columns))
+    x = next((name for name in ("step", "epoch") if name in history), None)
+    if x is None:
+        raise ValueError(
+            f"history has no column 'step' or 'epoch', only {', '.join(map(str, history.columns))}"
+        )
+    columns = [str(name) for name in history if name not in ("step", "epoch", "seconds")]
+    panels = list(dict.fromkeys(name.removeprefix("train_").removeprefix("val_") for name in columns))
     wide = min(3, max(1, len(panels)))
     rows = max(1, -(-len(panels) // wide))
     figure, axes = new_figure(rows, wide, (4 * wide, 2.9 * rows))
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
     for axis, panel in zip(axes.flat, panels):
-        sides = (f"train_{panel}", "training", VERMILION), (panel, "validation", BLUE)
-        for column, name, color in sides:
+        for column, name, color in (
+            (f"train_{panel}", "training", VERMILION),
+            (f"val_{panel}", "validation", BLUE),
+            (panel, "validation", BLUE),
+        ):
             if column in history:
-                axis.plot(
-                    history["step"], history[column], color=color, lw=1.8, marker="o", ms=2.5, label=name
-                )
+                axis.plot(history[x], history[column], color=color, lw=1.8, marker="o", ms=2.5, label=name)
         if kept is not None:
             axis.axvline(kept, color=GREY, lw=1, ls=":")
             place = {"xycoords": axis.get_xaxis_transform(), "ha": "center", "color": GREY, "fontsize": 9}
             axis.annotate("kept", (kept, 1.01), **place)
-        style(axis, "step", _title(panel))
+        style(axis, x, _title(panel))
         _name_lines(axis)
     return figure
 

@@ -135,15 +135,18 @@ def second_opinion(pair: Pair, params: MiningParams) -> np.ndarray:
     return np.stack([np.column_stack([xy[:, 0], p]), np.column_stack([again[:, 0], p_again])])
 
 
-def distractors(model: Deployed, caches: Sequence[FrameCache]) -> dict[str, np.ndarray]:
+def distractors(
+    model: Deployed, caches: Sequence[FrameCache], apart_px: float = 25.0
+) -> dict[str, np.ndarray]:
     """Where stage 1 sees a shuttle that is not there: the crops stage 2 must learn to reject.
 
     Args:
         model: a stage-1 version.
         caches: of whole frames at its input.
+        apart_px: nearest a false place may be to the labelled head.
 
     Returns:
-        {clip: (frames, K, 2)} native px, nan where there are fewer than K or one is the labelled head.
+        {clip: (frames, K, 2)} native px, nan where there are fewer than K.
     """
     samples = Samples(caches, model.net.spec)
     numbers = list(range(len(samples)))
@@ -151,7 +154,7 @@ def distractors(model: Deployed, caches: Sequence[FrameCache]) -> dict[str, np.n
     table = _labels(samples, numbers)
     heads = table[["label_x_px", "label_y_px"]].to_numpy()
     gap = np.hypot(*np.moveaxis(guesses - heads[:, None], 2, 0)) * table["scale"].to_numpy()[:, None]
-    guesses[gap < MiningParams.apart_px] = np.nan  # nan, where no head is visible, compares as far
+    guesses[gap < apart_px] = np.nan  # nan, where no head is visible, compares as far
     found = {c.clip.name: np.full((len(c), guesses.shape[1], 2), np.nan) for c in caches}
     for clip, frame, places in zip(table["clip"], table["frame"], guesses):
         found[clip][frame] = places

@@ -159,7 +159,7 @@ def test_training_curves_pair_training_with_validation():
             "seconds": [9, 9],
             "train_loss": [3, 2],
             "loss": [4, 3],
-            "f1": [0, 1],
+            "val_f1": [0, 1],
             "error_px": [5, 4],
         }
     )
@@ -176,6 +176,8 @@ def test_training_curves_pair_training_with_validation():
     assert [axis.get_lines()[-1].get_xdata() for axis in marked] == [[2, 2]] * 3
     assert "kept" in [text.get_text() for text in marked[0].texts]
     assert [text.get_text() for text in by_label["f1"].texts] == ["validation"]  # where nothing is said
+    with pytest.raises(ValueError, match="no column 'step' or 'epoch', only loss"):
+        charts.training_curves(history[["loss"]])
 
 
 def test_calibration_leaves_out_empty_bins_but_shows_their_count():

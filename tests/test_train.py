@@ -378,14 +378,14 @@ def test_distractors_are_false_places_and_never_the_shuttle(data, tmp_path):
     dataset = [cache.clip for cache in data.val.caches]
     wholes = cache.open_caches(dataset, tmp_path, spec.input_hw)
     model = networks.Deployed(networks.build(spec)).eval()
-    found = mining.distractors(model, wholes)
+    found = mining.distractors(model, wholes, apart_px=60.0)
     clip = wholes[0].clip
     places = found[clip.name]
     assert places.shape == (len(wholes[0]), CANDIDATES, 2)
     table = clip.table.set_index("frame")
     gap = np.hypot(*np.moveaxis(places - table[["x_px", "y_px"]].to_numpy()[:, None], 2, 0))
     assert np.isfinite(places).any()
-    assert not (gap < 6.25).any()  # 25 canonical px are that many at 320x180
+    assert not (gap < 15).any()  # 60 canonical px are 15 at 320x180
     crops = samples.Samples(
         data.val.caches, SPEC, distractors=found, policy=samples.CropPolicy(elsewhere_share=1.0)
     )
