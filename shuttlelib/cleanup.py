@@ -79,25 +79,26 @@ def clean_dataset(data_dir: str | Path, out_dir: str | Path) -> pd.DataFrame:
     """Clean every clip of a data folder into another (or the same) one.
 
     Writes the cleaned tables, links to the videos, `splits.csv`, and the audit as `cleanup/audit.csv`. A clip
-    that the other folder has already keeps its venue and split there, and a venue its split. Where the folder
-    is the same, the file keeps what was dropped, merged or sorted before.
+    that the other folder has already keeps its venue and split there and the labels that were pulled there, a
+    venue its split. Where the folder is the same, the file keeps what was dropped, merged or sorted before.
 
     Returns:
         The audit of all clips, as found now.
 
     Raises:
-        LabelError: as `clips.load_dataset`.
+        LabelError: as `clips.load_dataset`, and as `clips.over_stored`.
         VideoError: as `clips.require_labelled`.
     """
     cleaned, audits, places = [], [], splits.read(out_dir)
     divided = dict(places.values())
+    in_place = Path(data_dir).resolve() == Path(out_dir).resolve()
     for clip in clips.load_dataset(data_dir, raw=True):
         clips.require_labelled(clip)
         table, audit = clean(clip.table, clip.info)
         venue, part = places.get(clip.name, (clip.venue, divided.get(clip.venue, clip.split)))
-        cleaned.append(replace(clip, table=table, venue=venue, split=part))
+        clip = replace(clip, table=table, venue=venue, split=part)
+        cleaned.append(clip if in_place else clips.over_stored(clip, out_dir))
         audits.append(audit)
-    in_place = Path(data_dir).resolve() == Path(out_dir).resolve()
     if (Path(data_dir) / REVISION).is_file() and not in_place:
         with atomic_write(Path(out_dir) / REVISION) as temp:  # the copy descends from that commit
             copyfile(Path(data_dir) / REVISION, temp)

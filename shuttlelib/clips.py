@@ -22,6 +22,7 @@ import pandas as pd
 from shuttlelib import labels, splits, video
 from shuttlelib.files import atomic_write, sha256
 from shuttlelib.labels import ClipInfo, LabelError
+from shuttlelib.pictures import Pictures
 from shuttlelib.video import VIDEO_SUFFIXES
 
 
@@ -120,6 +121,39 @@ def store(clip: Clip, out: str | Path, link: bool = True) -> Clip:
     return replace(clip, video_path=target)
 
 
+def over_stored(clip: Clip, out: str | Path) -> Clip:
+    """A clip that takes the place of one of its name in `out`, with the labels that were pulled there.
+
+    Raises:
+        LabelError: the one in `out` is of another video, its video has another suffix, or the history of its
+            pulled labels cannot be read.
+    """
+    path, history = (Path(out, folder, f"{clip.name}.parquet") for folder in ("", "history"))
+    beside = video_beside(path, clip.name)
+    fix = "rename one, write to another folder, or delete"
+    if beside and beside.suffix.lower() != clip.video_path.suffix.lower():
+        raise LabelError(f"{clip.video_path}: {beside} has the same name: {fix} {beside.name} to replace it")
+    try:
+        stored, stated = labels.read_table(path)
+    except LabelError:  # none, or a damaged one, which is to be imported again
+        return clip
+    require_same(path, stated, clip.video_path, clip.info, f"{fix} {path} to replace it")
+    if not history.is_file():
+        return clip
+    try:
+        frames = pd.read_parquet(history)["frame"]
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's are of these
+        what = str(error).splitlines()[0]
+        raise LabelError(
+            f"{history}: not a history of pulled labels ({what}); restore it, or move it away to let the "
+            f"imported labels take the place of those that were pulled"
+        ) from error
+    pulled = stored["frame"].isin(frames) & (stored["origin"] == "label_studio")
+    rest = clip.table[~clip.table["frame"].isin(stored.loc[pulled, "frame"])]
+    table = pd.concat([rest, stored[pulled]]).sort_values("frame", kind="stable", ignore_index=True)
+    return replace(clip, table=table)
+
+
 def videos_in(folder: str | Path) -> dict[str, Path]:
     """The videos of a folder by clip name.
 
@@ -148,6 +182,18 @@ def require_labelled(clip: Clip) -> None:
         raise video.VideoError(f"{clip.video_path}: is not the video that was labelled; import it again")
 
 
+def require_same(path: Path, stated: ClipInfo, video: Path, info: ClipInfo, fix: str) -> None:
+    """Check that a Parquet file's labels are of this very video; by the size, where it does not say the hash.
+
+    Raises:
+        LabelError: they are of another one.
+    """
+    known = bool(stated.video_sha256)
+    if stated.video_sha256 != info.video_sha256 if known else stated.size_hw != info.size_hw:
+        had, has = (f"{i.width}x{i.height}, hash {i.video_sha256[:12] or '?'}" for i in (stated, info))
+        raise LabelError(f"{path}: labels of another video ({had}) than {video} ({has}): {fix}")
+
+
 def video_beside(path: Path, name: str) -> Path | None:
     """The video of that name (without suffix, which may be of any case) beside a file; None without one."""
     usual = (path.with_name(name + suffix) for suffix in VIDEO_SUFFIXES)
@@ -163,22 +209,15 @@ def probe(path: str | Path) -> ClipInfo:
     often, and reading the packets costs no more than the hash does.
 
     Raises:
-        VideoError: the video cannot be read, or has fewer packets than its index lists.
+        VideoError: the video cannot be read, or stops before its own claim.
     """
-    info, count, whole = video.probe(path), 0, 0
+    info = video.probe(path)
     with av.open(str(path)) as container:
-        stream = video.video_stream(container, path)
-        try:
-            for packet in container.demux(stream):
-                count += packet.size > 0 and not packet.is_discard
-                whole += packet.size > 0 and not packet.is_corrupt
-        except av.error.InvalidDataError as error:
-            raise video.VideoError(
-                f"{path}: the video is damaged ({error.strerror}); record it again"
-            ) from error
-        listed = sum(entry.size > 0 for entry in stream.index_entries) if stream.frames else 0
-    if whole < listed:
-        raise video.VideoError(f"{path}: stops early, {whole} of {listed} frames; copy or record it again")
+        pictures = Pictures(container, video.video_stream(container, path))
+        count = sum(_is_shown(packet) for packet in pictures.packets())
+    if pictures.stopped_early:
+        of = f" of {info.frame_count}" if info.frame_count else ""
+        raise video.VideoError(f"{path}: stops early, {count}{of} frames; copy or record it again")
     return ClipInfo(info.width, info.height, info.fps, count, sha256(path))
 
 
@@ -230,6 +269,13 @@ def _stats(clip: Clip) -> dict[str, object]:
         "speed_p95": p95,
         "speed_max": top,
     }
+
+
+def _is_shown(packet: "av.Packet") -> bool:
+    """Whether a packet is a picture to show: within the edit list, and none that VP8 only refers to."""
+    # show_frame, the fifth bit of a VP8 frame (RFC 6386, 9.1)
+    hidden = packet.stream.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10
+    return not packet.is_discard and not hidden
 
 
 def _place(source: Path, target: Path, link: bool) -> None:

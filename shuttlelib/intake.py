@@ -3,7 +3,7 @@
 `importers` reads the label files, `layouts` knows how public sets are laid out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from shuttlelib import clips, importers, labels, layouts, splits
 from shuttlelib.clips import Clip
-from shuttlelib.labels import ClipInfo, LabelError
+from shuttlelib.labels import LabelError
 
 VAL_SLACK = 1.25  # whole venues rarely give the wanted share; this much more is accepted
 
@@ -43,37 +43,22 @@ def import_folder(src: str | Path, out: str | Path, fmt: str = "auto", link: boo
         VideoError: a video that cannot be read, or stops early.
     """
     src, out = Path(src), Path(out)
-    kept, named, exports = splits.read(out), splits.read(src), exports_in(src, fmt)
+    kept, named = splits.read(out), splits.read(src)
     places = {**kept, **named}
+    find = _labelled if clips.videos_in(src) else _in_layouts
     imported, bare = [], []
-    for name, path in clips.videos_in(src).items():
-        exported = exports.get(name, {})
-        source = _own_labels(src, name, fmt, exported)
-        if source is None and not exported:
-            continue
-        info = clips.probe(path)
-        if source:
-            table = importers.read_labels(source, info.size_hw, name, fmt)
-            if source.suffix == ".parquet":
-                stated, fix = labels.read_table(source)[1], "import them beside the video that was labelled"
-                _require_same(source, stated, path, info, fix)
-        else:
-            table = pd.concat(exported.values(), ignore_index=True)
-        if len(table):
-            place = splits.place_of(name, places, src if named else None)
-            imported.append(Clip(name, path, table, info, *place))
-        else:
+    for source, clip in find(src, fmt):
+        if clip.table.empty:
             bare.append(str(source))
-    for rally in layouts.find(src) if not clips.videos_in(src) else ():
-        info = clips.probe(rally.video)
-        table = importers.read_labels(rally.labels, info.size_hw, rally.name, fmt)
-        place = places.get(rally.name, (rally.venue, rally.split))
-        imported.append(Clip(rally.name, rally.video, table, info, *place))
+            continue
+        if clip.name in places or clip.venue == splits.UNKNOWN_VENUE:  # a public set names its venues
+            venue, part = splits.place_of(clip.name, places, src if named else None)
+            clip = replace(clip, venue=venue, split=part)
+        imported.append(clips.over_stored(clip, out))
     if not imported:
         without = f"{', '.join(bare)}: no rows; write one row a frame under the header"
         none = f"{src}: no video there has labels of the same name; put <clip>.mp4 beside <clip>.csv"
         raise LabelError(without if bare else none)
-    imported = [_over_stored(clip, out) for clip in imported]
     # all at once: a venue may move to another split as a whole, never clip by clip
     splits.write(out, {**kept, **{clip.name: (clip.venue, clip.split) for clip in imported}})
     return [clips.store(clip, out, link) for clip in imported]
@@ -132,40 +117,31 @@ def exports_in(folder: Path, fmt: str = "auto") -> dict[str, dict[Path, pd.DataF
     return found
 
 
-def _over_stored(clip: Clip, out: Path) -> Clip:
-    """A clip that takes the place of one of its name in `out`, with the labels that were pulled there.
-
-    Raises:
-        LabelError: the one in `out` is of another video, or its video has another suffix.
-    """
-    path, history = (folder / f"{clip.name}.parquet" for folder in (out, out / "history"))
-    beside = clips.video_beside(path, clip.name)
-    fix = "rename one, import into another folder, or delete"
-    if beside and beside.suffix.lower() != clip.video_path.suffix.lower():
-        raise LabelError(f"{clip.video_path}: {beside} has the same name: {fix} {beside.name} to replace it")
-    try:
-        stored, stated = labels.read_table(path)
-    except LabelError:  # none, or a damaged one, which is to be imported again
-        return clip
-    _require_same(path, stated, clip.video_path, clip.info, f"{fix} {path} to replace it")
-    if not history.is_file():
-        return clip
-    pulled = stored["frame"].isin(pd.read_parquet(history)["frame"]) & (stored["origin"] == "label_studio")
-    rest = clip.table[~clip.table["frame"].isin(stored.loc[pulled, "frame"])]
-    table = pd.concat([rest, stored[pulled]]).sort_values("frame", kind="stable", ignore_index=True)
-    return replace(clip, table=table)
+def _labelled(src: Path, fmt: str) -> Iterator[tuple[Path, Clip]]:
+    """Each video of a folder that has labels of its name: the label file, and the clip with its rows."""
+    exports = exports_in(src, fmt)
+    for name, path in clips.videos_in(src).items():
+        exported = exports.get(name, {})
+        source = _own_labels(src, name, fmt, exported)
+        if source is None and not exported:
+            continue
+        info = clips.probe(path)
+        if source:
+            table = importers.read_labels(source, info.size_hw, name, fmt)
+            if source.suffix == ".parquet":
+                stated, fix = labels.read_table(source)[1], "import them beside the video that was labelled"
+                clips.require_same(source, stated, path, info, fix)
+        else:
+            table = pd.concat(exported.values(), ignore_index=True)
+        yield source or next(iter(exported)), Clip(name, path, table, info, splits.UNKNOWN_VENUE, "train")
 
 
-def _require_same(path: Path, stated: ClipInfo, video: Path, info: ClipInfo, fix: str) -> None:
-    """Check that a Parquet file's labels are of this very video; by the size, where it does not say the hash.
-
-    Raises:
-        LabelError: they are of another one.
-    """
-    known = bool(stated.video_sha256)
-    if stated.video_sha256 != info.video_sha256 if known else stated.size_hw != info.size_hw:
-        had, has = (f"{i.width}x{i.height}, hash {i.video_sha256[:12] or '?'}" for i in (stated, info))
-        raise LabelError(f"{path}: labels of another video ({had}) than {video} ({has}): {fix}")
+def _in_layouts(src: Path, fmt: str) -> Iterator[tuple[Path, Clip]]:
+    """Each rally of a folder in the layout of a public set: the label file, and the clip."""
+    for rally in layouts.find(src):
+        info = clips.probe(rally.video)
+        table = importers.read_labels(rally.labels, info.size_hw, rally.name, fmt)
+        yield rally.labels, Clip(rally.name, rally.video, table, info, rally.venue, rally.split)
 
 
 def _label_names(folder: Path, clip: str, fmt: str = "auto") -> tuple[Path, ...]:

@@ -47,7 +47,8 @@ def make_dataset(
         `out_dir`.
 
     Raises:
-        UsageError: count is below 1, or `data_dir` has no train clips.
+        UsageError: count is below 1, `data_dir` has no train clips, or `out_dir` has a clip of the same name
+            that was made from another one.
         VideoError: a clip cannot be read to its end, or has an odd size.
     """
     out, sources = Path(out_dir), clips.split(clips.load_dataset(data_dir), "train")
@@ -55,6 +56,8 @@ def make_dataset(
         raise UsageError(f"{data_dir}: {len(sources)} train clips, {count} wanted; both must be at least 1")
     names = {f"{sources[i % len(sources)].name}_onto_{seed:03d}_{i:03d}": i for i in range(count)}
     venues = {name: (sources[i % len(sources)].venue, "train") for name, i in names.items()}
+    for name, i in names.items():
+        _require_from(sources[i % len(sources)], out / f"{name}.parquet")
     splits.write(out, splits.read(out) | venues)
     for name, i in names.items():
         write_onto(sources[i % len(sources)], out, name, seed * 10007 + i)
@@ -150,6 +153,22 @@ def without_shuttle(clip: Clip) -> Iterator[tuple[np.ndarray, bool]]:
             if bare:
                 overlays.paste(image, window[donor], spots[i], radius[i], np.array(NOTHING))
         yield image, bare
+
+
+def _require_from(clip: Clip, path: Path) -> None:
+    """Check that what is written over, if it is there, was made from a clip of this size, rate and length.
+
+    Raises:
+        UsageError: it was not.
+    """
+    try:
+        made = labels.read_table(path)[1]
+    except labels.LabelError:  # none, or a damaged one, which is to be made again
+        return
+    if (made.size_hw, made.fps, made.frame_count) != (clip.info.size_hw, clip.info.fps, clip.frames):
+        raise UsageError(
+            f"{path}: made from another clip than {clip.video_path}; give another --seed or another --out"
+        )
 
 
 def _spots(clip: Clip) -> tuple[np.ndarray, np.ndarray]:

@@ -47,7 +47,8 @@ class Pictures:
     Attributes:
         damaged: packets that could not be decoded, or arrived incomplete.
         patched: pictures whose damage the decoder covered up, where it says so.
-        stopped_early: whether the file ended before its own claim; known once the pictures are through.
+        stopped_early: whether the file ended before its own claim; known once the pictures, or the packets,
+            are through.
     """
 
     def __init__(self, container: "av.container.InputContainer", stream: "av.VideoStream") -> None:
@@ -59,14 +60,18 @@ class Pictures:
         self.stopped_early = False
 
     def __iter__(self) -> Iterator["av.VideoFrame"]:
-        for packet in self._intact():
+        for packet in self.packets():
             yield from self._decoded(packet)
-        self.stopped_early = self.stopped_early or self._falls_short()
         for picture in self._decoded(None):
             # Pictures are stored in another order than shown: a hole here is one the file's end took
             if self.stopped_early and self._leaves_a_hole(picture):
                 break
             yield picture
+
+    def packets(self) -> Iterator["av.Packet"]:
+        """The packets to decode, without decoding: all but an empty or torn one at the end."""
+        yield from self._intact()
+        self.stopped_early = self.stopped_early or self._falls_short()
 
     def _intact(self) -> Iterator["av.Packet"]:
         torn: av.Packet | None = (

@@ -10,6 +10,7 @@ from shuttlelib import labels
 from shuttlelib.clips import Clip
 from shuttlelib.labels import ClipInfo
 
+APART = 7  # rows from one fault to the next
 # How a right row becomes wrong: the rows that take its place; "at" is where they stand in the table.
 FAULTS: dict[str, Callable[[dict[str, Any], ClipInfo], list[dict[str, Any]]]] = {
     "out_of_order": lambda row, info: [{**row, "at": row["at"] + 1.5}],
@@ -25,10 +26,10 @@ FAULTS: dict[str, Callable[[dict[str, Any], ClipInfo], list[dict[str, Any]]]] = 
 }
 
 
-def plant_faults(clip: Clip, seed: int, apart: int = 7) -> tuple[pd.DataFrame, pd.DataFrame]:
+def plant_faults(clip: Clip, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Put known faults into a clip's labels, to see which of them cleanup finds.
 
-    Each fault replaces the middle of five frames in a row, all of them visible, at least `apart` rows from
+    Each fault replaces the middle of five frames in a row, all of them visible, at least `APART` rows from
     the next fault; a short clip gets as many of `FAULTS` as it has room for, in an order drawn by `seed`.
 
     Args:
@@ -40,7 +41,7 @@ def plant_faults(clip: Clip, seed: int, apart: int = 7) -> tuple[pd.DataFrame, p
     rng = np.random.default_rng(seed)
     frame, seen = clip.table["frame"], clip.table["visible"].astype(int).rolling(5, center=True).sum() == 5
     seen &= frame.shift(-2) - frame.shift(2) == 4
-    places = [int(n) for n in np.flatnonzero(seen) if n % apart == apart // 2]
+    places = [int(n) for n in np.flatnonzero(seen) if n % APART == APART // 2]
     sampled = 2 * len(frame) <= frame.max() - frame.min() + 2  # on purpose: there a gap is no fault
     kinds = [kind for kind in FAULTS if kind != "missing_frames" or not sampled]
     chosen = dict(zip(rng.permutation(places).tolist(), rng.permutation(kinds).tolist()))

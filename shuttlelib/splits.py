@@ -33,7 +33,7 @@ def read(data_dir: str | Path) -> Places:
         if name not in (reader.fieldnames or ()):
             raise LabelError(f"{path}: row 1, column {name!r} is missing; write clip,venue,split")
     for row in reader:
-        clip, venue, part = (row[name] or "" for name in COLUMNS)
+        clip, venue, part = ((row[name] or "").strip() for name in COLUMNS)
         place = f"{path}: row {reader.line_num}"
         if part not in NAMES:
             raise LabelError(f"{place}, column 'split' is {part!r}: write one of {', '.join(NAMES)}")
@@ -56,7 +56,7 @@ def write(data_dir: str | Path, places: Places) -> None:
     check(places, path)
     before = csv.DictReader(io.StringIO(read_text(path) if path.exists() else ""))
     columns = dict.fromkeys((*COLUMNS, *(before.fieldnames or ())))
-    rows = {row.get("clip"): row for row in before}
+    rows = {(row.get("clip") or "").strip(): row for row in before}
     with atomic_write(path) as temp, temp.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()

@@ -212,6 +212,25 @@ def test_a_new_clip_of_a_venue_that_moved_goes_with_it(tmp_path, tiny_video):
     assert len(clips.load_dataset(out)) == 3
 
 
+def test_cleaning_into_a_folder_takes_no_other_clips_place_and_no_pulled_label(tmp_path, tiny_video):
+    make_clip(tmp_path, tiny_video, "a", ("hall", "train"))
+    data, out = tmp_path / "data", tmp_path / "clean"
+    cleanup.clean_dataset(data, out)
+    table, info = labels.read_table(out / "a.parquet")
+    pulled = labels.make_table("a", [1], True, 50.0, 9.0, "label_studio")
+    labels.write_table(out / "a.parquet", pd.concat([table[:1], pulled]), info)
+    (out / "history").mkdir()
+    pulled.to_parquet(out / "history" / "a.parquet")
+    cleanup.clean_dataset(data, out)
+    assert clips.load_dataset(out)[0].table["x_px"].tolist() == [9, 50]
+    other = clips.Clip("a", path := tiny_video("b.mp4", frames=7), table, clips.probe(path), "hall", "train")
+    clips.store(other, data)
+    before = (out / "a.parquet").read_bytes()
+    with pytest.raises(labels.LabelError, match=r"clean/a\.parquet: labels of another video"):
+        cleanup.clean_dataset(data, out)
+    assert (out / "a.parquet").read_bytes() == before
+
+
 def test_cleaning_in_place_again_keeps_the_record_of_what_is_gone(tmp_path, tiny_video):
     make_clip(tmp_path, tiny_video, "00007", ("hall", "train"))
     data = tmp_path / "data"

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -100,6 +101,45 @@ def test_a_video_that_stops_early_is_no_shorter_clip(tmp_path, share):
         clips.probe(whole)
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "avi"])
+def test_a_recording_that_a_crash_cut_off_is_not_a_shorter_one(tmp_path, suffix):
+    path, noise = tmp_path / f"cut.{suffix}", np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=30, options={"b": "2M"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for _ in range(60):
+            picture = av.VideoFrame.from_ndarray(noise.integers(0, 255, (64, 96, 3), np.uint8))
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    assert clips.probe(path).frame_count == 60
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 6 // 10])
+    with pytest.raises(video.VideoError, match=rf"cut\.{suffix}: stops early, 3\d( of 60)? frames; copy"):
+        clips.probe(path)
+
+
+def test_pictures_that_are_never_shown_are_not_frames(tmp_path):
+    path, picture = (
+        tmp_path / "two_pass.webm",
+        np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8),
+    )
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libvpx", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        shown = [av.VideoFrame.from_ndarray(np.roll(picture, index, axis=1)) for index in range(12)]
+        for index, packet in enumerate([*chain(*map(stream.encode, shown)), *stream.encode()]):
+            content = bytearray(bytes(packet))
+            if index % 4 == 3:
+                content[0] &= ~0x10  # its bit show_frame
+            hidden = av.Packet(bytes(content))
+            hidden.pts, hidden.dts, hidden.time_base = packet.pts, packet.dts, packet.time_base
+            hidden.stream, hidden.is_keyframe = stream, packet.is_keyframe
+            container.mux(hidden)
+    with av.open(str(path)) as container:
+        assert sum(packet.size > 0 for packet in container.demux(video=0)) == 12
+    assert clips.probe(path).frame_count == sum(1 for _ in video.read_frames(path)) == 9
+
+
 def test_a_data_folder_that_is_not_one_is_named(data, tmp_path):
     with pytest.raises(LabelError, match=r"no clips .* run `shuttle data import`"):
         clips.load_dataset(tmp_path)
@@ -127,6 +167,8 @@ def test_rows_that_cannot_be_believed_are_not_loaded(data):
         ("clip,venue,split\n1,a,train\n1,a,train\n", "row 3, column 'clip' is '1'"),
         ("clip,venue,split\n1,,train\n", r"row 2, column 'clip' is '1' .venue ''"),
         ("clip,venue,split\n1,a,train\n2,a,val\n", "venue 'a' is in the splits 'train' and 'val'"),
+        ("clip,venue,split\n1,a,train\n2, a,val\n", "venue 'a' is in the splits 'train' and 'val'"),
+        ("clip,venue,split\n1,a,train\n1 ,a,train\n", "row 3, column 'clip' is '1'"),
         ("clip,venue,split\n1,Malmö,train\n", r"splits\.csv: not a text file in UTF-8 .*as CSV UTF-8"),
     ],
 )

@@ -175,6 +175,22 @@ def test_labels_that_were_pulled_stay_when_their_clip_is_imported_again(source, 
     pd.testing.assert_frame_equal(labels.read_table(out / "00001.parquet")[0], first.table)
 
 
+@pytest.mark.parametrize("content", [b"PAR1", b"", "no frames"])
+def test_a_damaged_history_of_pulled_labels_is_named(source, tmp_path, content):
+    out = tmp_path / "data"
+    intake.import_folder(source, out)
+    history = out / "history" / "00001.parquet"
+    history.parent.mkdir()
+    if isinstance(content, bytes):
+        history.write_bytes(content)
+    else:
+        pd.DataFrame({"x_px": [1.0]}).to_parquet(history)
+    before = files(out)
+    with pytest.raises(LabelError, match=r"history/00001\.parquet: not a history of pulled labels .*restore"):
+        intake.import_folder(source, out)
+    assert files(out) == before
+
+
 @pytest.mark.parametrize("link", [True, False])
 def test_another_video_of_the_name_takes_no_clips_place(source, tmp_path, tiny_video, link):
     out = tmp_path / "data"

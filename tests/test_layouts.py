@@ -68,4 +68,8 @@ def test_a_set_in_a_public_layout_imports_as_it_is(tmp_path, tiny_video):
     moved = {clip.name: (clip.venue, "val") for clip in dataset}
     splits.write(tmp_path / "data", moved)
     intake.import_folder(tmp_path / "set", tmp_path / "data")
+    (tmp_path / "set" / "test" / "match1" / "csv" / "1_01_00_ball.csv").write_text("Frame,Visibility,X,Y\n")
+    assert [clip.venue for clip in intake.import_folder(tmp_path / "set", tmp_path / "data")] == [
+        "train_match1"
+    ]
     assert splits.read(tmp_path / "data") == moved, "a clip that is imported again keeps its place"

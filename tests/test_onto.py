@@ -153,6 +153,21 @@ def test_a_data_folder_of_train_clips(clip, tmp_path):
     assert len(clips.load_dataset(out)) == 3
 
 
+def test_clips_made_from_another_folder_are_not_replaced(clip, tmp_path):
+    clip(moving())
+    out = onto.make_dataset(tmp_path, tmp_path / "out", 1)
+    path = out / "a_onto_000_000.parquet"
+    made = path.read_bytes()
+    assert onto.make_dataset(tmp_path, out, 1) == out  # the same again
+    clip(moving(24))
+    with pytest.raises(UsageError, match=r"a_onto_000_000\.parquet: made from another clip .*a\.mp4; give"):
+        onto.make_dataset(tmp_path, out, 1)
+    assert path.read_bytes() == made
+    path.write_bytes(b"PAR1")
+    onto.make_dataset(tmp_path, out, 1)
+    assert clips.load_dataset(out)[0].frames == 24
+
+
 def test_without_train_clips_there_is_nothing_to_put_them_on(clip, tmp_path):
     clip(moving())
     splits.write(tmp_path, {"a": ("Paris", "val")})
