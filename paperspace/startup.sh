@@ -7,7 +7,7 @@ set -euo pipefail
 exec >>"${STARTUP_LOG:-/var/log/shuttle-startup.log}" 2>&1
 date -u
 
-# A machine whose setup fails costs as much as one at work: where COMMAND shuts it down, so does this, unless somebody
+# A machine whose setup or COMMAND does not start costs as much as one at work: where COMMAND shuts it down, so does this, unless somebody
 # has logged in meanwhile to look.
 give_up() {
   [ "$1" != 0 ] && [[ " ${COMMAND[*]} " = *" --off "[pa]* ]] || return 0
@@ -29,9 +29,9 @@ run() { if [ "$user" = "$(id -un)" ]; then "$@"; else sudo -Hu "$user" "$@"; fi;
 clone=$home/shuttlelib
 [ -d "$clone/.git" ] || run git clone --quiet --branch "$REPO_REF" "$REPO_URL" "$clone"
 run env "${SETTINGS[@]}" bash "$clone/paperspace/setup.sh" --resume
-trap - EXIT
 if [ ${#COMMAND[@]} -gt 0 ] && [ ! -e "$home/.shuttle-started" ]; then
   cd "$clone"
   run bash paperspace/run_headless.sh "${COMMAND[@]}"
+  trap - EXIT  # from here on the job itself shuts it down
   run touch "$home/.shuttle-started"
 fi

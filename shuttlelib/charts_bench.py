@@ -29,7 +29,8 @@ def bench_chart(rows: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
     _stages(axes[0, 1], ran)
     axes[0, 0].set_yticks(range(len(ran)), [_name(row) for row in ran])
     axes[0, 0].invert_yaxis()
-    figure.legend(loc="outside lower right", ncols=len(_STAGES), frameon=False, fontsize=9)
+    if any(row["stages"] for row in ran):
+        figure.legend(loc="outside lower right", ncols=len(_STAGES), frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     return figure
 

@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 
 from shuttlelib import labels, splits, video
-from shuttlelib.files import atomic_write, sha256
+from shuttlelib.files import as_url, atomic_write, sha256
 from shuttlelib.labels import ClipInfo, LabelError
 from shuttlelib.pictures import Pictures
-from shuttlelib.video import VIDEO_SUFFIXES
+from shuttlelib.video import VIDEO_SUFFIXES, is_video
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +53,8 @@ class Clip:
 
     @property
     def rendered(self) -> bool:
-        """Whether every label was made by the renderer."""
-        return bool((self.table["origin"] == "synthetic").all())
+        """Whether every label was made by the renderer, onto real frames or not."""
+        return bool(self.table["origin"].isin(("synthetic", "onto")).all())
 
     def heads(self) -> pd.DataFrame:
         """x_px and y_px of every frame; nan where the head is not visible, or nothing is labelled."""
@@ -165,7 +165,7 @@ def videos_in(folder: str | Path) -> dict[str, Path]:
         raise LabelError(f"{folder}: no such folder; give the folder that holds the videos and labels")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in VIDEO_SUFFIXES:
+        if is_video(path):
             if path.stem in found:
                 raise LabelError(f"{path}: {found[path.stem].name} has the same name; rename one of them")
             found[path.stem] = path
@@ -212,7 +212,7 @@ def probe(path: str | Path) -> ClipInfo:
         VideoError: the video cannot be read, or stops before its own claim.
     """
     info = video.probe(path)
-    with av.open(str(path)) as container:
+    with av.open(as_url(path)) as container:
         pictures = Pictures(container, video.video_stream(container, path))
         count = sum(_is_shown(packet) for packet in pictures.packets())
     if pictures.stopped_early:

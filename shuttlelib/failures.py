@@ -14,6 +14,7 @@ import pandas as pd
 from shuttlelib import geometry, metrics, video
 from shuttlelib.clips import Clip
 
+LEAST_STRETCHES = 6  # the least and the greatest of fewer bound a median in less than 95% of cases
 CROP_PX = 64  # side of the surroundings that are measured
 HEAD_PX, RING_PX = 6.0, (10.0, 24.0)  # radius of the head's disc; of the ring that counts as its background
 APART_S = 0.2  # frames so far apart show the same background, the shuttle elsewhere
@@ -134,7 +135,8 @@ def binned(rows: pd.DataFrame, by: str, edges: np.ndarray) -> pd.DataFrame:
     Returns:
         One row a bin with frames in it: low_edge, high_edge, frames, median_px (of those placed, hit or not)
         with 95% limits median_low and median_high, missed (share said not visible or placed wrongly) with
-        limits missed_low and missed_high. Limits count half seconds, not frames.
+        limits missed_low and missed_high. Limits count half seconds, not frames; the median's those with a
+        place, and are nan where these are too few to bound it.
     """
     seen = rows[rows["outcome"].isin(["TP", "FP1", "FN"])]
     place = np.digitize(seen[by].to_numpy(), edges) - 1  # nan falls behind the last bin
@@ -143,10 +145,13 @@ def binned(rows: pd.DataFrame, by: str, edges: np.ndarray) -> pd.DataFrame:
         inside = seen[place == i]
         if inside.empty:
             continue
-        placed, stretches = inside["error_px"].dropna(), inside["stretch"].nunique()
-        half = 0.98 / np.sqrt(stretches)  # of the order statistic: 1.96 sqrt(1/4 / n)
+        placed, stretches = inside.dropna(subset="error_px"), inside["stretch"].nunique()
+        count = placed["stretch"].nunique()
+        half = 0.98 / np.sqrt(max(1, count))  # of the order statistic: 1.96 sqrt(1/4 / n)
         quantiles = np.clip([0.5, 0.5 - half, 0.5 + half], 0, 1)
-        middle = np.quantile(placed, quantiles) if len(placed) else [np.nan] * 3
+        middle = np.quantile(placed["error_px"], quantiles) if count else np.full(3, np.nan)
+        if count < LEAST_STRETCHES:
+            middle[1:] = np.nan
         missed = 1 - inside["right"].mean()
         table.append((edges[i], edges[i + 1], len(inside), *middle, missed, *wilson(missed, stretches)))
     names = ["low_edge", "high_edge", "frames", "median_px", "median_low", "median_high"]

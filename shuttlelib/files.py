@@ -39,6 +39,11 @@ class ReadError(ShuttleError):
     """A file is damaged."""
 
 
+def as_url(path: str | Path) -> str:
+    """What FFmpeg takes for a file, whatever its name: it reads `18:30.mp4` as an address otherwise."""
+    return f"file:{path}"
+
+
 @contextmanager
 def atomic_write(path: str | Path, keep: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error.

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 from av.codec.hwaccel import HWAccel
 
+from shuttlelib.files import as_url
 from shuttlelib.pictures import note_once
 
 DECODERS = ("cpu", "nvdec", "auto")
@@ -32,4 +33,4 @@ def open_on_gpu(path: Path, notes: list[str], decoder: str) -> "av.container.Inp
 
 
 def _open(path: Path) -> "av.container.InputContainer":
-    return av.open(str(path), hwaccel=HWAccel("cuda", allow_software_fallback=False))
+    return av.open(as_url(path), hwaccel=HWAccel("cuda", allow_software_fallback=False))

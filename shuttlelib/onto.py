@@ -93,7 +93,7 @@ def write_onto(clip: Clip, out_dir: str | Path, name: str, seed: int) -> Path:
             if truth is not None:
                 rows.append((index, truth.visible, truth.x_px, truth.y_px))
     frame, visible, x_px, y_px = np.array(rows, float).reshape(-1, 4).T
-    table = labels.make_table(name, frame, visible, x_px, y_px, "synthetic")
+    table = labels.make_table(name, frame, visible, x_px, y_px, "onto")
     info = replace(clip.info, frame_count=clip.frames, video_sha256=sha256(path))
     labels.write_table(path.with_suffix(".parquet"), table, info)
     return path

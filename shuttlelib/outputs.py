@@ -14,7 +14,7 @@ from typing import TextIO
 import av
 
 from shuttlelib.errors import UsageError
-from shuttlelib.files import atomic_write, writing
+from shuttlelib.files import as_url, atomic_write, writing
 from shuttlelib.frames import Frame
 from shuttlelib.geometry import SizeHW
 from shuttlelib.rows import Row
@@ -103,7 +103,7 @@ def _is_ours(path: Path) -> bool:
             return path.read_bytes().startswith(",".join(COLUMNS).encode())
         if path.suffix == ".json":
             return "versions" in json.loads(path.read_bytes())
-        with av.open(str(path)) as container:
+        with av.open(as_url(path)) as container:
             return container.metadata.get("comment") == _NOTE
     except (OSError, ValueError, TypeError, av.FFmpegError):
         return False

@@ -17,15 +17,19 @@ from shuttlelib.geometry import SizeHW
 
 _DEFAULT_FPS = 30.0  # for the rare container that does not say
 _MOST_GUESSED_FPS = 240.0  # a guess beyond it is the container's clock
+_MOST_STEPS = 2.1  # a picture: the guess may count its two fields
 _OTHERS_SLACK_S = 1.0  # a container's duration is its longest stream's: sound may outlast the pictures
 
 
 def stated_fps(stream: "av.VideoStream") -> float | None:
-    """Mean frames per second, fractional, as the container states it; None where it does not."""
-    if stream.average_rate:
-        return float(stream.average_rate)
-    guess = float(stream.guessed_rate or 0)
-    return guess if 0 < guess <= _MOST_GUESSED_FPS else None
+    """Mean frames per second, fractional, as the container states it; None where it does not.
+
+    Nor where the mean is far below the rate of single steps: then the recording paused.
+    """
+    mean, guess = float(stream.average_rate or 0), float(stream.guessed_rate or 0)
+    guess = guess if guess <= _MOST_GUESSED_FPS else 0.0
+    paused = 0 < mean < guess / _MOST_STEPS
+    return None if paused else mean or guess or None
 
 
 def measured_fps(stamps_s: Sequence[float | None]) -> float:

@@ -115,7 +115,7 @@ def real_inputs(card: dict[str, Any], dataset: Sequence[Clip], count: int) -> di
 
 def _looks(card: dict[str, Any], clip: Clip, count: int) -> list[np.ndarray]:
     stride, span = history_stride(clip.info.fps), card["frames"] - 1
-    last = min(clip.info.frame_count, _FRAMES * stride) - 1
+    last = min(clip.frames, _FRAMES * stride) - 1
     wanted = np.unique(np.linspace(min(span * stride, last), last, count).astype(int)).tolist()
     current = [max(0, latest - card["ahead"] * stride) for latest in wanted]
     windows = dict(zip(wanted, _windows(card, clip, current)))

@@ -132,7 +132,7 @@ class _Run:
     def steps(self) -> dict[str, tuple[float, Callable[[float], dict[str, Any]]]]:
         """Every step with its share of the time and what it does in a box of seconds; {} if left out."""
         shares = {**SHARES, **self.plan.shares}
-        mixed = bool(self.rendered and self.real)
+        mixed = all(clips.split(part, "train") for part in (self.rendered, self.real))
         early = FIRST_RENDERED if mixed else 0.0
         count = max(1, sum(map(len, self.rows.values())))
         rows = {key: shares["rows"] * len(names) / count for key, names in self.rows.items()}
@@ -171,7 +171,7 @@ class _Run:
         dataset = data if rendered else self.dataset
         before = plan.out / f"stage{stage + 1}_rendered" / "best"
         options: dict[str, Any] = {"batch": plan.batch or spec.batch, "seed": plan.seed, **plan.config}
-        options["stage1"] = plan.out / "stage1" / "best" if stage else None
+        options["stage1"] = self.weights(0) if stage else None
         options["init"] = before if not rendered and before.is_dir() else None
         options["val_samples"] = plan.val_samples
 
@@ -188,21 +188,28 @@ class _Run:
         write_json(folder / "metrics.json", {**result, "start": start})
         return result
 
+    def weights(self, stage: int) -> Path:
+        """Those that the plan trains; the shipped ones of a stage that it leaves out."""
+        name = f"stage{stage + 1}"
+        left_out = self.plan.shares.get(name) == 0
+        return runtime.default_pair()[stage] if left_out else self.plan.out / name / "best"
+
     def publish(self, box: float) -> dict[str, Any]:
         """Judge the pair free-running and write it, with its cards, into the plan's models folder."""
         plan = self.plan
-        val = clips.split(self.real or self.dataset, "val")
-        also = dict(plan.also)
-        if self.real and clips.split(self.rendered, "val"):
-            also["rendered rallies"] = clips.split(self.rendered, "val")
+        real, rendered = (clips.split(part, "val") for part in (self.real, self.rendered))
+        val, also = real or rendered, dict(plan.also)
+        if real and rendered:
+            also["rendered rallies"] = rendered
         trained = f"{_count(self.real, 'real')} and {_count(self.rendered, 'rendered')}; seed {plan.seed}"
         facts = {"trained on": trained, "judged on": f"{len(val)} clips, hash {clips.data_hash(val)}"}
         for n in (1, 2):
             early = read_json(plan.out / f"stage{n}_rendered" / "metrics.json")
             if seconds := early.get("seconds"):
                 facts[f"trained before, stage {n}"] = f"{seconds / 60:.1f} min on rendered rallies alone"
-        stage1, stage2 = (plan.out / f"stage{n}" / "best" for n in (1, 2))
-        results = shipping.publish(stage1, stage2, val, plan.models, plan.out / "ship", facts, also)
+        results = shipping.publish(
+            self.weights(0), self.weights(1), val, plan.models, plan.out / "ship", facts, also
+        )
         return {mode: part["accuracy"]["grid512_4px"] for mode, part in results.items()}
 
     def compare(self, box: float, kinds: tuple[str, ...]) -> dict[str, Any]:

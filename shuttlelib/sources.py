@@ -11,7 +11,7 @@ from typing import Any
 from shuttlelib.ahead import read_ahead
 from shuttlelib.errors import UsageError
 from shuttlelib.frames import Frame
-from shuttlelib.video import VIDEO_SUFFIXES, VideoInfo, probe, read_frames
+from shuttlelib.video import VIDEO_SUFFIXES, VideoInfo, is_video, probe, read_frames
 
 GAP_S = 0.5  # frames farther apart than this (and than three frames) do not show one flight
 
@@ -75,7 +75,7 @@ def find(video: str, decoder: str = "cpu") -> list[Source]:
     folder = Path(video)
     if not folder.is_dir():
         return [video_file(video, decoder)]
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    paths = sorted(filter(is_video, folder.iterdir()))
     if not paths:
         raise UsageError(f"{video}: the folder has no video ({', '.join(VIDEO_SUFFIXES)}); name another one")
     return [video_file(path, decoder) for path in paths]

@@ -81,6 +81,10 @@ def find(video: str, settings: Settings) -> list[Source]:
     """
     kind = kind_of(video)
     if kind == "pipe":
+        if sys.stdin is None:
+            raise UsageError(
+                "-: standard input is closed; pipe a video in, as in `ffmpeg … | shuttle track -`"
+            )
         return [_pipe(sys.stdin.buffer, settings)]
     if kind == "address":
         return [_address(video, settings)]

@@ -18,7 +18,7 @@ from shuttlelib.clips import Clip
 from shuttlelib.files import read_json, write_json
 from shuttlelib.spec import Spec
 from shuttlelib.train import TrainConfig
-from shuttlelib.troubles import memory_named
+from shuttlelib.troubles import memory_named, need_samples
 
 SPARE = 0.92  # share of the box that is planned: checkpoints, and a machine that is slower later
 CHECKPOINT_S = 60.0
@@ -45,6 +45,7 @@ def trial(
     """
     rmtree(folder, ignore_errors=True)
     data = recipes.open_samples(spec, dataset, cache_dir, seed, stage1)
+    need_samples(folder, data.train, data.val)
     steps = 12 if recipes.device() == "cuda" else 2  # timed, after as many to warm up
     never = 2 * steps + 1  # validations and checkpoints are not among them
     sizes = {"steps": never, "val_every": never, "checkpoint_every": never}

@@ -30,7 +30,7 @@ from shuttlelib.augment import Augmentation
 from shuttlelib.batches import PATHS, Arriving, Batch, Source
 from shuttlelib.checkpoints import Average, Checkpoints, Progress, claim
 from shuttlelib.errors import UsageError
-from shuttlelib.files import atomic_write, sha256
+from shuttlelib.files import atomic_write, plain, sha256
 from shuttlelib.losses import training_loss
 from shuttlelib.mixing import WeightedDraws
 from shuttlelib.prediction import ShuttleNet
@@ -326,7 +326,7 @@ class Training:
         result = {**kept, "steps": p.step, "seconds": p.seconds, "samples_per_s": rate}
         self.log.result(self._facts(), result)
         self.accelerator.end_training()
-        return result
+        return plain(result)  # fp16 leaves a step out whose gradient is infinite
 
     def _validate(self, losses: dict[str, float]) -> None:
         """Judge the averaged network, in the main process; keep it if none was better."""

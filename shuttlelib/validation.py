@@ -46,10 +46,11 @@ def judge(net: ShuttleNet, source: Source, batch: int, at_most: int) -> tuple[di
     spec, samples = net.spec, source.samples
     picks = evenly(len(samples), at_most)
     rows: list[Any] = []
-    losses = []
+    losses, sizes = [], []
     for item in source.batches(picks[n : n + batch] for n in range(0, len(picks), batch)):
         prediction = net(item["frames"], item["history"])
         losses.append(training_loss(spec, prediction, item["xy"], item["history"])["loss"])
+        sizes.append(len(item["xy"]))
         xy = net.decode(prediction, 1)[0][:, 0].float()
         rows.append(torch.cat([xy, prediction.visible_logit.float()[:, None], item["xy"]], 1))
     names = ["x", "y", "logit", "true_x", "true_y"]
@@ -69,7 +70,7 @@ def judge(net: ShuttleNet, source: Source, batch: int, at_most: int) -> tuple[di
         "f1": float(np.nan_to_num(counts.f1)),
         "error_px": float(error[hits].mean()) if hits.any() else HIT_PX,
         "fp2_share": float(np.nan_to_num(counts.fp2_share)),
-        "loss": float(torch.stack(losses).mean()),
+        "loss": float(np.average(torch.stack(losses).float().cpu(), weights=sizes)),
         "accuracy_512": float(right.mean()),
         "median_px": float(np.median(gap[seen]) * grid) if seen.any() else float(GRID512_HW[1]),
     }, table

@@ -19,7 +19,7 @@ from av.video.reformatter import ColorRange
 
 from shuttlelib import nvdec
 from shuttlelib.errors import ShuttleError
-from shuttlelib.files import atomic_write
+from shuttlelib.files import as_url, atomic_write
 from shuttlelib.frames import Frame
 from shuttlelib.geometry import SizeHW
 from shuttlelib.pictures import Converter, Pictures, measured_fps, note_once, stated_fps
@@ -59,8 +59,8 @@ class VideoInfo:
     Attributes:
         path: the file.
         width, height: native size, px.
-        fps: mean frames per second, fractional (29.97 stays 29.97); where the file does not say by its first
-            time stamps, or 30.
+        fps: mean frames per second, fractional (29.97 stays 29.97); by the first time stamps where the file
+            does not say or pauses, or 30.
         frame_count: the container's claim, 0 if unknown.
     """
 
@@ -145,6 +145,11 @@ class Reading:
             note_once(self._notes, f"it has no time stamps; times assume {self.info.fps:g} frames per second")
 
 
+def is_video(path: Path) -> bool:
+    """Whether a file has a video's name; what macOS writes beside each (`._a.mp4`) is hidden and none."""
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
+
+
 def probe(path: str | Path) -> VideoInfo:
     """Size, rate and length of a video as its container states them, its size as players show it.
 
@@ -188,6 +193,10 @@ def read_frames(
             raise TruncatedVideoError(path, reading.count, reading.info.frame_count, pictures.damaged)
 
 
+_TICKS = 16  # a frame: where pictures come faster than the mean rate, they are told apart by these
+_LONGEST_HOLD_S = 3600.0  # nobody waits longer, and mp4 cannot hold the jump of a clock by a day
+
+
 class VideoWriter:
     """Writes RGB frames as H.264 mp4; the file appears under its name only once it is complete.
 
@@ -210,13 +219,14 @@ class VideoWriter:
         if size_hw[0] % 2 or size_hw[1] % 2:
             raise VideoError(f"{path}: frame size {size_hw[1]}x{size_hw[0]} is odd; crop it to even numbers")
         self.size_hw, self.fps, self.crf, self.note = size_hw, fps, crf, note
-        self._next = 0  # number of the next frame at a constant rate
+        self._next = 0  # where the last frame ends, in sixteenths of a frame at a constant rate
+        self._skipped = 0.0  # frames
 
     def __enter__(self) -> "VideoWriter":
         with ExitStack() as stack:
             temp = stack.enter_context(atomic_write(self.path))
             self._container = stack.enter_context(
-                av.open(str(temp), "w", format="mp4", options={"movflags": "faststart"})
+                av.open(as_url(temp), "w", format="mp4", options={"movflags": "faststart"})
             )
             self._container.metadata["comment"] = self.note
             self._stream = self._add_stream()
@@ -230,19 +240,34 @@ class VideoWriter:
         stream.height, stream.width = self.size_hw
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
+        context.time_base = 1 / (_TICKS * rate)
         context.colorspace = context.color_primaries = context.color_trc = 6  # SMPTE 170M: BT.601 as written
         context.color_range = ColorRange.MPEG
         return stream
 
-    def write(self, rgb: np.ndarray, time_s: float = 0.0) -> None:
-        """Append one frame, uint8 (H, W, 3), not before `time_s`: until then the last one is held."""
+    def write(self, rgb: np.ndarray, time_s: float | None = None) -> None:
+        """Append one frame, uint8 (H, W, 3), at `time_s`: until then the last one is held, an hour at most.
+
+        Without a time, or less than half a frame from it, it follows at the constant rate.
+        """
         if rgb.shape != (*self.size_hw, 3) or rgb.dtype != np.uint8:
             raise VideoError(f"{self.path}: frame is {rgb.dtype} {rgb.shape}, not uint8 {(*self.size_hw, 3)}")
         planes = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2YUV_I420)
         picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-        picture.pts = max(self._next, round(time_s * self.fps))
-        self._next = picture.pts + 1
+        picture.pts = self._next if time_s is None else self._due(time_s * self.fps)
+        picture.time_base, picture.duration = self._stream.codec_context.time_base, _TICKS
+        self._next = picture.pts + _TICKS
         self._container.mux(self._stream.encode(picture))
+
+    def _due(self, frame: float) -> int:
+        """Where a picture of a time, told in frames, belongs, in ticks; after the one before."""
+        late = frame - self._skipped - self._next / _TICKS
+        if late > _LONGEST_HOLD_S * self.fps:
+            self._skipped += late
+        on_beat = _TICKS * round(frame - self._skipped)
+        if on_beat >= self._next:
+            return on_beat
+        return max(round(_TICKS * (frame - self._skipped)), self._next - _TICKS + 1, 0)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -267,7 +292,7 @@ def _open(path: Path) -> "av.container.InputContainer":
             head = file.read(12)
         if not head:
             raise VideoError(f"{path}: the file is empty (zero bytes); copy or record it again")
-        return av.open(str(path))
+        return av.open(as_url(path))
     except (av.FFmpegError, OSError) as error:
         if isinstance(error, PermissionError):
             raise VideoError(f"{path}: may not be read; check its permissions") from error

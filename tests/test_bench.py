@@ -137,6 +137,9 @@ def test_a_chart_leaves_out_what_did_not_run():
     assert labels == ["onnx fp32, smart, 2 threads"]
     texts = [text.get_text().strip() for text in figure.axes[0].texts + figure.axes[1].texts]
     assert texts == ["100, accuracy 0.800", "4.0"]
+    figure = bench_chart([{**ran, "streams": 2, "stages": {}}])  # of several at once no stages are told
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "onnx fp32, smart, 2 threads, 2 at once"
+    assert not figure.legends
 
 
 def test_tracking_starts_without_torch_and_pandas(tiny_video, models, tmp_path):

@@ -222,6 +222,25 @@ def test_a_boot_whose_setup_fails_shuts_down_if_the_job_would(tmp_path, off, log
     assert (tmp_path / "powered-off").exists() == goes_off
 
 
+def test_a_boot_whose_command_does_not_start_shuts_down_too(tmp_path):
+    log = tmp_path / "startup.log"
+    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    machine = Machine(tmp_path, STARTUP_HOME=str(tmp_path), STARTUP_LOG=str(log), STARTUP_USER=user)
+    refuses = "echo not enough space >&2; exit 2"
+    folder = "${@: -1}/paperspace"
+    made = f"mkdir -p {folder}; echo true >{folder}/setup.sh; echo '{refuses}' >{folder}/run_headless.sh"
+    machine.tool("git", made)
+    machine.tool("who", "true")
+    machine.environment |= {"REPO_URL": "https://git.example/x"}
+    script = tmp_path / "boot.sh"
+    script.write_text(machine.run("launch.sh", "script", "--off", "poweroff", "shuttle", "versions").stdout)
+    done = subprocess.run(["bash", str(script)], env=machine.environment, check=False, timeout=300)
+    assert done.returncode == 2
+    assert "not enough space" in log.read_text()
+    assert (tmp_path / "powered-off").exists()
+    assert not (tmp_path / ".shuttle-started").exists()
+
+
 @pytest.mark.slow
 def test_packages_that_cannot_be_had_leave_no_environment_that_looks_whole(machine):
     lock, env = machine.root / "lock", machine.store / "env"

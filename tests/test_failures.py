@@ -150,6 +150,19 @@ def test_bins_hold_visible_frames_once_and_leave_out_the_unmeasured():
     assert (table["missed_high"] >= table["missed"]).all()
 
 
+def test_the_limits_of_a_median_count_the_half_seconds_that_have_a_place():
+    errors = np.random.default_rng(0).uniform(1, 5, 40)
+    rows = judged(["TP"] * 40 + ["FN"] * 360, error_px=[*errors, *[NAN] * 360], speed=[1.0] * 400)
+    rows["stretch"] = range(400)
+    few = failures.binned(rows, "speed", np.array([0, 2])).iloc[0]
+    alone = failures.binned(rows[:40], "speed", np.array([0, 2])).iloc[0]
+    assert few["frames"] == 400
+    names = ["median_px", "median_low", "median_high"]
+    assert few[names].tolist() == alone[names].tolist()
+    five = failures.binned(rows[:5], "speed", np.array([0, 2])).iloc[0]
+    assert five[names].isna().tolist() == [False, True, True]
+
+
 def test_examples_show_a_half_second_twice_at_most_and_in_order():
     rows = judged(["FN"] * 12, clip=["a"] * 6 + ["b"] * 6, frame=range(12))
     rows["stretch"] = ["a/0"] * 6 + ["b/0"] * 6

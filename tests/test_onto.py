@@ -147,7 +147,7 @@ def test_a_data_folder_of_train_clips(clip, tmp_path):
     dataset = clips.load_dataset(out)
     assert [each.name for each in dataset] == ["a_onto_003_000", "a_onto_003_001"]
     assert {(each.venue, each.split) for each in dataset} == {("Odense", "train")}
-    assert {origin for each in dataset for origin in each.table["origin"]} == {"synthetic"}
+    assert {origin for each in dataset for origin in each.table["origin"]} == {"onto"}
     assert done == [1, 1]
     onto.make_dataset(tmp_path, out, 1, seed=4)
     assert len(clips.load_dataset(out)) == 3

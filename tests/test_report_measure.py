@@ -53,6 +53,9 @@ def test_real_footage_is_shown_only_in_private(clip, tmp_path):
     models = write_models(tmp_path / "models")
     found, pictures = measure.evaluate(models, {"mine": [real]})
     assert (found["sets"]["mine"]["gallery"], pictures) == ([], {})
+    onto = replace(clip, table=clip.table.assign(origin="onto"))  # a rendered shuttle before real people
+    assert onto.rendered
+    assert measure.evaluate(models, {"mine": [onto]})[1] == {}
     found, pictures = measure.evaluate(models, {"mine": [real]}, private=True)
     assert len(found["sets"]["mine"]["gallery"]) == len(pictures) > 0
 

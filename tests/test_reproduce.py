@@ -1,9 +1,10 @@
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 
-from shuttlelib import labels, reproduce, synth
+from shuttlelib import labels, reproduce, runtime, splits, synth
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.reproduce import Clock, Plan
 
@@ -194,6 +195,35 @@ def test_a_dry_run_says_what_and_how_long_and_writes_nothing(plan):
 def test_what_cannot_be_meant_is_refused(plan, changes, words):
     with pytest.raises(UsageError, match=words):
         reproduce.run(replace(plan, **changes), lambda _: None)
+
+
+def moved(folder, out, part):
+    """A copy of a data folder with all of its clips in one split."""
+    shutil.copytree(folder, out)
+    splits.write(out, {name: (venue, part) for name, (venue, _) in splits.read(out).items()})
+    return out
+
+
+def test_without_real_clips_to_judge_on_the_rendered_ones_do(plan, work, tmp_path):
+    data = moved(plan.data[0], tmp_path / "real", "train"), plan.data[1]
+    reproduce.run(replace(plan, data=data))
+    (judged,) = [note[1:] for note in work if note[0] == "publish"]
+    assert len(judged[0]) == 1
+    assert judged[1] == []
+
+
+def test_rendered_clips_to_judge_on_alone_are_not_trained_on_first(plan, work, tmp_path):
+    data = plan.data[0], moved(plan.data[1], tmp_path / "rendered", "val")
+    reproduce.run(replace(plan, data=data))
+    assert [note[0] for note in work][:2] == ["stage1", "stage2"]
+
+
+def test_a_stage_that_is_left_out_is_the_shipped_one(plan, work):
+    done = reproduce.run(replace(plan, shares={"stage1": 0.0}))
+    assert done["publish"]
+    options = {note[0]: note[2] for note in work if note[0] in ("stage1", "stage2")}
+    assert list(options) == ["stage2"]
+    assert options["stage2"]["stage1"] == runtime.default_pair()[0]
 
 
 def test_a_dry_run_refuses_what_cannot_run(plan, tmp_path):

@@ -150,6 +150,9 @@ def test_wrong_names_are_refused(tmp_path, monkeypatch):
     ):
         with pytest.raises(UsageError, match=words):
             find(video, settings)
+    monkeypatch.setattr("sys.stdin", None)  # as with <&-
+    with pytest.raises(UsageError, match="-: standard input is closed; pipe a video in"):
+        find("-", Settings())
 
 
 @pytest.mark.parametrize(
@@ -173,7 +176,7 @@ def test_settings_that_would_do_nothing_are_refused(videos, settings, words):
 
 
 def test_a_folder_is_its_videos_by_name(tmp_path):
-    for name in ("b.mp4", "a.MKV", "notes.txt", "c.ts"):
+    for name in ("b.mp4", "a.MKV", "notes.txt", "c.ts", "._b.mp4"):  # macOS writes the last one
         (tmp_path / name).touch()
     assert [source.stem for source in find(str(tmp_path), Settings())] == ["a", "b", "c"]
 

@@ -278,3 +278,18 @@ def test_wrong_arguments_are_named() -> None:
     assert issubclass(synth.SynthError, UsageError)
     with pytest.raises(synth.SynthError, match="val_share"):
         synth.make_dataset("unused", 2, 0, val_share=1.5)
+
+
+def test_from_where_it_lay_to_the_next_servers_hand_no_streak_is_drawn() -> None:
+    steps = 2000
+    lay, hand = np.array([0.5, -5.0, 0.02]), np.array([-1.0, 3.0, 1.0])
+    first = np.arange(steps) < steps // 2
+    xyz, axis = np.where(first[:, None], lay, hand), np.repeat([[0.0, 0.0, -1.0]], steps, axis=0)
+    timeline = rally.Timeline(xyz, axis, np.where(first, rally.ABSENT, rally.HELD).astype(np.uint8))
+    stage = _stage(size_hw=(720, 1280))
+    look = replace(stage.look.shuttle, exposure_s=0.02)
+    still = render.shuttle_patch(timeline, stage.camera, look, rally.DT * steps * 0.7, lambda _: 1.0)
+    comes = render.shuttle_patch(timeline, stage.camera, look, rally.DT * steps / 2 + 0.004, lambda _: 1.0)
+    assert still is not None
+    assert comes is not None
+    assert comes.rgb.shape == still.rgb.shape

@@ -53,3 +53,13 @@ def test_what_was_fixed_once_stays(tmp_path):
     assert timebox.once(path, lambda: {"steps": 5}) == {"steps": 5}
     assert timebox.once(path, lambda: {"steps": 9}) == {"steps": 5}
     assert json.loads(path.read_text()) == {"steps": 5}
+
+
+def test_a_trial_without_validation_samples_says_so(tmp_path):
+    synth.make_dataset(tmp_path / "data", 1, 1, (90, 160), frame_count=4, val_share=0.0)
+    spec = versions.resolve("stage1_v5", pretrained=False, input_hw=(64, 96))
+    dataset = clips.load_dataset(tmp_path / "data")
+    with pytest.raises(
+        train.TrainError, match=r"trial: \d+ training and 0 validation samples; both need some"
+    ):
+        timebox.trial(spec, dataset, tmp_path / "trial", tmp_path / "cache", batch=2)

@@ -1,3 +1,4 @@
+import json
 import math
 import shutil
 import signal
@@ -180,6 +181,17 @@ def test_steps_that_fp16_leaves_out_are_no_error_unless_it_never_finds_its_scale
         run.settle()
 
 
+def test_a_result_at_a_step_that_fp16_left_out_can_be_written():
+    run = object.__new__(train.Training)
+    run.progress, run.config = checkpoints.Progress(), SimpleNamespace(keep="best", batch=2)
+    run.progress.history = [{"step": 1, "train_grad_norm": math.inf, "accuracy": 0.5}]
+    run.accelerator = SimpleNamespace(end_training=lambda: None)
+    run.log, run._facts = SimpleNamespace(result=lambda *_: None), dict
+    found = run.finish()
+    assert json.loads(json.dumps(found, allow_nan=False))["train_grad_norm"] is None
+    assert found["accuracy"] == 0.5
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -296,8 +308,11 @@ def test_validation_counts_what_a_network_answers(version, unit):
                 yield {"frames": at[:, None].float(), "history": None, "xy": truth[at]}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validation, "training_loss", lambda *_: {"loss": torch.tensor(0.5)})
+        patch.setattr(
+            validation, "training_loss", lambda _, __, xy, ___: {"loss": torch.tensor(1.0 / len(xy))}
+        )
         scores, table = validation.judge(Net(), Planted(), 4, 6)
+    assert scores["loss"] == pytest.approx((4 * 1 / 4 + 2 * 1 / 2) / 6)  # a sample counts once
     assert scores["accuracy"] == pytest.approx(3 / 6)  # two hits, one silence
     assert scores["fp2_share"] == 0.5
     assert scores["error_px"] == pytest.approx((0.5 + 0.97 * inside) * unit / 2, rel=1e-4)

@@ -251,3 +251,45 @@ def test_written_colours_come_back(tmp_path):
     frame = next(iter(read_frames(tmp_path / "v.mp4")))
     assert np.abs(frame.rgb[:, 20::40].astype(int) - colours[:, 20::40]).max() <= 6
     assert math.isclose(frame.time_s, 0)
+
+
+def stamps(path):
+    return [frame.time_s for frame in read_frames(path)]
+
+
+def test_written_frames_keep_their_times_at_a_rate_that_varies(tmp_path):
+    at_s = [i / 60 for i in range(60)] + [1 + i / 20 for i in range(20)]  # 40 a second on average
+    with VideoWriter(tmp_path / "v.mp4", (64, 96), 40) as writer:
+        for time_s in at_s:
+            writer.write(np.zeros((64, 96, 3), np.uint8), time_s)
+    assert stamps(tmp_path / "v.mp4") == pytest.approx(at_s, abs=0.5 / 40)
+    with VideoWriter(tmp_path / "even.mp4", (64, 96), 30) as writer:
+        for index in range(60):
+            writer.write(np.zeros((64, 96, 3), np.uint8), round(index / 30, 2))  # as a container rounds them
+    assert stamps(tmp_path / "even.mp4") == pytest.approx([i / 30 for i in range(60)], abs=1e-4)
+
+
+def test_a_jump_of_the_clock_is_held_for_no_day(tmp_path):
+    at_s = [0, 1 / 30, 40 * 3600, 40 * 3600 + 1 / 30, 40 * 3600 + 60]
+    with VideoWriter(tmp_path / "v.mp4", (64, 96), 30000 / 1001) as writer:
+        for time_s in at_s:
+            writer.write(np.zeros((64, 96, 3), np.uint8), time_s)
+    assert stamps(tmp_path / "v.mp4") == pytest.approx([0, 1 / 30, 2 / 30, 3 / 30, 60 + 2 / 30], abs=0.03)
+
+
+def test_a_name_with_a_colon_is_a_file(tmp_path, monkeypatch, tiny_video):
+    tiny_video("a.mp4", frames=4).rename(tmp_path / "18:30.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert len(list(read_frames("18:30.mp4"))) == 4
+    with VideoWriter("18:31.mp4", (64, 96), 30) as writer:
+        writer.write(np.zeros((64, 96, 3), np.uint8))
+    assert probe("18:31.mp4").width == 96
+
+
+def test_a_recording_that_paused_has_the_rate_of_its_pictures(tmp_path):
+    path = tmp_path / "v.mp4"
+    with VideoWriter(path, (64, 96), 30) as writer:
+        for index in range(60):
+            writer.write(np.zeros((64, 96, 3), np.uint8), index / 30 + 300 * (index >= 30))
+    assert probe(path).fps == pytest.approx(30, rel=0.01)
+    assert stamps(path)[-1] == pytest.approx(300 + 59 / 30, abs=0.01)

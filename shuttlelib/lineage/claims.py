@@ -28,7 +28,7 @@ class Row:
 
     Attributes:
         facts: its `row.json`, with latency_ms and noise_std.
-        train, val: `measures.judge` of training samples as training saw them, and of validation samples.
+        train, val: `measures.judge` of training samples (augmented, from all evenly), of validation samples.
         noise: `measures.noise_sweep` of validation samples; empty where it was not asked for.
         history: `history.csv`.
     """

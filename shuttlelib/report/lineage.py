@@ -38,7 +38,7 @@ there; px are of the 512x288 grid for both (1 px is 2.5 px at 1280x720). "Placed
 aside: of the samples with a shuttle, those whose best place is within 4 px. Weights are those at the
 end of the budget, whatever they scored before. Rows without a
 visibility head say "visible" always; their accuracy pays for it. Loss is each row's own, on
-training samples as training saw them (augmented) and on val samples; the ratio compares the two
+training samples (augmented, evenly from all) and on val samples; the ratio compares the two
 within a row. Free-running accuracy is the whole tracker's: a stage-1 row with the pair's stage 2, a
 stage-2 row with its stage 1, a baseline alone. Brackets are 95% bootstrap intervals over clips."""
 MEASURED = {  # of a row: key, name, digits

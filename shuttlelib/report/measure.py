@@ -63,10 +63,15 @@ def evaluate(
             ),
             "gallery": [],
         }
-        if private or all(clip.rendered for clip in dataset):
+        if private or all(_without_footage(clip) for clip in dataset):
             found[name]["gallery"], shown = gallery(name, dataset, rows)
             pictures |= shown
     return {"pair": {folder.name: weights(folder) for folder in folders}, "sets": found}, pictures
+
+
+def _without_footage(clip: Clip) -> bool:
+    """Whether its pictures are rendered too, not only its shuttle."""
+    return len(clip.table) > 0 and bool((clip.table["origin"] == "synthetic").all())
 
 
 def judged(dataset: Sequence[Clip], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -101,7 +101,8 @@ def _about_tree(found: Found) -> str:
     if found.lineage:
         return (
             "Each version with its accuracy on val samples under one budget and what it bought: the change "
-            "against its parent, ▲ better, ▼ worse."
+            "against its parent, ▲ better, ▼ worse. A row that had hardly learned by the end of the budget "
+            "says nothing of its idea; the comparison names them."
         )
     return (
         "Each version with what it changed and taught. `shuttle train --lineage` compares all of them "
@@ -191,7 +192,7 @@ def _more(found: Found) -> tuple[Text, ...]:
 _ABOUT_ROWS = (
     "Accuracy at 4 px of the 512x288 grid. On samples stages are not compared with each other: stage 1 "
     "sees whole frames, stage 2 crops near the label. Free-running is the whole tracker with the version "
-    "in its place."
+    "in its place, on the few clips that the comparison names: not the shipped pair's accuracy on all of val."
 )
 _HOW = (
     "A frame is right if the shuttle is visible and placed within the tolerance, or not visible and not "

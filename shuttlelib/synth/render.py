@@ -111,16 +111,25 @@ def shuttle_patch(
         See `draw_shuttle`.
     """
     exposure = look.exposure_s
-    heads, axes, _ = timeline.at(time_s + np.linspace(-0.5, 0.5, 5) * exposure)
+    heads, _ = _shown(timeline, time_s + np.linspace(-0.5, 0.5, 5) * exposure)
     xy, _ = camera.project(heads)
     streak = float(np.linalg.norm(np.diff(xy, axis=0), axis=1).sum())
     count = int(np.clip(streak / 1.2, 1, 60))
-    heads, axes, _ = timeline.at(time_s + ((np.arange(count) + 0.5) / count - 0.5) * exposure)
+    heads, axes = _shown(timeline, time_s + ((np.arange(count) + 0.5) / count - 0.5) * exposure)
     patch = draw_shuttle(camera, look, heads, axes)
     if patch is None:
         return None
-    gain = min(1.1 * gain_at(heads[count // 2]), 1.2)
+    gain = min(1.1 * gain_at(heads[len(heads) // 2]), 1.2)
     return Patch(patch.x0, patch.y0, cv2.convertScaleAbs(patch.rgb, alpha=gain), patch.alpha)
+
+
+def _shown(timeline: Timeline, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Heads and axes, (N, 3) each, at those of some times when the shuttle is there.
+
+    From where it was last to where it comes next it never flew.
+    """
+    heads, axes, states = timeline.at(times_s)
+    return heads[states != ABSENT], axes[states != ABSENT]
 
 
 def _player_patches(

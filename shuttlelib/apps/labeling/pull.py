@@ -23,7 +23,7 @@ from shuttlelib.apps.labeling.work import Work, WorkClip
 from shuttlelib.clips import Clip
 from shuttlelib.files import atomic_write, writing
 from shuttlelib.labels import LabelError
-from shuttlelib.video import VIDEO_SUFFIXES
+from shuttlelib.video import is_video
 
 LOCK = ".labels.lock"
 OWN_SERVER = "own"  # in the history, for a server that moves from port to port
@@ -121,7 +121,7 @@ def _locate(clip: WorkClip, data: Path) -> Path:
     same_name = clips.video_beside(data / clip.name, clip.name)
     origin = Path(clip.video)
     near = [path for folder in (data, origin.parent) if folder.is_dir() for path in sorted(folder.iterdir())]
-    videos = [path for path in near if path.suffix.lower() in VIDEO_SUFFIXES]
+    videos = [path for path in near if is_video(path)]
     first = [path for path in (same_name, origin) if path is not None]
     found = next((path for path in (*first[:1], *videos, *first[1:]) if clip.is_video(path)), None)
     if found is None:

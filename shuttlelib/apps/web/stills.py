@@ -15,6 +15,7 @@ import av
 import cv2
 import numpy as np
 
+from shuttlelib.files import as_url
 from shuttlelib.frames import Frame
 from shuttlelib.pictures import Converter, Pictures
 from shuttlelib.video import read_frames, video_stream
@@ -78,7 +79,7 @@ class Stills:
         wanted_s = float(self.time_s[index])
         try:
             if self._container is None:
-                self._container = av.open(str(self.path))
+                self._container = av.open(as_url(self.path))
                 video_stream(self._container, self.path).thread_type = "AUTO"
                 self._ahead, self._next = self._decode(), 1
                 self._first_s = next(self._ahead)[0] or 0.0
