@@ -94,10 +94,11 @@ def clean_dataset(data_dir: str | Path, out_dir: str | Path) -> pd.DataFrame:
     in_place = Path(data_dir).resolve() == Path(out_dir).resolve()
     for clip in clips.load_dataset(data_dir, raw=True):
         clips.require_labelled(clip)
+        if not in_place:
+            clip = clips.over_stored(clip, out_dir)
         table, audit = clean(clip.table, clip.info)
         venue, part = places.get(clip.name, (clip.venue, divided.get(clip.venue, clip.split)))
-        clip = replace(clip, table=table, venue=venue, split=part)
-        cleaned.append(clip if in_place else clips.over_stored(clip, out_dir))
+        cleaned.append(replace(clip, table=table, venue=venue, split=part))
         audits.append(audit)
     if (Path(data_dir) / REVISION).is_file() and not in_place:
         with atomic_write(Path(out_dir) / REVISION) as temp:  # the copy descends from that commit

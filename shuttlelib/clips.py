@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from shuttlelib import labels, splits, video
-from shuttlelib.files import as_url, atomic_write, sha256
+from shuttlelib.files import as_url, atomic_write, is_partial, sha256
 from shuttlelib.labels import ClipInfo, LabelError
 from shuttlelib.pictures import Pictures
 from shuttlelib.video import VIDEO_SUFFIXES, is_video
@@ -80,7 +80,7 @@ def load_dataset(data_dir: str | Path, raw: bool = False) -> list[Clip]:
             `splits.csv` does not name, or a split that is not by venue.
     """
     data_dir = Path(data_dir)
-    paths = sorted(data_dir.glob("*.parquet"))
+    paths = sorted(path for path in data_dir.glob("*.parquet") if not is_partial(path))
     if not paths:
         raise LabelError(
             f"{data_dir}: no clips (*.parquet) there; run `shuttle data import` or `shuttle data synth`"
@@ -158,7 +158,7 @@ def videos_in(folder: str | Path) -> dict[str, Path]:
     """The videos of a folder by clip name.
 
     Raises:
-        LabelError: no such folder, or two videos of one name.
+        LabelError: no such folder, two videos of one name, or a blank at an end of a name.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -168,6 +168,8 @@ def videos_in(folder: str | Path) -> dict[str, Path]:
         if is_video(path):
             if path.stem in found:
                 raise LabelError(f"{path}: {found[path.stem].name} has the same name; rename one of them")
+            if path.stem != path.stem.strip():
+                raise LabelError(f"{path}: its name begins or ends with a blank; rename it")
             found[path.stem] = path
     return found
 

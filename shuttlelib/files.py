@@ -44,6 +44,11 @@ def as_url(path: str | Path) -> str:
     return f"file:{path}"
 
 
+def is_partial(path: Path) -> bool:
+    """Whether a file is what `atomic_write` left of a run that was killed."""
+    return ".partial-" in path.name
+
+
 @contextmanager
 def atomic_write(path: str | Path, keep: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error.

@@ -20,12 +20,12 @@ VAL_SLACK = 1.25  # whole venues rarely give the wanted share; this much more is
 def import_folder(src: str | Path, out: str | Path, fmt: str = "auto", link: bool = True) -> list[Clip]:
     """Bring a folder of videos and labels of any supported format into a data folder.
 
-    Each video takes the label file of its name (`<clip>.csv`, `<clip>_ball.csv`, `<clip>.json`,
-    `<clip>.parquet`), otherwise its rows of a Label Studio export that lies beside it. Videos without
-    labels, or with a label file of no rows, are left out. `splits.csv` is carried over; a clip that it does
-    not name keeps its place in `out`, and without the file its venue is "unknown". Where no video lies in
-    `src` itself, the layouts of public sets are looked for, whose matches are venues (`layouts`). The places
-    of all clips are checked as a whole before any is stored.
+    Each video takes the label file of its name (`<clip>.parquet`, `<clip>_ball.csv`, `<clip>.csv`,
+    `<clip>.json`: the first that there is), otherwise its rows of a Label Studio export that lies beside it.
+    Videos without labels, or with a label file of no rows, are left out. `splits.csv` is carried over; a clip
+    that it does not name keeps its place in `out`, and without the file its venue is "unknown". Where no
+    video lies in `src` itself, the layouts of public sets are looked for, whose matches are venues
+    (`layouts`). The places of all clips are checked as a whole before any is stored.
 
     Args:
         src: the folder to read.
@@ -146,9 +146,9 @@ def _in_layouts(src: Path, fmt: str) -> Iterator[tuple[Path, Clip]]:
 
 def _label_names(folder: Path, clip: str, fmt: str = "auto") -> tuple[Path, ...]:
     """Where a clip's own label file of a format may be, best first."""
-    ends: tuple[str, ...] = (".parquet", ".csv", "_ball.csv", ".json")
+    ends: tuple[str, ...] = (".parquet", "_ball.csv", ".csv", ".json")  # .csv may be a track
     if fmt in importers.CSV_FORMATS:
-        ends = (".csv", "_ball.csv")
+        ends = ("_ball.csv", ".csv")
     elif fmt in ("parquet", "label_studio"):
         ends = ends[:1] if fmt == "parquet" else ends[1:]
     return tuple(folder / f"{clip}{end}" for end in ends)

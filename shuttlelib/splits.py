@@ -65,7 +65,7 @@ def write(data_dir: str | Path, places: Places) -> None:
 
 
 def place_of(clip: str, places: Places, folder: Path | None) -> tuple[str, str]:
-    """(venue, split) of a clip, unknown and train by default.
+    """(venue, split) of a clip, by default unknown and where that is, else train.
 
     Args:
         folder: the one whose `splits.csv` must name the clip, if there is such a file.
@@ -76,7 +76,7 @@ def place_of(clip: str, places: Places, folder: Path | None) -> tuple[str, str]:
     if folder and clip not in places:
         source = folder / "splits.csv"
         raise LabelError(f"{source}: clip {clip!r} is missing; add a line of its venue and split")
-    return places.get(clip, (UNKNOWN_VENUE, "train"))
+    return places.get(clip, (UNKNOWN_VENUE, dict(places.values()).get(UNKNOWN_VENUE, "train")))
 
 
 def check(places: Places, source: Path) -> None:

@@ -20,7 +20,7 @@ from shuttlelib.apps.web import folders as folders_
 from shuttlelib.apps.web import serve, stills, views
 from shuttlelib.apps.web.desks import Desks, Gone
 from shuttlelib.apps.web.folders import Folders, opened, remove_leftovers
-from shuttlelib.apps.web.gate import COOKIE, Gate
+from shuttlelib.apps.web.gate import COOKIE, Gate, visitor_of
 from shuttlelib.apps.web.jobs import Job, in_plain_words
 from shuttlelib.apps.web.options import Options
 from shuttlelib.apps.web.serve import running
@@ -236,6 +236,33 @@ def test_another_host_name_is_refused_where_only_this_machine_may_ask(folders):
         ("evil.example", False, 200),
     ):
         assert ask(Gate(within(), folders, 1, local_only), "/", host=host)[0] == status
+
+
+@pytest.mark.parametrize("name", ["/../../elsewhere/deep", "a" * 19, "ä" * 30, "a" * 61, ""])
+def test_a_cookie_is_no_path(folders, name):
+    assert visitor_of({COOKIE: name}) == ""
+    assert visitor_of({COOKIE: VISITOR}) == VISITOR
+
+
+def test_no_input_makes_the_page_fetch_an_address():
+    pytest.importorskip("gradio", reason="needs the page's packages: pip install -e '.[app]'")
+    code = """
+import asyncio, gradio
+from gradio import processing_utils
+from shuttlelib.apps.web import serve
+named = {"path": "http://example.org/huge.bin", "meta": {"_type": "gradio.FileData"}}
+download = processing_utils.async_ssrf_protected_download
+with serve._fetching_nothing(), gradio.Blocks():
+    for block in (gradio.Slider(), gradio.File()):
+        try:
+            asyncio.run(processing_utils.async_move_files_to_cache(named, block, check_in_upload_folder=True))
+        except ValueError as error:
+            print(error)
+assert processing_utils.async_ssrf_protected_download is download
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["this page fetches no addresses"] * 2
 
 
 def test_a_new_visitor_gets_a_cookie(folders):

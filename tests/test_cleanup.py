@@ -223,6 +223,12 @@ def test_cleaning_into_a_folder_takes_no_other_clips_place_and_no_pulled_label(t
     pulled.to_parquet(out / "history" / "a.parquet")
     cleanup.clean_dataset(data, out)
     assert clips.load_dataset(out)[0].table["x_px"].tolist() == [9, 50]
+    two = labels.make_table(
+        "a", [1, 1], True, [50.0, 50.2], 9.0, "label_studio", ["annotator=1", "annotator=2"]
+    )
+    labels.write_table(out / "a.parquet", pd.concat([table[:1], two]), info)
+    assert "annotators_agree" in names(cleanup.clean_dataset(data, out))
+    assert clips.load_dataset(out)[0].table["x_px"].tolist() == [9, pytest.approx(50.1)]
     other = clips.Clip("a", path := tiny_video("b.mp4", frames=7), table, clips.probe(path), "hall", "train")
     clips.store(other, data)
     before = (out / "a.parquet").read_bytes()

@@ -259,6 +259,25 @@ def test_videos_named_by_a_camera_are_imported(source, tmp_path):
     ]
 
 
+def test_what_a_killed_run_left_is_no_clip(source, tmp_path):
+    intake.import_folder(source, tmp_path / "data")
+    for suffix in (".parquet", ".mp4"):
+        (tmp_path / "data" / f"00001.partial-4711{suffix}").write_bytes(b"")
+    assert len(clips.load_dataset(tmp_path / "data")) == 2
+    assert list(clips.videos_in(tmp_path / "data")) == ["00001", "00002"]
+
+
+def test_corrections_go_before_the_track_they_correct(source, tmp_path):
+    (source / "00001_ball.csv").write_text(CSV.replace("10,20", "33,44"))
+    assert intake.import_folder(source, tmp_path / "data")[0].table["x_px"].tolist()[0] == 33
+
+
+def test_a_name_that_ends_with_a_blank_is_refused(source, tmp_path):
+    (source / "00003.mp4").rename(source / "00003 .mp4")
+    with pytest.raises(LabelError, match=r"00003 \.mp4: its name begins or ends with a blank; rename it"):
+        intake.import_folder(source, tmp_path / "data")
+
+
 def test_a_label_file_without_a_row_labels_nothing(source, tmp_path):
     (source / "00001.csv").write_text("Frame,Visibility,X,Y\n")
     assert [clip.name for clip in intake.import_folder(source, tmp_path / "data")] == ["00002"]

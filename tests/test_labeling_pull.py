@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 from label_server import PEOPLE, FakeClient, said, shown, work_of
 
-from shuttlelib import clips, labels
+from shuttlelib import clips, labels, splits
 from shuttlelib.apps.labeling import answers, history, pull
 from shuttlelib.files import WriteError
 from shuttlelib.labels import LabelError
@@ -199,6 +199,22 @@ def test_annotations_deleted_on_the_server_stay_until_told_otherwise(work, data)
     assert rows(data)["frame"].tolist() == [1]
     assert past(data)["action"].tolist() == ["added", "added", "removed"]
     assert bring(work, data, kept, gone).gone == []
+
+
+def test_labels_of_another_own_server_are_not_taken_for_deleted(work, data, tmp_path):
+    first, second = replace(work, id="1a"), replace(work, id="2b")  # both have project 7
+    bring(first, data, shown(work, "00030", 1, said(work, "00030", "visible", (24.0, 16.0), number=103)))
+    answer = said(work, "00030", "visible", (30.0, 16.0), number=1)
+    done = bring(second, data, shown(work, "00030", 2, answer, number=2), drop_deleted=True)
+    assert done.gone == []
+    assert rows(data)["frame"].tolist() == [1, 2]
+
+
+def test_a_new_clip_is_stored_where_the_unknown_venue_is(work, data):
+    splits.write(data, {"other": ("unknown", "val")})
+    bring(work, data, shown(work, "00030", 1, said(work, "00030", "visible", (24.0, 16.0))))
+    (clip,) = clips.load_dataset(data)
+    assert (clip.venue, clip.split) == ("unknown", "val")
 
 
 def test_a_frame_that_a_person_annotated_twice_is_not_taken_for_deleted(work, data):

@@ -1,7 +1,7 @@
 """Public data sets by name: licence first, then download, verify, import; behind `shuttle data fetch`.
 
-Facts of each set with their source stand in `SETS`. Files are pinned by commit, and compared with the hash
-that the host promises.
+Facts of each set with their source stand in `SETS`. Files are pinned by commit where one stands there, and
+compared with the hash that the host promises.
 """
 
 from collections.abc import Callable

@@ -59,7 +59,9 @@ def apply(
     for answer in answers:
         by_frame.setdefault(answer.frame, []).append(answer)
     known = set(zip(history["server"], history["project"], history["annotation"], history["at"]))
-    rows = {frame: table[table["frame"] == frame] for frame in table["frame"].unique().tolist()}
+    lost = _deleted(history, there, server, project)
+    asked = table[table["frame"].isin([*by_frame, *lost])]
+    rows = dict(list(asked.groupby("frame")))
     new_rows: dict[int, pd.DataFrame] = {}
     changes: list[pd.DataFrame] = []
     restored: list[pd.DataFrame] = []
@@ -74,7 +76,6 @@ def apply(
         else:
             continue
         new_rows[frame] = answers_.as_rows(group, clip)
-    lost = _deleted(history, there, server, project)
     for frame, removed in lost.items() if drop_deleted else ():
         changes.append(
             history_.entries(removed, rows.get(frame, table.iloc[:0]), clip, server, project, removed=True)

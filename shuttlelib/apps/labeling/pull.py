@@ -155,7 +155,7 @@ def _apply(
     else:
         table, path = _labels_so_far(work.clips[labelled_as], data, name), history_.path_of(data, name)
         past = history_.read(path if path.is_file() else history_.path_of(data, labelled_as))
-    server = work.url or OWN_SERVER
+    server = work.url or f"{OWN_SERVER} {work.id}".strip()
     return apply(table, past, mine, answers.there, name, server, work.project, drop_deleted)
 
 

@@ -5,6 +5,7 @@
 """
 
 import json
+import secrets
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ class Work:
     Attributes:
         folder: of `work.json`.
         url: of an existing server; "" for one of its own.
+        id: of the labelling, so that numbers of two own servers are told apart; "" in older ones.
         project: number on the server, 0 while there is none.
         pictures: number of the project that holds the pictures on an existing server, 0 while there is none.
         model: the version that pre-annotated.
@@ -71,6 +73,7 @@ class Work:
 
     folder: Path
     url: str = ""
+    id: str = ""
     project: int = 0
     pictures: int = 0
     model: str = ""
@@ -98,7 +101,7 @@ def load(folder: Path, must_exist: bool = True) -> Work:
             raise LabelError(
                 f"{path}: no labelling there; start one with `shuttle label serve VIDEO --work {folder}`"
             )
-        return Work(folder)
+        return Work(folder, id=secrets.token_hex(4))
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
         records = {name: WorkClip(**clip) for name, clip in content.pop("clips").items()}

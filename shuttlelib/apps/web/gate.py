@@ -2,14 +2,14 @@
 
 Gradio serves every file of its upload folder to whoever names the path, fetches web addresses on request and
 has pages of its own. Here, each browser gets a random cookie; what it uploads is moved to that visitor's own
-folder, and a file is served only out of it.
+folder, and a file is served only out of it. What makes it fetch addresses is refused by `serve`.
 """
 
 import json
 import re
 import secrets
 import shutil
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,6 +42,12 @@ _HEADERS = {
 }
 
 
+def visitor_of(cookies: Mapping[str, str]) -> str:
+    """A browser's name by its cookie; "" without one that this page can have set."""
+    name = cookies.get(COOKIE, "")
+    return name if re.fullmatch(r"[A-Za-z0-9_-]{20,60}", name) else ""
+
+
 class Gate:
     """ASGI middleware around Gradio's app.
 
@@ -63,9 +69,8 @@ class Gate:
         if scope["type"] != "http":
             return await send({"type": "websocket.close"})
         request = HTTPConnection(scope)
-        visitor = request.cookies.get(COOKIE, "")
-        known = re.fullmatch(r"[\w-]{20,60}", visitor) is not None
-        visitor = visitor if known else secrets.token_urlsafe(24)
+        known = visitor_of(request.cookies)
+        visitor = known or secrets.token_urlsafe(24)
         if refusal := self._refusal(request, scope["path"], visitor):
             return await refusal(scope, receive, send)
         send = _with_headers(send, None if known else _cookie(request, visitor))

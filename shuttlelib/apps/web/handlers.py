@@ -9,7 +9,7 @@ import gradio as gr
 from shuttlelib import paths
 from shuttlelib.apps.web import views
 from shuttlelib.apps.web.desks import Desk, Desks
-from shuttlelib.apps.web.gate import COOKIE
+from shuttlelib.apps.web.gate import visitor_of
 from shuttlelib.apps.web.jobs import in_plain_words
 from shuttlelib.apps.web.tracks import Track, write_labels
 from shuttlelib.errors import ShuttleError
@@ -195,10 +195,10 @@ def _session(request: gr.Request) -> str:
 
 
 def _visitor(request: gr.Request) -> str:
-    visitor = request.cookies.get(COOKIE)
+    visitor = visitor_of(request.cookies)
     if not visitor:
         raise gr.Error("This page needs a cookie to keep your video apart from others': allow it and reload.")
-    return str(visitor)
+    return visitor
 
 
 def _index(track: Track, frame: float) -> int:

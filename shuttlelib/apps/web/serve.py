@@ -50,11 +50,28 @@ def running(options: Options, parent: Path | None = None) -> "Iterator[gr.Blocks
         desks = Desks(place, options)
         page = page_.build(Handlers(desks), options)
         try:
-            _launch(page, options, place)
-            yield page
+            with _fetching_nothing():
+                _launch(page, options, place)
+                yield page
         finally:
             desks.close()
             page.close(verbose=False)
+
+
+@contextmanager
+def _fetching_nothing() -> Iterator[None]:
+    """While the block runs, an input that names an address, a slider's too, is refused, not fetched."""
+    from gradio import processing_utils
+
+    async def refuse(url: str, cache_dir: str) -> str:
+        raise ValueError("this page fetches no addresses")
+
+    download = processing_utils.async_ssrf_protected_download
+    processing_utils.async_ssrf_protected_download = refuse
+    try:
+        yield
+    finally:
+        processing_utils.async_ssrf_protected_download = download
 
 
 @contextmanager
