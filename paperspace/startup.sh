@@ -7,8 +7,8 @@ set -euo pipefail
 exec >>"${STARTUP_LOG:-/var/log/shuttle-startup.log}" 2>&1
 date -u
 
-# A machine whose setup or COMMAND does not start costs as much as one at work: where COMMAND shuts it down, so does this, unless somebody
-# has logged in meanwhile to look.
+# A machine whose setup fails or whose COMMAND does not start costs as much as one at work: where COMMAND shuts it
+# down, so does this, unless somebody has logged in meanwhile to look.
 give_up() {
   [ "$1" != 0 ] && [[ " ${COMMAND[*]} " = *" --off "[pa]* ]] || return 0
   echo "the setup failed: shutting down in ${SHUTTLE_OFF_DELAY:-600} s, unless somebody logs in"

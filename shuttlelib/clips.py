@@ -146,7 +146,7 @@ def over_stored(clip: Clip, out: str | Path) -> Clip:
         what = str(error).splitlines()[0]
         raise LabelError(
             f"{history}: not a history of pulled labels ({what}); restore it, or move it away to let the "
-            f"imported labels take the place of those that were pulled"
+            "imported labels take the place of those that were pulled"
         ) from error
     pulled = stored["frame"].isin(frames) & (stored["origin"] == "label_studio")
     rest = clip.table[~clip.table["frame"].isin(stored.loc[pulled, "frame"])]
@@ -184,7 +184,7 @@ def require_labelled(clip: Clip) -> None:
         raise video.VideoError(f"{clip.video_path}: is not the video that was labelled; import it again")
 
 
-def require_same(path: Path, stated: ClipInfo, video: Path, info: ClipInfo, fix: str) -> None:
+def require_same(path: Path, stated: ClipInfo, shown: Path, info: ClipInfo, fix: str) -> None:
     """Check that a Parquet file's labels are of this very video; by the size, where it does not say the hash.
 
     Raises:
@@ -193,7 +193,7 @@ def require_same(path: Path, stated: ClipInfo, video: Path, info: ClipInfo, fix:
     known = bool(stated.video_sha256)
     if stated.video_sha256 != info.video_sha256 if known else stated.size_hw != info.size_hw:
         had, has = (f"{i.width}x{i.height}, hash {i.video_sha256[:12] or '?'}" for i in (stated, info))
-        raise LabelError(f"{path}: labels of another video ({had}) than {video} ({has}): {fix}")
+        raise LabelError(f"{path}: labels of another video ({had}) than {shown} ({has}): {fix}")
 
 
 def video_beside(path: Path, name: str) -> Path | None:

@@ -249,7 +249,7 @@ class VideoWriter:
     def write(self, rgb: np.ndarray, time_s: float | None = None) -> None:
         """Append one frame, uint8 (H, W, 3), at `time_s`: until then the last one is held, an hour at most.
 
-        Without a time, or less than half a frame from it, it follows at the constant rate.
+        At the constant rate it follows without a time, or with one that is less than half a frame off.
         """
         if rgb.shape != (*self.size_hw, 3) or rgb.dtype != np.uint8:
             raise VideoError(f"{self.path}: frame is {rgb.dtype} {rgb.shape}, not uint8 {(*self.size_hw, 3)}")
