@@ -4,30 +4,15 @@ import cv2
 import numpy as np
 
 from shuttlelib.synth.figure import RGB
-from shuttlelib.synth.scene import Canvas, Venue
+from shuttlelib.synth.scene import Canvas, Venue, upright
 
 SYLLABLES = (
-    "NOR",
-    "VEL",
-    "KA",
-    "TO",
-    "RI",
-    "MEX",
-    "LUN",
-    "AR",
-    "DO",
-    "SEN",
-    "FI",
-    "ZA",
-    "BREM",
-    "QUI",
-    "HAL",
-    "ON",
-)
+    "NOR", "VEL", "KA", "TO", "RI", "MEX", "LUN", "AR", "DO", "SEN", "FI", "ZA", "BREM", "QUI", "HAL", "ON",
+)  # fmt: skip
 FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_TRIPLEX)
 
 
-def word(rng: np.random.Generator, parts: int = 2) -> str:
+def word(rng: np.random.Generator, parts: int) -> str:
     """An invented name."""
     return "".join(SYLLABLES[int(i)] for i in rng.integers(len(SYLLABLES), size=parts))
 
@@ -94,7 +79,6 @@ def draw_boards(canvas: Canvas, venue: Venue, rng: np.random.Generator) -> None:
     for normal, away, base in rows:
         if float(canvas.camera.position[:2] @ normal) > away - 2:
             continue
-        along = np.array([normal[1], -normal[0]])
         length, high = rng.uniform(2.0, 3.4), rng.uniform(0.8, 1.05)
         span = 7.5 if normal[1] else 8.5
         for start in np.arange(-span, span - length / 2, length):
@@ -105,6 +89,4 @@ def draw_boards(canvas: Canvas, venue: Venue, rng: np.random.Generator) -> None:
             shade = 0.55 + 0.45 * rng.random() if venue.arena else 0.9
             picture = lettering(rng, word(rng, int(rng.integers(2, 4))), ink, background)
             picture = (picture * shade).astype(np.uint8)
-            a, b = normal * away + along * start, normal * away + along * (start + length)
-            quad = np.array([[*a, base + high], [*b, base + high], [*b, base], [*a, base]])
-            canvas.texture(quad, picture)
+            canvas.texture(upright(normal, away, (start, start + length), (base, base + high)), picture)

@@ -103,11 +103,11 @@ def _rally(rng: np.random.Generator, record: _Recorder, side: int, doubles: bool
     for shot in range(60):
         record.hits.append(Hit(record.time_s, side, point, kind, began if shot == 0 else 0.0))
         last = shot >= 2 and rng.random() < 0.1
-        path, side_next = _shot(rng, point, side, kind, last)
+        path = _shot(rng, point, side, kind, last)
         record.add(path, AIR)
         if last:
             break
-        point, side = path[-1], side_next
+        point, side = path[-1], -side
         kind = _choose(rng, point, doubles)
     landing = record.xyz[-1][-1]
     record.hits.append(Hit(record.time_s, -side, landing, "leave"))
@@ -135,10 +135,8 @@ def _choose(rng: np.random.Generator, point: np.ndarray, doubles: bool) -> str:
     return str(rng.choice(list(odds), p=weights / weights.sum()))
 
 
-def _shot(
-    rng: np.random.Generator, point: np.ndarray, side: int, kind: str, last: bool
-) -> tuple[np.ndarray, int]:
-    """Path (T, 3) of one shot until it is hit again (to the floor if it is the last), and who hits next."""
+def _shot(rng: np.random.Generator, point: np.ndarray, side: int, kind: str, last: bool) -> np.ndarray:
+    """Path (T, 3) of one shot until it is hit again, or to the floor if it is the last."""
     into_net = last and rng.random() < 0.35
     velocity, target = _velocity(rng, point, side, kind)
     if into_net:
@@ -148,9 +146,9 @@ def _shot(
     path, speed = (a[:, 0] for a in fly(velocity[None], 3.5, DT, drop_m=point[2]))
     path = path + point
     if last:
-        return _land(path, speed, rng), -side
+        return _land(path, speed, rng)
     reached = np.flatnonzero((path[:, 1] - target[1]) * side <= 0)
-    return path[: reached[0] + 1 if len(reached) else None], -side
+    return path[: reached[0] + 1 if len(reached) else None]
 
 
 def _velocity(

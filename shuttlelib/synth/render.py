@@ -56,7 +56,7 @@ def render_stage(stage: Stage, with_shuttle: bool = True) -> Iterator[tuple[np.n
 
 
 def _draw(stage: Stage, time_s: float, with_shuttle: bool) -> tuple[np.ndarray, Truth]:
-    """One noiseless frame: behind the net, the net, before the net."""
+    """One noiseless frame: what is behind the net, the net, what is before it."""
     frame = stage.bare.copy()
     stage.twinkles.draw(frame, time_s)
     side = -1.0 if stage.camera.position[1] < 0 else 1.0  # the half that the camera is on
@@ -64,30 +64,20 @@ def _draw(stage: Stage, time_s: float, with_shuttle: bool) -> tuple[np.ndarray, 
     patch = None
     if state[0] != ABSENT:
         patch = shuttle_patch(stage.timeline, stage.camera, stage.look.shuttle, time_s, stage.gain_at)
-    items: list[tuple[bool, float, list[Patch], bool]] = []
+    xy, depth = stage.camera.project(head[0])
+    hidden = 0.0
+    layers = [(0, 0.0, [stage.net])]  # -1 behind the net or 1 before it, depth, patches
     for player, outfit in zip(stage.players, stage.outfits):
         patches, spot = _player_patches(stage, player, outfit, time_s, frame)
-        items.append((spot[1] * side > 0, float(stage.camera.to_camera(spot)[2]), patches, False))
-    depth = float(stage.camera.to_camera(head[0])[2])
-    if patch is not None:
-        items.append((bool(head[0, 1] * side > 0), depth, [patch], True))
-    items.sort(key=lambda item: (item[0], -item[1]))
-    netted, hidden = False, 0.0
-    xy = stage.camera.project(head[0])[0]
-    for front, away, patches, is_shuttle in items:
-        if front and not netted:
-            blend(frame, stage.net)
-            netted = True
-        if not is_shuttle:
-            hidden = max(
-                [hidden] + [_alpha_at(p, xy) for p in patches[:1] if patch is not None and away < depth]
-            )
-        if is_shuttle and not with_shuttle:
-            continue
-        for p in patches:
-            blend(frame, p)
-    if not netted:
-        blend(frame, stage.net)
+        away = float(stage.camera.to_camera(spot)[2])
+        layers.append((1 if spot[1] * side > 0 else -1, away, patches))
+        if patches and away < depth:
+            hidden = max(hidden, _alpha_at(patches[0], xy))
+    if patch is not None and with_shuttle:
+        layers.append((1 if head[0, 1] * side > 0 else -1, float(depth), [patch]))
+    for _, _, patches in sorted(layers, key=lambda layer: (layer[0], -layer[1])):
+        for part in patches:
+            blend(frame, part)
     return frame, truth_of(stage.camera, patch, head[0], hidden)
 
 

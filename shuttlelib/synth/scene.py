@@ -1,5 +1,6 @@
 """What stands still: floor, mat, lines, net, boards, stands, furniture; rendered once a clip."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -81,11 +82,11 @@ def _rgb(values: np.ndarray) -> RGB:
 class Canvas:
     """A supersampled picture on which court polygons are drawn in perspective."""
 
-    def __init__(self, camera: Camera, channels: int = 3) -> None:
+    def __init__(self, camera: Camera) -> None:
         self.camera = camera
         h, w = camera.size_hw
         self.ss = 2 if h * w < 3_000_000 else 1
-        self.image = np.zeros((h * self.ss, w * self.ss, channels), np.uint8)
+        self.image = np.zeros((h * self.ss, w * self.ss, 3), np.uint8)
 
     def outline(self, points: np.ndarray) -> np.ndarray | None:
         """Supersampled image coordinates (N, 2) of a polygon (K, 3): edges subdivided for the lens's
@@ -107,14 +108,14 @@ class Canvas:
             return None
         return np.clip(self.camera.project_camera(np.array(kept)) * self.ss, -8000, 16000)
 
-    def polygon(self, points: np.ndarray, rgb: tuple[int, ...]) -> None:
-        """Fill a polygon (K, 3) of court coordinates."""
-        xy = self.outline(np.asarray(points, float))
+    def polygon(self, points: np.ndarray, rgb: Iterable[float]) -> None:
+        """Fill a polygon (K, 3) of court coordinates; colours are rounded down."""
+        xy = self.outline(points)
         if xy is not None:
             fixed = np.round((xy - 0.5) * 16).astype(np.int32)
             cv2.fillPoly(self.image, [fixed], tuple(int(c) for c in rgb), cv2.LINE_AA, 4)
 
-    def floor(self, x0: float, y0: float, x1: float, y1: float, rgb: tuple[int, ...], z: float = 0.0) -> None:
+    def floor(self, x0: float, y0: float, x1: float, y1: float, rgb: Iterable[float], z: float = 0.0) -> None:
         """Fill a rectangle on the floor."""
         self.polygon(np.array([[x0, y0, z], [x1, y0, z], [x1, y1, z], [x0, y1, z]]), rgb)
 
@@ -150,6 +151,23 @@ class Canvas:
         """The picture at the frame's size."""
         h, w = self.camera.size_hw
         return cv2.resize(self.image, (w, h), interpolation=cv2.INTER_AREA)
+
+
+def upright(
+    normal: np.ndarray, away: float, across: tuple[float, float], height: tuple[float, float]
+) -> np.ndarray:
+    """Corners (4, 3) of a rectangle that stands around the court and faces it, from the top left clockwise.
+
+    Args:
+        normal: (2,) unit direction to it, seen from the court's middle.
+        away: how far, m.
+        across: its left and right end, m.
+        height: its lower and upper edge, m.
+    """
+    along = np.array([normal[1], -normal[0]])
+    left, right = (normal * away + along * end for end in across)
+    low, high = height
+    return np.array([[*left, high], [*right, high], [*right, low], [*left, low]])
 
 
 def _shrink(picture: np.ndarray, wide: float, high: float) -> np.ndarray:
@@ -219,13 +237,13 @@ def draw_court(canvas: Canvas, venue: Venue, rng: np.random.Generator) -> None:
             canvas.texture(quad * np.array([2.1, 1.25, 1]), _wear(rng, False))
             canvas.texture(quad, _wear(rng, venue.mat[0] > venue.mat[1]))
         for x0, y0, x1, y1 in court_lines():
-            canvas.floor(shift + x0, y0, shift + x1, y1, tuple(int(c * dim) for c in venue.lines))
+            canvas.floor(shift + x0, y0, shift + x1, y1, dim * np.array(venue.lines))
 
 
 def net_patch(camera: Camera, venue: Venue) -> Patch:
     """The net as a patch to lay over the frame: mesh, tape, posts' tops; cut to where it is."""
     half, bottom = COURT_WIDTH_M / 2, NET_TOP_M - NET_DEPTH_M
-    mesh, tape = Canvas(camera, 3), Canvas(camera, 3)
+    mesh, tape = Canvas(camera), Canvas(camera)
     share = np.linspace(-1, 1, 21)
     top = np.stack([share * half, 0 * share, NET_MIDDLE_M + (NET_TOP_M - NET_MIDDLE_M) * share**2], axis=1)
     low = np.stack([share * half, 0 * share, np.full(21, bottom)], axis=1)

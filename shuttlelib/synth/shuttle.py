@@ -111,23 +111,13 @@ def _silhouette(
     cv2.fillConvexPoly(canvas, _fixed(hull), (int(dense * 0.9), 0, 0), cv2.LINE_AA, 4)
     rim = (int(wide * 16), max(int(wide * slant * 16), 1))
     turn = float(np.degrees(np.arctan2(across[1], across[0])))
-    place = tuple(int(v) for v in _fixed(tail[None])[0])
-    _ellipse(canvas, place, rim, turn, int(dense * (0.75 if slant > 0.6 else 0.95)), -1)
+    place = _fixed(tail).tolist()
+    inside = (int(dense * (0.75 if slant > 0.6 else 0.95)), 0, 0)
+    cv2.ellipse(canvas, place, rim, turn, 0, 360, inside, -1, cv2.LINE_AA, 4)
     if slant > 0.5:
-        _ellipse(canvas, place, rim, turn, dense, max(1, int(wide * 0.35)))
-    middle = tuple(int(v) for v in _fixed(head[None])[0])
-    cv2.circle(canvas, middle, int(narrow * 16), (255, 255, 0), -1, cv2.LINE_AA, 4)
-
-
-def _ellipse(
-    canvas: np.ndarray,
-    middle: tuple[int, ...],
-    radii: tuple[int, int],
-    turn: float,
-    value: int,
-    thickness: int,
-) -> None:
-    cv2.ellipse(canvas, middle, radii, turn, 0, 360, (value, 0, 0), thickness, cv2.LINE_AA, 4)
+        thick = max(1, int(wide * 0.35))
+        cv2.ellipse(canvas, place, rim, turn, 0, 360, (dense, 0, 0), thick, cv2.LINE_AA, 4)
+    cv2.circle(canvas, _fixed(head).tolist(), int(narrow * 16), (255, 255, 0), -1, cv2.LINE_AA, 4)
 
 
 def _fixed(points: np.ndarray) -> np.ndarray:
@@ -137,19 +127,12 @@ def _fixed(points: np.ndarray) -> np.ndarray:
 
 def blend(frame: np.ndarray, patch: Patch) -> None:
     """Lay a patch over a frame (H, W, 3) in place; what lies outside is cut off."""
-    cut = _overlap(frame, patch)
-    if cut is None:
-        return
-    roi, rgb, alpha = cut
-    cv2.multiply(roi, 255 - alpha, dst=roi, scale=1 / 255)
-    cv2.add(roi, rgb, dst=roi)
-
-
-def _overlap(frame: np.ndarray, patch: Patch) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     h, w = patch.alpha.shape[:2]
     x0, y0 = max(patch.x0, 0), max(patch.y0, 0)
     x1, y1 = min(patch.x0 + w, frame.shape[1]), min(patch.y0 + h, frame.shape[0])
     if x1 <= x0 or y1 <= y0:
-        return None
-    inside = (slice(y0 - patch.y0, y1 - patch.y0), slice(x0 - patch.x0, x1 - patch.x0))
-    return frame[y0:y1, x0:x1], patch.rgb[inside], patch.alpha[inside]
+        return
+    inside = np.s_[y0 - patch.y0 : y1 - patch.y0, x0 - patch.x0 : x1 - patch.x0]
+    roi = frame[y0:y1, x0:x1]
+    cv2.multiply(roi, 255 - patch.alpha[inside], dst=roi, scale=1 / 255)
+    cv2.add(roi, patch.rgb[inside], dst=roi)

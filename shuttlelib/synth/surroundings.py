@@ -6,7 +6,7 @@ import numpy as np
 from shuttlelib.synth.camera import Camera
 from shuttlelib.synth.figure import HAIRS, RGB, SKINS, Outfit, draw_figure
 from shuttlelib.synth.pose import JOINTS, J
-from shuttlelib.synth.scene import Canvas, Venue
+from shuttlelib.synth.scene import Canvas, Venue, upright
 from shuttlelib.synth.shuttle import blend
 
 
@@ -15,7 +15,7 @@ def draw_stands(canvas: Canvas, venue: Venue, rng: np.random.Generator) -> None:
     far = np.array(venue.surround) * (0.35 + 0.65 * venue.light)
     if not venue.arena:
         far = 0.4 * far + 0.6 * rng.uniform(70, 150)
-    canvas.floor(-45, -45, 45, 60, tuple(far))
+    canvas.floor(-45, -45, 45, 60, far)
     camera = canvas.camera.position[:2]
     for normal, away in (
         (np.array([0.0, 1.0]), 15.0),
@@ -25,58 +25,39 @@ def draw_stands(canvas: Canvas, venue: Venue, rng: np.random.Generator) -> None:
     ):
         if float(camera @ normal) > away - 3:
             continue
-        along = np.array([normal[1], -normal[0]])
         if venue.arena:
-            _crowd(canvas, venue, rng, normal, along, away)
+            _crowd(canvas, venue, rng, normal, away)
         else:
-            _wall(canvas, venue, rng, normal, along, away)
+            _wall(canvas, venue, rng, normal, away + 8)
     if venue.arena:
         soft = float(rng.uniform(0.3, 1.6)) * canvas.camera.size_hw[0] / 720
         blurred = cv2.GaussianBlur(canvas.finish(), (0, 0), max(soft, 0.3))
         canvas.image[:] = cv2.resize(blurred, canvas.image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def _wall(
-    canvas: Canvas, venue: Venue, rng: np.random.Generator, normal: np.ndarray, along: np.ndarray, away: float
-) -> None:
-    def quad(s0: float, s1: float, z0: float, z1: float) -> np.ndarray:
-        a, b = normal * (away + 8) + along * s0, normal * (away + 8) + along * s1
-        return np.array([[*a, z1], [*b, z1], [*b, z0], [*a, z0]])
-
-    canvas.polygon(quad(-40, 40, 0, 9), venue.wall)
-    canvas.polygon(quad(-40, 40, 0, 2.2), tuple(int(c * 0.75) for c in venue.wall))
-    canvas.polygon(quad(-40, 40, 9, 40), (205, 208, 210))
+def _wall(canvas: Canvas, venue: Venue, rng: np.random.Generator, normal: np.ndarray, away: float) -> None:
+    """A wall with a dark base under a bright ceiling, windows and lamps."""
+    canvas.polygon(upright(normal, away, (-40, 40), (0, 9)), venue.wall)
+    canvas.polygon(upright(normal, away, (-40, 40), (0, 2.2)), 0.75 * np.array(venue.wall))
+    canvas.polygon(upright(normal, away, (-40, 40), (9, 40)), (205, 208, 210))
     for s in np.arange(-24, 24, 6.0):
         if rng.random() < 0.8:
-            canvas.polygon(quad(s, s + 3.5, 5, 7.5), tuple(rng.integers(200, 255, 3)))
+            canvas.polygon(upright(normal, away, (s, s + 3.5), (5, 7.5)), rng.integers(200, 255, 3))
         if rng.random() < 0.7:
-            canvas.polygon(quad(s + 1, s + 4.5, 11, 11.8), (255, 255, 250))
+            canvas.polygon(upright(normal, away, (s + 1, s + 4.5), (11, 11.8)), (255, 255, 250))
 
 
-def _crowd(
-    canvas: Canvas, venue: Venue, rng: np.random.Generator, normal: np.ndarray, along: np.ndarray, away: float
-) -> None:
+def _crowd(canvas: Canvas, venue: Venue, rng: np.random.Generator, normal: np.ndarray, away: float) -> None:
     """Seated people as heads and shoulders on rising rows; bright far ones are a few pixels wide."""
+    along = np.array([normal[1], -normal[0]])
     dark = 0.08 + 1.1 * venue.light
     tint = rng.uniform(0.3, 1.0, 3) if rng.random() < 0.5 else np.ones(3)
-    back = normal * (away + 30)
-    wall = np.array(
-        [
-            [*(back - along * 60), 30],
-            [*(back + along * 60), 30],
-            [*(back + along * 60), 0],
-            [*(back - along * 60), 0],
-        ]
-    )
-    canvas.polygon(wall, tuple(np.array([20, 20, 26]) * tint))
+    canvas.polygon(upright(normal, away + 30, (-60, 60), (0, 30)), np.array([20, 20, 26]) * tint)
     share = rng.uniform(0.25, 0.9)
     for row in range(16, -1, -1):
         depth, height = away + row * 0.9, 0.9 + row * 0.5
-        a, b = normal * depth - along * 26, normal * depth + along * 26
         tone = (22 + 10 * (row % 2)) * tint * (0.5 + dark)
-        canvas.polygon(
-            np.array([[*a, height], [*b, height], [*b, height - 0.9], [*a, height - 0.9]]), tuple(tone)
-        )
+        canvas.polygon(upright(normal, depth, (-26, 26), (height - 0.9, height)), tone)
         seats = np.arange(-24, 24, 0.62)
         seats = seats[rng.random(len(seats)) < share]
         spots = normal * depth + seats[:, None] * along + rng.normal(0, 0.08, (len(seats), 2))
@@ -192,8 +173,8 @@ def _box(
     fx, fy = x + sx * half_x, y + sy * half_y
     left = np.array([[fx, y - half_y, z0], [fx, y + half_y, z0], [fx, y + half_y, z1], [fx, y - half_y, z1]])
     front = np.array([[x - half_x, fy, z0], [x + half_x, fy, z0], [x + half_x, fy, z1], [x - half_x, fy, z1]])
-    canvas.polygon(left, tuple(int(c * 0.7) for c in rgb))
-    canvas.polygon(front, tuple(int(c * 0.88) for c in rgb))
+    canvas.polygon(left, 0.7 * np.array(rgb))
+    canvas.polygon(front, 0.88 * np.array(rgb))
     canvas.floor(x - half_x, y - half_y, x + half_x, y + half_y, rgb, z1)
 
 
