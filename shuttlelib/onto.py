@@ -6,7 +6,6 @@ in front of everything. The result is a clip like any other, with exact labels.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,8 +14,8 @@ import numpy as np
 from shuttlelib import clips, geometry, labels, overlays, splits, video
 from shuttlelib.clips import Clip
 from shuttlelib.errors import UsageError
-from shuttlelib.files import sha256
 from shuttlelib.synth.camera import random_camera
+from shuttlelib.synth.dataset import write_clip
 from shuttlelib.synth.rally import ABSENT, HELD, play
 from shuttlelib.synth.render import Truth, shuttle_patch, truth_of
 from shuttlelib.synth.shuttle import blend
@@ -54,13 +53,14 @@ def make_dataset(
     out, sources = Path(out_dir), clips.split(clips.load_dataset(data_dir), "train")
     if count < 1 or not sources:
         raise UsageError(f"{data_dir}: {len(sources)} train clips, {count} wanted; both must be at least 1")
-    names = {f"{sources[i % len(sources)].name}_onto_{seed:03d}_{i:03d}": i for i in range(count)}
-    venues = {name: (sources[i % len(sources)].venue, "train") for name, i in names.items()}
-    for name, i in names.items():
-        _require_from(sources[i % len(sources)], out / f"{name}.parquet")
-    splits.write(out, splits.read(out) | venues)
-    for name, i in names.items():
-        write_onto(sources[i % len(sources)], out, name, seed * 10007 + i)
+    chosen = [sources[i % len(sources)] for i in range(count)]
+    names = [f"{clip.name}_onto_{seed:03d}_{i:03d}" for i, clip in enumerate(chosen)]
+    for name, clip in zip(names, chosen):
+        _require_from(clip, out / f"{name}.parquet")
+    places = {name: (clip.venue, "train") for name, clip in zip(names, chosen)}
+    splits.write(out, splits.read(out) | places)
+    for i, (name, clip) in enumerate(zip(names, chosen)):
+        write_onto(clip, out, name, seed * 10007 + i)
         if progress is not None:
             progress()
     return out
@@ -84,18 +84,8 @@ def write_onto(clip: Clip, out_dir: str | Path, name: str, seed: int) -> Path:
     """
     clips.require_labelled(clip)
     path = Path(out_dir) / f"{name}.mp4"
-    path.parent.mkdir(parents=True, exist_ok=True)
     crf = int(np.random.default_rng([6, seed]).integers(18, 26))
-    rows = []
-    with video.VideoWriter(path, clip.info.size_hw, clip.info.fps, crf=crf) as writer:
-        for index, (frame, truth) in enumerate(put_onto(clip, seed)):
-            writer.write(frame)
-            if truth is not None:
-                rows.append((index, truth.visible, truth.x_px, truth.y_px))
-    frame, visible, x_px, y_px = np.array(rows, float).reshape(-1, 4).T
-    table = labels.make_table(name, frame, visible, x_px, y_px, "onto")
-    info = replace(clip.info, frame_count=clip.frames, video_sha256=sha256(path))
-    labels.write_table(path.with_suffix(".parquet"), table, info)
+    write_clip(path, put_onto(clip, seed), clip.info.size_hw, clip.info.fps, crf, "onto")
     return path
 
 

@@ -1,11 +1,10 @@
 """Rendered rallies: as many labelled clips as wanted, any size and frame rate, deterministic by seed.
 
-`render_rally` yields frames with their truth, `write_rally` and `make_dataset` write clips with label
-tables that the rest of the flow reads like any other footage.
+`render_rally` yields frames with their truth, `make_dataset` writes clips with label tables that the rest of
+the flow reads like any other footage.
 """
 
 from shuttlelib.synth.camera import VIEWS
-from shuttlelib.synth.dataset import SynthError, make_dataset, render_rally, write_rally
-from shuttlelib.synth.render import Truth
+from shuttlelib.synth.dataset import SynthError, make_dataset, render_rally
 
-__all__ = ["VIEWS", "SynthError", "Truth", "make_dataset", "render_rally", "write_rally"]
+__all__ = ["VIEWS", "SynthError", "make_dataset", "render_rally"]

@@ -1,15 +1,20 @@
 """Writes rendered rallies as clips, label tables and splits.csv; the door of `synth`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from shuttlelib import labels, splits
 from shuttlelib.errors import UsageError
+from shuttlelib.files import sha256
+from shuttlelib.geometry import SizeHW
+from shuttlelib.labels import ClipInfo
 from shuttlelib.synth.camera import VIEWS
 from shuttlelib.synth.render import Truth, render_stage
 from shuttlelib.synth.scene import make_venue
 from shuttlelib.synth.stage import Stage
+from shuttlelib.video import VideoWriter
 
 
 class SynthError(UsageError):
@@ -18,7 +23,7 @@ class SynthError(UsageError):
 
 def render_rally(
     seed: int,
-    size_hw: tuple[int, int] = (720, 1280),
+    size_hw: SizeHW = (720, 1280),
     fps: float = 30.0,
     frame_count: int = 150,
     view: str = "broadcast",
@@ -49,60 +54,11 @@ def render_rally(
     return render_stage(Stage(seed, (int(size_hw[0]), int(size_hw[1])), fps, frame_count, view, venue))
 
 
-def write_rally(
-    out_dir: str | Path,
-    clip: str,
-    seed: int,
-    size_hw: tuple[int, int] = (720, 1280),
-    fps: float = 30.0,
-    frame_count: int = 150,
-    view: str = "broadcast",
-    venue: int | None = None,
-) -> Path:
-    """Write a rendered rally as `<clip>.mp4` (H.264) and `<clip>.parquet` (canonical labels).
-
-    Args:
-        out_dir: folder, made if missing.
-        clip: name of both files.
-        seed, size_hw, fps, frame_count, view, venue: as for `render_rally`; the size must be even.
-
-    Returns:
-        The path of the mp4.
-
-    Raises:
-        SynthError: as for `render_rally`.
-        VideoError: an odd size.
-    """
-    from shuttlelib.files import sha256
-    from shuttlelib.labels import ClipInfo, make_table, write_table
-    from shuttlelib.video import VideoWriter
-
-    path = Path(out_dir) / f"{clip}.mp4"
-    crf = int(np.random.default_rng([5, seed]).integers(18, 30))
-    truths = []
-    frames = render_rally(seed, size_hw, fps, frame_count, view, venue)
-    with VideoWriter(path, size_hw, fps, crf=crf) as writer:
-        for frame, truth in frames:
-            writer.write(frame)
-            truths.append(truth)
-    table = make_table(
-        clip,
-        np.arange(len(truths)),
-        [t.visible for t in truths],
-        [t.x_px for t in truths],
-        [t.y_px for t in truths],
-        "synthetic",
-    )
-    info = ClipInfo(size_hw[1], size_hw[0], float(fps), len(truths), sha256(path))
-    write_table(path.with_suffix(".parquet"), table, info)
-    return path
-
-
 def make_dataset(
     out_dir: str | Path,
     clips: int,
     seed: int,
-    size_hw: tuple[int, int] = (720, 1280),
+    size_hw: SizeHW = (720, 1280),
     fps: float = 30.0,
     frame_count: int = 150,
     views: Sequence[str] = ("broadcast",),
@@ -130,8 +86,6 @@ def make_dataset(
             another clip of one of the names.
         LabelError: the folder already has one of the venues in another split.
     """
-    from shuttlelib import splits
-
     if clips < 1 or not 0 <= val_share < 1:
         raise SynthError(f"clips {clips} must be at least 1 and val_share {val_share} in [0, 1)")
     if size_hw[0] % 2 or size_hw[1] % 2:
@@ -150,20 +104,48 @@ def make_dataset(
         _check_free(out, name, size_hw, fps, frame_count)
     splits.write(out, places)  # before the hours of rendering, which may be interrupted
     for i, (name, venue) in enumerate(zip(names, venues)):
-        view = views[i % len(views)]
-        write_rally(out, name, seed * 10007 + i, size_hw, fps, frame_count, view, first + venue)
+        view, own_seed = views[i % len(views)], seed * 10007 + i
+        crf = int(np.random.default_rng([5, own_seed]).integers(18, 30))
+        rally = render_rally(own_seed, size_hw, fps, frame_count, view, first + venue)
+        write_clip(out / f"{name}.mp4", rally, size_hw, fps, crf, "synthetic")
         if progress is not None:
             progress()
     return out
 
 
-def _check_free(out: Path, clip: str, size_hw: tuple[int, int], fps: float, frame_count: int) -> None:
-    """Refuse to replace anything but an earlier rendering of the same size, rate and length."""
-    from shuttlelib.labels import read_table
+def write_clip(
+    path: Path,
+    pictures: Iterable[tuple[np.ndarray, Truth | None]],
+    size_hw: SizeHW,
+    fps: float,
+    crf: int,
+    origin: str,
+) -> None:
+    """Write rendered frames as an mp4 (H.264), and what is true of them as a label table beside it.
 
+    Args:
+        path: of the mp4; its folder is made if missing.
+        pictures: frames uint8 (H, W, 3) RGB with their truth; None leaves a frame without a label.
+        size_hw, fps, crf: as for `VideoWriter`.
+        origin: of the labels.
+    """
+    rows = []
+    with VideoWriter(path, size_hw, fps, crf=crf) as writer:
+        for index, (frame, truth) in enumerate(pictures):
+            writer.write(frame)
+            if truth is not None:
+                rows.append((index, truth.visible, truth.x_px, truth.y_px))
+    numbers, visible, x_px, y_px = np.array(rows, float).reshape(-1, 4).T
+    table = labels.make_table(path.stem, numbers, visible, x_px, y_px, origin)
+    info = ClipInfo(size_hw[1], size_hw[0], float(fps), index + 1, sha256(path))
+    labels.write_table(path.with_suffix(".parquet"), table, info)
+
+
+def _check_free(out: Path, clip: str, size_hw: SizeHW, fps: float, frame_count: int) -> None:
+    """Refuse to replace anything but an earlier rendering of the same size, rate and length."""
     path, found = out / f"{clip}.parquet", None
     if path.is_file():
-        table, info = read_table(path)
+        table, info = labels.read_table(path)
         same = (info.size_hw, info.fps, info.frame_count) == (tuple(size_hw), fps, frame_count)
         if not same or not (table["origin"] == "synthetic").all():
             found = path
