@@ -39,7 +39,7 @@ def make_dataset(
         data_dir: a data folder; its val and test clips are left alone.
         out_dir: folder, made if missing; other clips of it stay.
         count: clips to write; the train clips are taken in turn.
-        seed: the same seed gives the same folder.
+        seed: the same seed gives the same clips; x264 may compress them a little differently each time.
         progress: called after each.
 
     Returns:

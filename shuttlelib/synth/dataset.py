@@ -72,7 +72,7 @@ def make_dataset(
     Args:
         out_dir: folder, made if missing.
         clips: how many.
-        seed: the same seed gives the same folder.
+        seed: the same seed gives the same rallies; x264 may compress them a little differently each time.
         size_hw, fps, frame_count: of every clip; the size must be even.
         views: taken in turn; "mixed" is allowed.
         val_share: share of the venues in the val split; at least one where it is above 0.

@@ -1,7 +1,8 @@
 """Draws a body from its joints: limbs with thickness and shading, clothes, hair, racket, shadow."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ HAIRS = ((22, 20, 20), (30, 24, 22), (52, 36, 26), (120, 86, 48), (200, 180, 150
 
 @dataclass(frozen=True)
 class Outfit:
-    """Colours (RGB) and build of a body."""
+    """Colours (RGB) and build of a body; `folds` are the light and dark of its clothes, uint8 (h, w)."""
 
     skin: RGB
     hair: RGB
@@ -28,12 +29,12 @@ class Outfit:
     shoes: RGB
     socks: RGB
     racket: RGB
+    accent: RGB
+    folds: np.ndarray
     build: float = 1.0
     long_hair: bool = False
     skirt: bool = False
     trousers: bool = False
-    accent: RGB = (255, 255, 255)
-    folds: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), np.uint8))
 
 
 def random_outfit(rng: np.random.Generator, shirt: RGB | None = None) -> Outfit:
@@ -64,7 +65,7 @@ def random_outfit(rng: np.random.Generator, shirt: RGB | None = None) -> Outfit:
     )
 
 
-def draw_figure(camera: Camera, joints: np.ndarray, outfit: Outfit, gain: float = 1.0) -> Patch | None:
+def draw_figure(camera: Camera, joints: np.ndarray, outfit: Outfit, gain: float) -> Patch | None:
     """A body as the camera sees it; None where it is too near, behind the camera or outside the frame.
 
     Args:
@@ -125,11 +126,16 @@ def _paint(
     """Parts from the farthest to the nearest."""
     p = {name: xy[i] for name, i in J.items()}
     d = {name: float(depth[i]) for name, i in J.items()}
-    parts = [(d[f"knee_{s}"], _leg, s) for s in "lr"]
-    parts += [(d[f"elbow_{s}"] - (0.12 if d[f"hand_{s}"] < d["chest"] else -0.12), _arm, s) for s in "lr"]
-    parts += [(d["chest"] - 0.02, _body, ""), (d["head"] - 0.1, _head, "")]
-    for _, draw, which in sorted(parts, key=lambda part: -part[0]):
-        draw(canvas, p, d, scale, outfit, gain, which)
+    parts: list[tuple[float, Callable]] = []
+    for side in "lr":
+        parts.append((d[f"knee_{side}"], partial(_leg, side=side)))
+    for side in "lr":
+        forward = 0.12 if d[f"hand_{side}"] < d["chest"] else -0.12
+        parts.append((d[f"elbow_{side}"] - forward, partial(_arm, side=side)))
+    parts.append((d["chest"] - 0.02, _body))
+    parts.append((d["head"] - 0.1, partial(_head, facing=d["head"] <= d["neck"] - 0.015)))
+    for _, draw in sorted(parts, key=lambda part: -part[0]):
+        draw(canvas, p, scale, outfit, gain)
 
 
 def _lit(
@@ -141,9 +147,9 @@ def _lit(
     _fill(canvas, _limb(a + shift * ra, b + shift * rb, ra * 0.66, rb * 0.66), rgb, gain * 1.05)
 
 
-def _leg(canvas: np.ndarray, p: dict, d: dict, scale: float, outfit: Outfit, gain: float, which: str) -> None:
+def _leg(canvas: np.ndarray, p: dict, scale: float, outfit: Outfit, gain: float, side: str) -> None:
     m = scale * outfit.build
-    hip, knee, ankle, toe = (p[f"{n}_{which}"] for n in ("hip", "knee", "ankle", "toe"))
+    hip, knee, ankle, toe = (p[f"{n}_{side}"] for n in ("hip", "knee", "ankle", "toe"))
     cloth = outfit.shorts if outfit.trousers else outfit.skin
     _lit(canvas, knee, ankle, 0.052 * m, 0.036 * m, cloth, gain * 0.97)
     _lit(canvas, hip, knee, 0.085 * m, 0.056 * m, cloth, gain)
@@ -155,9 +161,7 @@ def _leg(canvas: np.ndarray, p: dict, d: dict, scale: float, outfit: Outfit, gai
     _lit(canvas, ankle + (ankle - knee) * 0.05, toe, 0.044 * m, 0.034 * m, outfit.shoes, gain)
 
 
-def _body(
-    canvas: np.ndarray, p: dict, d: dict, scale: float, outfit: Outfit, gain: float, which: str
-) -> None:
+def _body(canvas: np.ndarray, p: dict, scale: float, outfit: Outfit, gain: float) -> None:
     m = scale * outfit.build
     spots = [(p["hip_l"], 0.088), (p["hip_r"], 0.088), (p["shoulder_l"], 0.062), (p["shoulder_r"], 0.062)]
     spots += [(p["chest"], 0.13)]
@@ -176,31 +180,22 @@ def _body(
     _fill(canvas, _limb(stripe - half, stripe + half, 0.016 * m, 0.016 * m), outfit.accent, gain * 0.95)
 
 
-def _head(
-    canvas: np.ndarray, p: dict, d: dict, scale: float, outfit: Outfit, gain: float, which: str
-) -> None:
+def _head(canvas: np.ndarray, p: dict, scale: float, outfit: Outfit, gain: float, facing: bool) -> None:
+    """The head; `facing`: its face looks at the camera."""
     m, head, neck = scale, p["head"], p["neck"]
     up = (head - neck) / max(float(np.hypot(*(head - neck))), 1e-6)
     _fill(canvas, _limb(neck, head, 0.05 * m, 0.045 * m), outfit.skin, gain * 0.8)
     _lit(canvas, head - up * 0.035 * m, head + up * 0.03 * m, 0.068 * m, 0.078 * m, outfit.skin, gain)
-    away = d["head"] <= d["neck"] - 0.015  # the face looks at the camera when the head is nearer
-    cap = head + up * (0.055 if away else 0.02) * m
-    _lit(
-        canvas,
-        cap - up * (0.0 if away else 0.03) * m,
-        cap + up * 0.02 * m,
-        0.08 * m,
-        0.074 * m,
-        outfit.hair,
-        gain,
-    )
-    if outfit.long_hair and not away:
+    cap = head + up * (0.055 if facing else 0.02) * m
+    low = cap - up * (0.0 if facing else 0.03) * m
+    _lit(canvas, low, cap + up * 0.02 * m, 0.08 * m, 0.074 * m, outfit.hair, gain)
+    if outfit.long_hair and not facing:
         _lit(canvas, head, neck + (neck - head) * 0.3, 0.045 * m, 0.02 * m, outfit.hair, gain)
 
 
-def _arm(canvas: np.ndarray, p: dict, d: dict, scale: float, outfit: Outfit, gain: float, which: str) -> None:
+def _arm(canvas: np.ndarray, p: dict, scale: float, outfit: Outfit, gain: float, side: str) -> None:
     m = scale * outfit.build
-    shoulder, elbow, hand = (p[f"{n}_{which}"] for n in ("shoulder", "elbow", "hand"))
+    shoulder, elbow, hand = (p[f"{n}_{side}"] for n in ("shoulder", "elbow", "hand"))
     _lit(canvas, elbow, hand, 0.04 * m, 0.028 * m, outfit.skin, gain)
     _fill(canvas, hand + _RING * 0.038 * m, outfit.skin, gain * 0.92)
     _lit(canvas, shoulder, elbow, 0.052 * m, 0.042 * m, outfit.skin, gain)
@@ -247,9 +242,8 @@ def draw_racket(
         thick = max(1, round(0.014 * scale * ss))
         cv2.polylines(canvas, [points[:16]], True, color, thick, cv2.LINE_AA, 4)
         cv2.polylines(canvas, [points[[16, 18]]], False, (40, 40, 44, 255), thick, cv2.LINE_AA, 4)
-        cv2.polylines(
-            canvas, [points[[16, 17]]], False, color, max(1, round(0.03 * scale * ss)), cv2.LINE_AA, 4
-        )
+        grip = max(1, round(0.03 * scale * ss))
+        cv2.polylines(canvas, [points[[16, 17]]], False, color, grip, cv2.LINE_AA, 4)
         cv2.accumulate(canvas, total)
     small = cv2.resize(total / len(xy), tuple(int(s) for s in high - low), interpolation=cv2.INTER_AREA)
     small = small.astype(np.uint8)

@@ -97,20 +97,17 @@ def _legs(
     ahead = _flat(np.array([*velocity, 0.0])) if speed > 0.05 else reach
     swing = min(speed / 3.2, 1.0) * (1 - 0.7 * lunge)
     stagger = 0.2 * (1 - swing) * np.sin(1.3 * stride + 9 * h)  # no two stances alike
+    front = np.array([-right[1], right[0], 0.0])
     for name, sign in (("l", -1), ("r", 1)):
         phase = 2 * np.pi * stride / 1.5 + (np.pi if sign > 0 else 0.0)
         spread = 0.13 + 0.07 * (1 - swing)
         foot = joints[J["pelvis"]] * np.array([1, 1, 0]) + right * sign * spread * h / 1.75
-        foot = (
-            foot
-            + ahead * 0.36 * swing * np.sin(phase)
-            + sign * stagger * np.array([-right[1], right[0], 0.0])
-        )
+        foot = foot + ahead * 0.36 * swing * np.sin(phase) + sign * stagger * front
         if lunge > 0:
             foot = foot + reach * lunge * (0.5 if sign == player.handed else -0.38)
         foot = foot + UP * (0.05 * h + 0.16 * swing * max(0.0, np.cos(phase)) + lift)
         hip = joints[J[f"hip_{name}"]]
-        forward = _flat(np.array([right[1], -right[0], 0.0]) * -1 + right * sign * 0.2)
+        forward = _flat(front + right * sign * 0.2)
         knee, foot = _bend(hip, foot, 0.25 * h, 0.245 * h, forward)
         joints[J[f"knee_{name}"]], joints[J[f"ankle_{name}"]] = knee, foot
         point = _flat(forward * 0.7 + 0.5 * (reach if lunge > 0.3 else forward))

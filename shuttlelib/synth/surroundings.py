@@ -130,16 +130,16 @@ def draw_furniture(canvas: Canvas, venue: Venue, rng: np.random.Generator) -> li
             _box(canvas, place[0], place[1], 0.24, 0.24, 0, seat_m - 0.12, (50, 50, 56))
         skin, hair = SKINS[int(rng.integers(5))], HAIRS[int(rng.integers(4))]
         suit = Outfit(
-            skin,
-            hair,
-            uniform,
-            (26, 26, 34),
-            (30, 30, 30),
-            (30, 30, 30),
-            (0, 0, 0),
-            trousers=True,
-            folds=folds,
+            skin=skin,
+            hair=hair,
+            shirt=uniform,
+            shorts=(26, 26, 34),
+            shoes=(30, 30, 30),
+            socks=(30, 30, 30),
+            racket=(0, 0, 0),
             accent=uniform,
+            folds=folds,
+            trousers=True,
         )
         people.append((seated(np.array(place), np.array([*facing, 0.0]), seat_m), suit))
 
