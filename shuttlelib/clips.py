@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from shuttlelib import labels, splits, video
-from shuttlelib.files import as_url, atomic_write, is_partial, sha256
+from shuttlelib.files import as_url, atomic_write, is_stray, sha256
 from shuttlelib.labels import ClipInfo, LabelError
 from shuttlelib.pictures import Pictures
 from shuttlelib.video import VIDEO_SUFFIXES, is_video
@@ -80,7 +80,7 @@ def load_dataset(data_dir: str | Path, raw: bool = False) -> list[Clip]:
             `splits.csv` does not name, or a split that is not by venue.
     """
     data_dir = Path(data_dir)
-    paths = sorted(path for path in data_dir.glob("*.parquet") if not is_partial(path))
+    paths = sorted(path for path in data_dir.glob("*.parquet") if not is_stray(path))
     if not paths:
         raise LabelError(
             f"{data_dir}: no clips (*.parquet) there; run `shuttle data import` or `shuttle data synth`"

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from shuttlelib import clips, importers, labels, splits, video
-from shuttlelib.files import is_partial
+from shuttlelib.files import is_stray
 from shuttlelib.geometry import CANONICAL_HW, SizeHW
 from shuttlelib.labels import ClipInfo
 from shuttlelib.metrics import ClipScore, MetricsError, check_table, score_clip, summarize
@@ -170,7 +170,7 @@ def _tables(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
         p.stem: p
         for s in reversed(suffixes)
         for p in sorted(folder.glob(f"*{s}"))
-        if p.name != "splits.csv" and not is_partial(p)
+        if p.name != "splits.csv" and not is_stray(p)
     }
 
 

@@ -44,9 +44,9 @@ def as_url(path: str | Path) -> str:
     return f"file:{path}"
 
 
-def is_partial(path: Path) -> bool:
-    """Whether a file is what `atomic_write` left of a run that was killed."""
-    return ".partial-" in path.name
+def is_stray(path: Path) -> bool:
+    """Whether a file is hidden (as macOS' `._a.mp4`), or what `atomic_write` left when it was killed."""
+    return path.name.startswith(".") or ".partial-" in path.name
 
 
 @contextmanager

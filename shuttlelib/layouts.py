@@ -15,6 +15,7 @@ from pathlib import Path
 
 from shuttlelib import splits
 from shuttlelib.clips import video_beside
+from shuttlelib.files import is_stray
 from shuttlelib.labels import LabelError
 
 SPORTS = ("badminton", "tennis", "tabletennis")
@@ -55,6 +56,8 @@ def find(root: str | Path, sport: str = "badminton") -> list[Rally]:
     found = []
     listed: dict[Path, dict[tuple[str, str], str]] = {}
     for labels in sorted(root.glob("**/csv/*_ball.csv")):
+        if is_stray(labels):
+            continue
         match, rally = labels.parent.parent, labels.stem.removesuffix("_ball")
         part = match.parent
         if part.name == "all":

@@ -19,7 +19,7 @@ from av.video.reformatter import ColorRange
 
 from shuttlelib import nvdec
 from shuttlelib.errors import ShuttleError
-from shuttlelib.files import as_url, atomic_write, is_partial
+from shuttlelib.files import as_url, atomic_write, is_stray
 from shuttlelib.frames import Frame
 from shuttlelib.geometry import SizeHW
 from shuttlelib.pictures import Converter, Pictures, measured_fps, note_once, stated_fps
@@ -146,9 +146,8 @@ class Reading:
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file has a video's name, and is not hidden (as macOS' `._a.mp4`) or partial."""
-    named = path.suffix.lower() in VIDEO_SUFFIXES
-    return named and not path.name.startswith(".") and not is_partial(path)
+    """Whether a file has a video's name and is no stray one."""
+    return path.suffix.lower() in VIDEO_SUFFIXES and not is_stray(path)
 
 
 def probe(path: str | Path) -> VideoInfo:

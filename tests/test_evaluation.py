@@ -275,10 +275,11 @@ def test_a_track_of_another_video_is_refused_or_said(folders, tiny_video, capsys
     assert "at 60 frames a second" in capsys.readouterr().err
 
 
-def test_what_a_killed_run_left_is_no_track(folders, capsys):
+@pytest.mark.parametrize("stray", ["a.partial-123", "._a"])
+def test_what_a_killed_run_or_macos_left_is_no_track(folders, capsys, stray):
     pred, truth = folders
-    for stem in ("a", "a.partial-123"):
+    for stem in ("a", stray):
         write_pred(pred, stem)
-    write_parquet(truth, "a", HD)
+        write_parquet(truth, stem, HD)
     assert evaluate_folders(pred, truth)["clips"] == 1
-    assert "partial" not in capsys.readouterr().err
+    assert stray not in capsys.readouterr().err

@@ -259,10 +259,11 @@ def test_videos_named_by_a_camera_are_imported(source, tmp_path):
     ]
 
 
-def test_what_a_killed_run_left_is_no_clip(source, tmp_path):
+@pytest.mark.parametrize("stray", ["00001.partial-4711", "._00001"])
+def test_what_a_killed_run_or_macos_left_is_no_clip(source, tmp_path, stray):
     intake.import_folder(source, tmp_path / "data")
     for suffix in (".parquet", ".mp4"):
-        (tmp_path / "data" / f"00001.partial-4711{suffix}").write_bytes(b"")
+        (tmp_path / "data" / f"{stray}{suffix}").write_bytes(b"")
     assert len(clips.load_dataset(tmp_path / "data")) == 2
     assert list(clips.videos_in(tmp_path / "data")) == ["00001", "00002"]
 

@@ -48,6 +48,12 @@ def test_a_rally_without_its_video_is_named_and_other_folders_hold_nothing(tmp_p
     assert layouts.find(tmp_path / "train" / "match1" / "csv") == []
 
 
+def test_what_macos_puts_beside_files_is_no_rally(tmp_path):
+    make(tmp_path, "train/match1/csv/1_01_00_ball.csv", "train/match1/video/1_01_00.mp4")
+    make(tmp_path, "train/match1/csv/._1_01_00_ball.csv", "__MACOSX/train/match1/csv/._1_01_00_ball.csv")
+    assert [rally.name for rally in layouts.find(tmp_path)] == ["train_match1_1_01_00"]
+
+
 def test_a_videos_suffix_may_be_of_any_case(tmp_path):
     make(tmp_path, "train/match1/csv/1_01_00_ball.csv", "train/match1/video/1_01_00.MP4")
     assert layouts.find(tmp_path)[0].video.name == "1_01_00.MP4"
