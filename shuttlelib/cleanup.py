@@ -21,7 +21,10 @@ from shuttlelib.files import atomic_write
 from shuttlelib.labels import ClipInfo, LabelError
 from shuttlelib.runs import REVISION
 
-AUDIT_COLUMNS = ("clip", "frame", "check", "value", "action")
+# What was found nowhere: the columns of an audit and their kinds
+NO_AUDIT = pd.DataFrame(columns=["clip", "frame", "check", "value", "action"]).astype(
+    {"frame": np.int64, "value": np.float64}
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def clean(table: pd.DataFrame, info: ClipInfo) -> tuple[pd.DataFrame, pd.DataFra
         raise LabelError(
             f"label table: column 'clip' holds {', '.join(map(repr, names))}: clean one clip at a time"
         )
-    audits = []
+    audits = [NO_AUDIT]
     for check in CHECKS:
         found = check.find(table, info)
         if found.empty:
@@ -70,9 +73,7 @@ def clean(table: pd.DataFrame, info: ClipInfo) -> tuple[pd.DataFrame, pd.DataFra
         audits.append(rows.assign(check=check.name, value=found.astype(np.float64), action=check.action))
         labels.add_flag(table, found.index, check.name)
         table = _REPAIRS[check.action](table, found.index).reset_index(drop=True)
-    if not audits:
-        return table, pd.DataFrame(columns=list(AUDIT_COLUMNS))
-    return table, pd.concat(audits, ignore_index=True)[list(AUDIT_COLUMNS)]
+    return table, pd.concat(audits, ignore_index=True)
 
 
 def clean_dataset(data_dir: str | Path, out_dir: str | Path) -> pd.DataFrame:
@@ -103,8 +104,7 @@ def clean_dataset(data_dir: str | Path, out_dir: str | Path) -> pd.DataFrame:
     if (Path(data_dir) / REVISION).is_file() and not in_place:
         with atomic_write(Path(out_dir) / REVISION) as temp:  # the copy descends from that commit
             copyfile(Path(data_dir) / REVISION, temp)
-    found = [audit for audit in audits if len(audit)] or audits[:1]
-    whole = pd.concat(found, ignore_index=True)
+    whole = pd.concat(audits, ignore_index=True)
     path = Path(out_dir) / "cleanup" / "audit.csv"
     record = _with_earlier(whole, path) if in_place and path.is_file() else whole
     with atomic_write(path) as temp:
@@ -117,10 +117,10 @@ def clean_dataset(data_dir: str | Path, out_dir: str | Path) -> pd.DataFrame:
 
 def _with_earlier(audit: pd.DataFrame, path: Path) -> pd.DataFrame:
     """An audit after the rows of an earlier one that tell of what no table shows any more."""
-    before, key = pd.read_csv(path, dtype={"clip": str}), ["clip", "frame", "check"]
+    before, key = pd.read_csv(path, dtype=NO_AUDIT.dtypes.to_dict()), ["clip", "frame", "check"]
     again = before.set_index(key).index.isin(audit.set_index(key).index)
     gone = before[(before["action"] != "flagged") & ~again]
-    return pd.concat([part for part in (gone, audit) if len(part)] or [audit], ignore_index=True)
+    return pd.concat([gone, audit], ignore_index=True)
 
 
 # The order matters: rows are put in order and repeats removed before motion is looked at.
