@@ -60,7 +60,9 @@ def evaluate_folders(
             table = importers.read_labels(label_path, size, stem)
         truth = _possible(labels.usable(table), size, label_path)
         scores[stem] = score_clip(pred, truth, size, (str(pred_path), str(label_path)))
-        rates |= _rate(stem, told, pred_path, label_path, info)
+        fps = _rate(told, pred_path, label_path, info)
+        if fps is not None:
+            rates[stem] = fps
         if len(truth) and scores[stem].missing_predictions == len(truth):
             _warn(f"{pred_path}: has none of the frames that are labelled")
     places = splits.read(labels_dir)
@@ -142,17 +144,15 @@ def _frame_size(
     return CANONICAL_HW
 
 
-def _rate(
-    stem: str, told: dict[str, Any], pred_path: Path, label_path: Path, info: ClipInfo | None
-) -> dict[str, float]:
-    """The clip's frame rate by its name, where the labels' `info` or the track's summary tell; else empty."""
-    tracked = {stem: float(told["fps"])} if "fps" in told else {}
+def _rate(told: dict[str, Any], pred_path: Path, label_path: Path, info: ClipInfo | None) -> float | None:
+    """The clip's frame rate, where the labels' `info` or the track's summary tell."""
+    tracked = told.get("fps")
     if info is None:
         return tracked
-    if abs(tracked.get(stem, info.fps) / info.fps - 1) > 0.01:
-        both = f"{told['fps']:g} frames a second, {label_path} labels of one at {info.fps:g}"
+    if tracked is not None and abs(tracked / info.fps - 1) > 0.01:
+        both = f"{tracked:g} frames a second, {label_path} labels of one at {info.fps:g}"
         _warn(f"{pred_path}: the track of a video at {both}: a frame number may mean another moment")
-    return {stem: info.fps}
+    return info.fps
 
 
 def _read_json(path: Path) -> Any:

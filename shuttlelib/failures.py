@@ -23,7 +23,6 @@ MOVED = 15.0  # least change of brightness (of 255) that counts as the shuttle's
 CAUSES = ("blur", "occlusion", "out of frame", "static", "small", "white background", "clutter", "faint")
 NONE = "none of these"
 
-
 # From where on a circumstance counts as a cause
 BLUR_PX = 20.0  # the longer of the label's steps to its two neighbours, which bounds the streak
 NEAR_HIDDEN_S = 0.067  # a visible head this close to frames where it is hidden is half hidden itself
@@ -242,11 +241,12 @@ def surroundings(
     far = np.hypot(x - head[0], y - head[1])
     disc, ring = far <= HEAD_PX, (far >= RING_PX[0]) & (far <= RING_PX[1])
     changed = np.min([np.abs(luma - other.astype(np.float64).mean(-1)) for other in others], axis=0)
-    white = (now.min(-1) >= WHITE)[ring].mean() if ring.any() else np.nan
-    if not disc.any():  # a head beyond the frame's edge
-        return white, luma[ring].std() if ring.any() else np.nan, np.nan, np.nan
-    contrast = float(np.percentile(changed[disc], 90))
-    return white, float(luma[ring].std()), contrast, _width(changed, disc)
+    white = clutter = contrast = width = float("nan")
+    if ring.any():
+        white, clutter = float((now.min(-1) >= WHITE)[ring].mean()), float(luma[ring].std())
+    if disc.any():  # else the head lies beyond the frame's edge
+        contrast, width = float(np.percentile(changed[disc], 90)), _width(changed, disc)
+    return white, clutter, contrast, width
 
 
 def _width(changed: np.ndarray, disc: np.ndarray) -> float:

@@ -166,9 +166,10 @@ def score_clip(
     pred_hd, true_hd = (rescale(xy, size_hw, FULLHD_HW) for xy in (pred_xy, true_xy))
     near = _within(_distance(pred_512, true_512), HIT_PX)
     right = np.where(there, seen & near, ~seen)
-    confidence = rows.get("confidence", pd.Series(np.nan, rows.index)).to_numpy(np.float64)
+    confidence = rows["confidence"].to_numpy(np.float64)
     rated = np.isfinite(confidence)
     blink = blinks(rows.index.to_numpy(), there)
+    third_px, repeats = third_differences(truth, size_hw)
     return ClipScore(
         grid512=hit_counts(pred_512, seen, true_512, there, TOLERANCES_PX),
         native=hit_counts(pred_xy, seen, true_xy, there, TOLERANCES_PX),
@@ -178,9 +179,10 @@ def score_clip(
         confidence=confidence[rated],
         right=right[rated],
         said_visible=seen[rated],
-        rectified=(rows["source"] == "rectified").to_numpy()[rated] if "source" in rows else ~rated[rated],
+        rectified=rows["source"].eq("rectified").to_numpy()[rated],
         missing_predictions=int((~truth["frame"].isin(pred["frame"])).sum()),
-        **dict(zip(("third_px", "repeats"), third_differences(truth, size_hw))),
+        third_px=third_px,
+        repeats=repeats,
         blinks=(int(blink.sum()), int((blink & seen).sum())),
     )
 
@@ -199,19 +201,20 @@ def outcomes(pred: pd.DataFrame, truth: pd.DataFrame, size_hw: SizeHW) -> pd.Dat
         MetricsError: as for `score_clip`.
     """
     rows, seen, there, pred_xy, true_xy = _matched(pred, truth, ("predictions", "labels"))
-    apart = _distance(*(rescale(xy, size_hw, GRID512_HW) for xy in (pred_xy, true_xy)))
-    near = _within(apart, HIT_PX)
-    error = _distance(*(rescale(xy, size_hw, FULLHD_HW) for xy in (pred_xy, true_xy)))
+    pred_xy, true_xy = np.where(seen[:, None], pred_xy, np.nan), np.where(there[:, None], true_xy, np.nan)
+    near = _within(_distance(*(rescale(xy, size_hw, GRID512_HW) for xy in (pred_xy, true_xy))), HIT_PX)
     outcome = np.where(there, np.where(seen, np.where(near, "TP", "FP1"), "FN"), np.where(seen, "FP2", "TN"))
     return pd.DataFrame(
         {
             "frame": truth["frame"].to_numpy(),
-            **dict(zip(("x_px", "y_px"), np.where(seen[:, None], pred_xy, np.nan).T)),
-            **dict(zip(("true_x_px", "true_y_px"), np.where(there[:, None], true_xy, np.nan).T)),
+            "x_px": pred_xy[:, 0],
+            "y_px": pred_xy[:, 1],
+            "true_x_px": true_xy[:, 0],
+            "true_y_px": true_xy[:, 1],
             "outcome": outcome,
             "right": np.isin(outcome, ("TP", "TN")),
-            "error_px": np.where(seen & there, error, np.nan),
-            "confidence": rows.get("confidence", pd.Series(np.nan, rows.index)).to_numpy(np.float64),
+            "error_px": _distance(*(rescale(xy, size_hw, FULLHD_HW) for xy in (pred_xy, true_xy))),
+            "confidence": rows["confidence"].to_numpy(np.float64),
         }
     )
 
@@ -219,10 +222,11 @@ def outcomes(pred: pd.DataFrame, truth: pd.DataFrame, size_hw: SizeHW) -> pd.Dat
 def _matched(
     pred: pd.DataFrame, truth: pd.DataFrame, sources: tuple[str, str]
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Predictions of the labelled frames; who says visible, and where."""
+    """Predictions of the labelled frames, nan where there are none; who says visible, and where."""
     check_table(pred, sources[0])
     check_table(truth, sources[1])
     rows = pred.set_index("frame").reindex(truth["frame"])
+    rows = rows.reindex(columns=["visible", "x_px", "y_px", "confidence", "source"])
     seen, there = rows["visible"].eq(1).to_numpy(bool), truth["visible"].eq(1).to_numpy(bool)
     pred_xy, true_xy = (t[["x_px", "y_px"]].to_numpy(np.float64) for t in (rows, truth))
     return rows, seen, there, pred_xy, true_xy
@@ -337,6 +341,11 @@ def calibration(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
 
 
 def check_table(table: pd.DataFrame, source: str) -> None:
+    """Check that predictions or labels can be scored.
+
+    Raises:
+        MetricsError: as for `score_clip`; names `source` and the frame.
+    """
     needed = ("frame", "visible", "x_px", "y_px")
     for column in (*needed, *(("confidence",) if "confidence" in table else ())):
         if column not in table:

@@ -16,7 +16,8 @@ def format_summary(result: Mapping[str, Any]) -> str:
     ]
     for kind in ("grid512_4px", "native_4px"):
         lines.append(f"{kind:<14}" + "".join(f"{_text(result[name][kind]):>15}" for name in RATIOS))
-    for name, limits in ((n, result["interval95"][n]["grid512_4px"]) for n in ("accuracy", "f1")):
+    for name in ("accuracy", "f1"):
+        limits = result["interval95"][name]["grid512_4px"]
         if limits is not None:
             lines.append(f"95% interval of {name} over clips: {_text(limits[0])} to {_text(limits[1])}")
     for scale, error in result["error_px"].items():
