@@ -168,12 +168,12 @@ def split_command(
 
     Example: shuttle data split data/mine --val-share 0.2 --seed 1
     """
-    from shuttlelib import clips, intake
+    from shuttlelib import clips, intake, splits
 
     if not 0 < val_share < 1:
         raise UsageError(f"--val-share is {val_share}: give a share between 0 and 1")
     divided = intake.split_by_venue(clips.load_dataset(data, raw=True), val_share, seed)
-    for name in ("train", "val", "test"):
+    for name in splits.NAMES:
         part = clips.split(divided, name)
         venues = ", ".join(sorted({clip.venue for clip in part})) or "none"
         typer.echo(

@@ -1,8 +1,7 @@
 """Data folders of clips and labels: reading, storing, splitting, counting; between labels and samples.
 
 A data folder holds `<clip>.mp4` (or another container), `<clip>.parquet` with its labels, and `splits.csv`
-with the columns `clip,venue,split`. Splits are by venue, never by frame or clip: frames of one
-venue are near-copies, so any finer split measures memory.
+(see `splits`).
 """
 
 import hashlib

@@ -208,10 +208,9 @@ def _plane_views(picture: "av.VideoFrame | np.ndarray") -> tuple[np.ndarray, np.
         chroma = picture[height:].reshape(2, height // 2, width // 2)
         return picture[:height], chroma[0], chroma[1]
     height, width = picture.height // 2 * 2, picture.width // 2 * 2
-    views = []
-    for plane, divisor in zip(picture.planes, (1, 2, 2)):
-        views.append(_rows(plane)[: height // divisor, : width // divisor])
-    return views[0], views[1], views[2]
+    y, u, v = map(_rows, picture.planes)
+    half = np.s_[: height // 2, : width // 2]
+    return y[:height, :width], u[half], v[half]
 
 
 def _pack(y: np.ndarray, u: np.ndarray, v: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

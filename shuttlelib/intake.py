@@ -106,7 +106,7 @@ def split_by_venue(dataset: Sequence[Clip], val_share: float, seed: int) -> list
     return divided
 
 
-def exports_in(folder: Path, fmt: str = "auto") -> dict[str, dict[Path, pd.DataFrame]]:
+def exports_in(folder: Path, fmt: str) -> dict[str, dict[Path, pd.DataFrame]]:
     """Labels by clip name and file, of the Label Studio exports of a folder that hold many clips."""
     found: dict[str, dict[Path, pd.DataFrame]] = {}
     own = {file for name in clips.videos_in(folder) for file in _label_names(folder, name)}

@@ -27,8 +27,8 @@ from shuttlelib.labels import COLUMNS, LabelError, as_canonical, make_table
 
 VISIBLE = ("visible", "yes", "true", "1")
 INVISIBLE = (
-    *("invisible", "not visible", "hidden", "occluded", "out of frame", "not in play", "no", "false", "0"),
-)
+    "invisible", "not visible", "hidden", "occluded", "out of frame", "not in play", "no", "false", "0",
+)  # fmt: skip
 # What Label Studio puts before an uploaded file's name.
 _UPLOADED = re.compile(r"^.*/upload/\d+/[0-9a-f]{8}-")
 _NO_POINT = "mark the shuttle by a point of the label shuttle (keypointlabels), not by another shape"
@@ -92,9 +92,8 @@ def from_json(text: str, source: str | Path) -> pd.DataFrame:
 
 def from_csv(header: list[str], rows: list[tuple[int, list[str]]], source: str | Path) -> pd.DataFrame:
     """The canonical table of a CSV export, all clips; rows come with their line in the file."""
-    if not {"kp", "visibility"} & set(header) and not any(
-        '"original_width"' in v for _, r in rows for v in r
-    ):
+    points = any('"original_width"' in value for _, values in rows for value in values)
+    if not points and not {"kp", "visibility"} & set(header):
         raise LabelError(
             f"{source}: row 1, column 'kp' is missing; export a project with a point label named kp"
         )

@@ -124,8 +124,13 @@ def validate(table: pd.DataFrame, source: str | Path) -> pd.DataFrame:
     return as_canonical(table)
 
 
-def require_clean(table: pd.DataFrame, source: str | Path, frame_count: int = 0) -> None:
+def require_clean(table: pd.DataFrame, source: str | Path, frame_count: int) -> None:
     """Check that training may use a validated table: one row a frame, in order, every visible one placed.
+
+    Args:
+        table: see `validate`.
+        source: named in errors.
+        frame_count: of the video; 0 when unknown.
 
     Raises:
         LabelError: names the row; the fix is `shuttle data clean`.

@@ -78,9 +78,8 @@ class Pictures:
         self.stopped_early = self.stopped_early or self._falls_short()
 
     def _intact(self) -> Iterator["av.Packet"]:
-        torn: av.Packet | None = (
-            None  # by a lost piece of the transport or, if it is the last, by the file's end
-        )
+        # By a lost piece of the transport or, if it is the last, by the file's end
+        torn: av.Packet | None = None
         packets = self._container.demux(self._stream)
         while True:
             try:

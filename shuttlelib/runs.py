@@ -10,7 +10,7 @@ import platform
 import random
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import metadata
@@ -103,16 +103,17 @@ def start_run(run_dir: str | Path, seed: int, profile: str, *, use_torch: bool =
     return run
 
 
-def data_revision(folders: object) -> str | None:
+def data_revision(folders: str | Path | Sequence[str | Path] | None) -> str | None:
     """`repository@commit` of data folders that were pulled from the Hub (or pushed), joined by ", ".
 
     "-edited" follows where labels or splits have changed since; None where no folder came from there.
     """
     found = []
-    for folder in folders if isinstance(folders, list | tuple) else [folders]:
-        record = read_json(Path(str(folder)) / REVISION) if folder else {}
+    several = folders if isinstance(folders, list | tuple) else [folders] if folders else []
+    for folder in map(Path, several):
+        record = read_json(folder / REVISION)
         if {"repo", "revision", "files"} <= set(record):
-            edited = "" if _unedited(Path(str(folder)), record["files"]) else "-edited"
+            edited = "" if _unedited(folder, record["files"]) else "-edited"
             found.append(f"{record['repo']}@{record['revision']}{edited}")
     return ", ".join(found) or None
 

@@ -27,6 +27,8 @@ from shuttlelib.pictures import Converter, Pictures, measured_fps, note_once, st
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".ts", ".mts", ".m2ts", ".wmv")
 _CLOCK_RESET_S = 1.0  # time stamps that go back by less are out of order, by more a clock that was set anew
 _TO_MEASURE = 16  # pictures that are decoded first where the container does not state its rate
+_TICKS = 16  # a frame: where pictures come faster than the mean rate, they are told apart by these
+_LONGEST_HOLD_S = 3600.0  # nobody waits longer, and mp4 cannot hold the jump of a clock by a day
 
 
 class VideoError(ShuttleError):
@@ -191,10 +193,6 @@ def read_frames(
             )
         if pictures.stopped_early or pictures.damaged:
             raise TruncatedVideoError(path, reading.count, reading.info.frame_count, pictures.damaged)
-
-
-_TICKS = 16  # a frame: where pictures come faster than the mean rate, they are told apart by these
-_LONGEST_HOLD_S = 3600.0  # nobody waits longer, and mp4 cannot hold the jump of a clock by a day
 
 
 class VideoWriter:

@@ -66,6 +66,10 @@ class Camera:
         local = self.to_camera(points)
         return self.project_camera(local), local[..., 2]
 
+    def misses(self, low: np.ndarray, high: np.ndarray) -> bool:
+        """Whether a rectangle between two corners (2,) px lies outside the frame."""
+        return bool((high < 0).any() or (low > self.size_hw[::-1]).any())
+
     def px_per_m(self, point: np.ndarray) -> float:
         """Size on the image of one metre held upright to the camera at a court point (3,)."""
         ends = self.to_camera(point) + np.array([[-0.1, 0, 0], [0.1, 0, 0], [0, -0.1, 0], [0, 0.1, 0]])

@@ -9,7 +9,7 @@ import numpy as np
 
 from shuttlelib.synth.camera import NEAR_PLANE_M, Camera
 from shuttlelib.synth.pose import J
-from shuttlelib.synth.shuttle import Patch
+from shuttlelib.synth.shuttle import Patch, fixed
 
 RGB = tuple[int, int, int]
 SKINS = ((236, 200, 170), (222, 178, 142), (198, 150, 112), (150, 104, 74), (104, 70, 50))
@@ -80,8 +80,7 @@ def draw_figure(camera: Camera, joints: np.ndarray, outfit: Outfit, gain: float)
     scale = camera.px_per_m(joints[J["chest"]])
     low = np.floor(xy.min(0) - 0.16 * scale - 2).astype(int)
     high = np.ceil(xy.max(0) + 0.16 * scale + 2).astype(int)
-    h, w = camera.size_hw
-    if high[0] < 0 or high[1] < 0 or low[0] > w or low[1] > h or (high - low).max() > 2 * max(h, w):
+    if camera.misses(low, high) or (high - low).max() > 2 * max(camera.size_hw):
         return None
     ss = 3 if scale < 50 else 2 if scale < 160 else 1
     size = (high - low) * ss
@@ -117,7 +116,7 @@ def _limb(a: np.ndarray, b: np.ndarray, ra: float, rb: float) -> np.ndarray:
 
 def _fill(canvas: np.ndarray, outline: np.ndarray, rgb: RGB, gain: float) -> None:
     color = (*(min(255, int(c * gain)) for c in rgb), 255)
-    cv2.fillConvexPoly(canvas, np.round((outline - 0.5) * 16).astype(np.int32), color, cv2.LINE_AA, 4)
+    cv2.fillConvexPoly(canvas, fixed(outline), color, cv2.LINE_AA, 4)
 
 
 def _paint(
@@ -227,8 +226,7 @@ def draw_racket(
         curves.append(np.concatenate([oval, [a, a + along * 0.14, a + along * 0.4]]))
     xy, depth = camera.project(np.array(curves))
     low, high = np.floor(xy.min((0, 1)) - 3).astype(int), np.ceil(xy.max((0, 1)) + 3).astype(int)
-    h, w = camera.size_hw
-    if depth.min() < 0.5 or (high < 0).any() or low[0] > w or low[1] > h or (high - low).max() > max(h, w):
+    if depth.min() < 0.5 or camera.misses(low, high) or (high - low).max() > max(camera.size_hw):
         return None
     scale, ss = camera.px_per_m(hands[0]), 2
     total = np.zeros((int(high[1] - low[1]) * ss, int(high[0] - low[0]) * ss, 4), np.float32)
@@ -236,7 +234,7 @@ def draw_racket(
     color = (*(min(255, int(c * gain)) for c in rgb), 255)
     strings = (*(int(min(255, 200 * gain) * 0.22) for _ in range(3)), 56)
     for curve in xy:
-        points = np.round(((curve - low) * ss - 0.5) * 16).astype(np.int32)
+        points = fixed((curve - low) * ss)
         canvas[:] = 0
         cv2.fillPoly(canvas, [points[:16]], strings, cv2.LINE_AA, 4)
         thick = max(1, round(0.014 * scale * ss))

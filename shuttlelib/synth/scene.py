@@ -9,7 +9,7 @@ import numpy as np
 from shuttlelib.synth.camera import COURT_LENGTH_M, COURT_WIDTH_M, NEAR_PLANE_M, Camera
 from shuttlelib.synth.figure import RGB
 from shuttlelib.synth.flight import NET_TOP_M
-from shuttlelib.synth.shuttle import Patch
+from shuttlelib.synth.shuttle import Patch, fixed
 
 LINE_M = 0.04
 EDGE_STEP_M = 0.5  # between the points of an edge that is drawn
@@ -112,8 +112,7 @@ class Canvas:
         """Fill a polygon (K, 3) of court coordinates; colours are rounded down."""
         xy = self.outline(points)
         if xy is not None:
-            fixed = np.round((xy - 0.5) * 16).astype(np.int32)
-            cv2.fillPoly(self.image, [fixed], tuple(int(c) for c in rgb), cv2.LINE_AA, 4)
+            cv2.fillPoly(self.image, [fixed(xy)], tuple(int(c) for c in rgb), cv2.LINE_AA, 4)
 
     def floor(self, x0: float, y0: float, x1: float, y1: float, rgb: Iterable[float], z: float = 0.0) -> None:
         """Fill a rectangle on the floor."""

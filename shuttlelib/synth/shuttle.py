@@ -66,7 +66,7 @@ def draw_shuttle(camera: Camera, look: ShuttleLook, heads: np.ndarray, axes: np.
     low = np.floor(np.minimum(xy.min(0), tail.min(0)) - margin).astype(int)
     high = np.ceil(np.maximum(xy.max(0), tail.max(0)) + margin).astype(int)
     size = high - low
-    if (high < 0).any() or low[0] > camera.size_hw[1] or low[1] > camera.size_hw[0] or size.max() > 1500:
+    if camera.misses(low, high) or size.max() > 1500:
         return None
     view = heads[len(heads) // 2] - camera.position
     slant = np.abs(axes @ (view / np.linalg.norm(view)))
@@ -108,19 +108,19 @@ def _silhouette(
     hull = np.stack(
         [tail + across * wide, tail - across * wide, head - across * narrow, head + across * narrow]
     )
-    cv2.fillConvexPoly(canvas, _fixed(hull), (int(dense * 0.9), 0, 0), cv2.LINE_AA, 4)
+    cv2.fillConvexPoly(canvas, fixed(hull), (int(dense * 0.9), 0, 0), cv2.LINE_AA, 4)
     rim = (int(wide * 16), max(int(wide * slant * 16), 1))
     turn = float(np.degrees(np.arctan2(across[1], across[0])))
-    place = _fixed(tail).tolist()
+    place = fixed(tail).tolist()
     inside = (int(dense * (0.75 if slant > 0.6 else 0.95)), 0, 0)
     cv2.ellipse(canvas, place, rim, turn, 0, 360, inside, -1, cv2.LINE_AA, 4)
     if slant > 0.5:
         thick = max(1, int(wide * 0.35))
         cv2.ellipse(canvas, place, rim, turn, 0, 360, (dense, 0, 0), thick, cv2.LINE_AA, 4)
-    cv2.circle(canvas, _fixed(head).tolist(), int(narrow * 16), (255, 255, 0), -1, cv2.LINE_AA, 4)
+    cv2.circle(canvas, fixed(head).tolist(), int(narrow * 16), (255, 255, 0), -1, cv2.LINE_AA, 4)
 
 
-def _fixed(points: np.ndarray) -> np.ndarray:
+def fixed(points: np.ndarray) -> np.ndarray:
     """Continuous coordinates to OpenCV's fixed point (4 bits), whose origin is a pixel's centre."""
     return np.round((points - 0.5) * 16).astype(np.int32)
 
