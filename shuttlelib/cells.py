@@ -1,4 +1,4 @@
-"""Text and values of label files, with their place, so that a bad one is named; used by `importers`."""
+"""Text and values of label files, with their place, so that a bad one is named; used by their readers."""
 
 import math
 from dataclasses import dataclass

@@ -2,7 +2,7 @@
 
 One row says what is known of one frame: `clip, frame, visible, x_px, y_px, origin, flags`. A frame without
 a row is unlabelled, which is not the same as invisible. `origin` is where the label came from
-(label_studio, tracknet_csv, racketvision_csv, normalized_csv, synthetic, prelabel). `flags` holds
+(label_studio, tracknet_csv, racketvision_csv, normalized_csv, synthetic, onto, prelabel). `flags` holds
 ';'-joined names of what importers and cleanup noticed; rows with an `UNUSABLE` flag stay in the file but
 out of training.
 """

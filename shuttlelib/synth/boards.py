@@ -38,14 +38,9 @@ def lettering(rng: np.random.Generator, text: str, rgb: RGB, background: RGB | N
         cv2.fillConvexPoly(picture, points, ink, cv2.LINE_AA)
     else:
         for k in range(3):
-            cv2.line(
-                picture,
-                (middle[0] - r, middle[1] + (k - 1) * r // 2),
-                (middle[0] + r, middle[1] - r + k * r // 2),
-                ink,
-                r // 4,
-                cv2.LINE_AA,
-            )
+            left = (middle[0] - r, middle[1] + (k - 1) * r // 2)
+            right = (middle[0] + r, middle[1] - r + k * r // 2)
+            cv2.line(picture, left, right, ink, r // 4, cv2.LINE_AA)
     return picture if background is None else np.ascontiguousarray(picture[..., :3])
 
 
@@ -88,5 +83,5 @@ def draw_boards(canvas: Canvas, venue: Venue, rng: np.random.Generator) -> None:
                 ink = (30, 60, 150)
             shade = 0.55 + 0.45 * rng.random() if venue.arena else 0.9
             picture = lettering(rng, word(rng, int(rng.integers(2, 4))), ink, background)
-            picture = (picture * shade).astype(np.uint8)
-            canvas.texture(upright(normal, away, (start, start + length), (base, base + high)), picture)
+            board = upright(normal, away, (start, start + length), (base, base + high))
+            canvas.texture(board, (picture * shade).astype(np.uint8))

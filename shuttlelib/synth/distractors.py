@@ -21,16 +21,14 @@ def overlay(rng: np.random.Generator, camera: Camera) -> tuple[int, int, np.ndar
     ink = (20, 20, 24) if box[0, 0, 0] > 128 else (240, 240, 240)
     row = high // 2
     for k in range(2):
-        cv2.rectangle(
-            box, (6, k * row + 4), (26, k * row + row - 5), tuple(int(v) for v in rng.integers(0, 255, 3)), -1
-        )
+        flag = rng.integers(0, 255, 3).tolist()
+        cv2.rectangle(box, (6, k * row + 4), (26, k * row + row - 5), flag, -1)
         cv2.putText(box, word(rng, 3), (36, k * row + row - 7), FONTS[1], row / 42, ink, 1, cv2.LINE_AA)
         cv2.rectangle(box, (wide - 34, k * row + 2), (wide - 4, k * row + row - 3), (40, 40, 46), -1)
         score, spot = str(rng.integers(0, 22)), (wide - 30, k * row + row - 7)
         cv2.putText(box, score, spot, FONTS[1], row / 42, (245,) * 3, 1, cv2.LINE_AA)
-    picture = cv2.resize(
-        box, (max(2, int(wide * scale)), max(2, int(high * scale))), interpolation=cv2.INTER_AREA
-    )
+    size = (max(2, int(wide * scale)), max(2, int(high * scale)))
+    picture = cv2.resize(box, size, interpolation=cv2.INTER_AREA)
     x = int(camera.size_hw[1] * rng.uniform(0.04, 0.2))
     y = int(camera.size_hw[0] * (rng.uniform(0.03, 0.08) if rng.random() < 0.85 else 0.86))
     h, w = camera.size_hw

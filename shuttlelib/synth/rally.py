@@ -119,12 +119,10 @@ def _rally(rng: np.random.Generator, record: _Recorder, side: int, doubles: bool
 def _choose(rng: np.random.Generator, point: np.ndarray, doubles: bool) -> str:
     """The kind of the next shot from where it is taken."""
     deep, high = abs(point[1]) > 3.6, point[2] > 1.9
-    if high:
-        odds = (
-            {"clear": 0.34, "drop": 0.3, "smash": 0.36}
-            if deep
-            else {"smash": 0.6, "drop": 0.25, "drive": 0.15}
-        )
+    if high and deep:
+        odds = {"clear": 0.34, "drop": 0.3, "smash": 0.36}
+    elif high:
+        odds = {"smash": 0.6, "drop": 0.25, "drive": 0.15}
     elif abs(point[1]) < 2.5:
         odds = {"net": 0.4, "lift": 0.5, "drive": 0.1}
     else:
@@ -140,9 +138,8 @@ def _shot(rng: np.random.Generator, point: np.ndarray, side: int, kind: str, las
     into_net = last and rng.random() < 0.35
     velocity, target = _velocity(rng, point, side, kind)
     if into_net:
-        velocity = velocity * np.array([0.9, 0.9, 1.0]) - np.array([0, 0, rng.uniform(0.05, 0.2)]) * abs(
-            velocity[1]
-        )
+        down = np.array([0, 0, rng.uniform(0.05, 0.2)]) * abs(velocity[1])
+        velocity = velocity * np.array([0.9, 0.9, 1.0]) - down
     path, speed = (a[:, 0] for a in fly(velocity[None], 3.5, DT, drop_m=point[2]))
     path = path + point
     if last:

@@ -79,25 +79,14 @@ def _people(
         if rng.random() < 0.3:
             shirt = np.full(3, float(rng.choice((14, 20, 30, 225)))) * light
         shirt = shirt * 0.55 + shirt.mean() * 0.45
-        body = (int(x), int(y + 0.1 * m))
-        cv2.ellipse(
-            canvas.image, body, (max(1, int(0.23 * m)), max(1, int(0.32 * m))), 0, 0, 360, shirt.tolist(), -1
-        )
+        body, shoulders = (int(x), int(y + 0.1 * m)), (max(1, int(0.23 * m)), max(1, int(0.32 * m)))
+        cv2.ellipse(canvas.image, body, shoulders, 0, 0, 360, shirt.tolist(), -1)
         face = np.array(SKINS[int(rng.integers(5))]) * tint * light
-        cv2.circle(
-            canvas.image, (int(x), int(y - 0.3 * m)), max(1, int(0.12 * m)), face.tolist(), -1, cv2.LINE_AA
-        )
+        head, radius = (int(x), int(y - 0.3 * m)), max(1, int(0.12 * m))
+        cv2.circle(canvas.image, head, radius, face.tolist(), -1, cv2.LINE_AA)
         hair = np.array(HAIRS[int(rng.integers(5))]) * light
-        cv2.ellipse(
-            canvas.image,
-            (int(x), int(y - 0.36 * m)),
-            (max(1, int(0.12 * m)), max(1, int(0.08 * m))),
-            0,
-            180,
-            360,
-            hair.tolist(),
-            -1,
-        )
+        crown, cap = (int(x), int(y - 0.36 * m)), (radius, max(1, int(0.08 * m)))
+        cv2.ellipse(canvas.image, crown, cap, 0, 180, 360, hair.tolist(), -1)
 
 
 def seated(place: np.ndarray, facing: np.ndarray, seat_m: float) -> np.ndarray:
