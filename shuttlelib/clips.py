@@ -189,8 +189,8 @@ def require_same(path: Path, stated: ClipInfo, shown: Path, info: ClipInfo, fix:
     Raises:
         LabelError: they are of another one.
     """
-    known = bool(stated.video_sha256)
-    if stated.video_sha256 != info.video_sha256 if known else stated.size_hw != info.size_hw:
+    same_video, same_size = stated.video_sha256 == info.video_sha256, stated.size_hw == info.size_hw
+    if not (same_video if stated.video_sha256 else same_size):
         had, has = (f"{i.width}x{i.height}, hash {i.video_sha256[:12] or '?'}" for i in (stated, info))
         raise LabelError(f"{path}: labels of another video ({had}) than {shown} ({has}): {fix}")
 

@@ -97,10 +97,13 @@ def _told(pred_path: Path) -> dict[str, Any]:
     """What the summary beside a track says of its video: width, height and fps, as far as they are there.
 
     Raises:
-        MetricsError: one of them is no number above 0.
+        MetricsError: the summary is no JSON, or one of them is no number above 0.
     """
     path = pred_path.with_suffix(".json")
-    facts = _read_json(path) if path.exists() else {}
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise MetricsError(f"{path}: not valid JSON ({error}); delete it or track the video again") from error
     told = {key: facts.get(key) for key in ("width", "height", "fps")} if isinstance(facts, dict) else {}
     told = {key: value for key, value in told.items() if value is not None}
     for key, value in told.items():
@@ -153,13 +156,6 @@ def _rate(told: dict[str, Any], pred_path: Path, label_path: Path, info: ClipInf
         both = f"{tracked:g} frames a second, {label_path} labels of one at {info.fps:g}"
         _warn(f"{pred_path}: the track of a video at {both}: a frame number may mean another moment")
     return info.fps
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MetricsError(f"{path}: not valid JSON ({error}); delete it or track the video again") from error
 
 
 def _tables(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:

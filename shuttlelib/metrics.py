@@ -264,27 +264,30 @@ def _per_group(scores: Mapping[str, ClipScore], groups: Mapping[str, str]) -> di
 
 def _summary(scores: Sequence[ClipScore]) -> dict[str, Any]:
     """One group of clips, pooled."""
+
+    def pooled(name: str) -> np.ndarray:
+        return np.concatenate([getattr(score, name) for score in scores])
+
     curves = {kind: Counts.stack(getattr(s, kind) for s in scores) for kind in ("grid512", "native")}
     total = {kind: counts.sum(0) for kind, counts in curves.items()}
     at_4px = {f"{kind}_4px": counts.at(AT_4PX) for kind, counts in total.items()}
-    pooled = {
-        k: np.concatenate([getattr(s, f"error_{k}") for s in scores]) for k in ("grid512", "native", "fullhd")
-    }
-    third, repeats = (np.concatenate([getattr(s, k) for s in scores]) for k in ("third_px", "repeats"))
-    hits = _within(pooled["grid512"], HIT_PX)
     of_clips = {f"{kind}_4px": counts.at((slice(None), AT_4PX)) for kind, counts in curves.items()}
     limits = {kind: intervals(counts, ("accuracy", "f1")) for kind, counts in of_clips.items()}
     counts = {k: {name: int(n) for name, n in c._asdict().items()} for k, c in at_4px.items()}
+    hits, third_px = _within(pooled("error_grid512"), HIT_PX), pooled("third_px")
     return {
         **{name: {kind: plain(getattr(c, name), 6) for kind, c in at_4px.items()} for name in RATIOS},
-        "error_px": {"native": _spread(pooled["native"]), "1920x1080": _spread(pooled["fullhd"])},
+        "error_px": {
+            "native": _spread(pooled("error_native")),
+            "1920x1080": _spread(pooled("error_fullhd")),
+        },
         "hit_error_px": {
-            "grid512": _mean(pooled["grid512"][hits]),
-            "1920x1080": _mean(pooled["fullhd"][hits]),
+            "grid512": _mean(pooled("error_grid512")[hits]),
+            "1920x1080": _mean(pooled("error_fullhd")[hits]),
         },
         "label_noise_px": {
-            "1920x1080": label_noise_px(third[~repeats]),
-            "1920x1080, repeated pictures counted": label_noise_px(third),
+            "1920x1080": label_noise_px(third_px[~pooled("repeats")]),
+            "1920x1080, repeated pictures counted": label_noise_px(third_px),
         },
         "fp2_share": plain(at_4px["grid512_4px"].fp2_share, 6),
         "blinks": dict(zip(("frames", "fp2"), np.sum([s.blinks for s in scores], axis=0).tolist())),
@@ -297,9 +300,7 @@ def _summary(scores: Sequence[ClipScore]) -> dict[str, Any]:
         "frames": sum(counts["grid512_4px"].values()),
         "missing_predictions": sum(s.missing_predictions for s in scores),
         "interval95": {name: {kind: of[name] for kind, of in limits.items()} for name in ("accuracy", "f1")},
-        "calibration": calibration(
-            np.concatenate([s.confidence for s in scores]), np.concatenate([s.right for s in scores])
-        ),
+        "calibration": calibration(pooled("confidence"), pooled("right")),
     }
 
 

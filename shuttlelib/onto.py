@@ -23,7 +23,7 @@ from shuttlelib.synth.stage import random_look
 
 BLINK = 5  # frames: a shorter gap between labels probably shows the shuttle all the same
 ALIKE = 12.0  # grey levels: mean difference around a place between two frames that show the same there
-NOTHING = (np.nan, np.nan)
+NOWHERE = np.full(2, np.nan)
 
 
 def make_dataset(
@@ -141,7 +141,7 @@ def without_shuttle(clip: Clip) -> Iterator[tuple[np.ndarray, bool]]:
             donor = min(unlike, key=lambda time: unlike[time], default=-1)
             bare = donor >= 0 and unlike[donor] < ALIKE
             if bare:
-                overlays.paste(image, window[donor], spots[i], radius[i], np.array(NOTHING))
+                overlays.paste(image, window[donor], spots[i], radius[i], NOWHERE)
         yield image, bare
 
 
