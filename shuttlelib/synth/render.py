@@ -34,13 +34,13 @@ class Truth:
 NOT_VISIBLE = Truth(False, np.nan, np.nan)
 
 
-def render_stage(stage: Stage, with_shuttle: bool = True) -> Iterator[tuple[np.ndarray, Truth]]:
-    """Frames and truth of a stage; `with_shuttle=False` leaves only the shuttle out (for tests)."""
+def render_stage(stage: Stage) -> Iterator[tuple[np.ndarray, Truth]]:
+    """Frames uint8 (H, W, 3) RGB and truth of a stage."""
     rng = np.random.default_rng([17, *stage.noise[0][0, :8, 0].tolist()])
     shake = np.zeros(2)
     for index in range(stage.frame_count):
         middle = stage.start_s + index / stage.fps
-        frame, truth = _draw(stage, middle, with_shuttle)
+        frame, truth = _draw(stage, middle)
         shake = shake * 0.9 + rng.normal(0, 0.4, 2) * stage.look.shake_px
         if stage.look.shake_px:
             frame, truth = _shaken(frame, truth, shake)
@@ -55,7 +55,7 @@ def render_stage(stage: Stage, with_shuttle: bool = True) -> Iterator[tuple[np.n
         yield frame, truth
 
 
-def _draw(stage: Stage, time_s: float, with_shuttle: bool) -> tuple[np.ndarray, Truth]:
+def _draw(stage: Stage, time_s: float) -> tuple[np.ndarray, Truth]:
     """One noiseless frame: what is behind the net, the net, what is before it."""
     frame = stage.bare.copy()
     stage.twinkles.draw(frame, time_s)
@@ -73,7 +73,7 @@ def _draw(stage: Stage, time_s: float, with_shuttle: bool) -> tuple[np.ndarray, 
         layers.append((1 if spot[1] * side > 0 else -1, away, patches))
         if patches and away < depth:
             hidden = max(hidden, _alpha_at(patches[0], xy))
-    if patch is not None and with_shuttle:
+    if patch is not None:
         layers.append((1 if head[0, 1] * side > 0 else -1, float(depth), [patch]))
     for _, _, patches in sorted(layers, key=lambda layer: (layer[0], -layer[1])):
         for part in patches:
