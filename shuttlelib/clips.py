@@ -121,7 +121,7 @@ def store(clip: Clip, out: str | Path, link: bool = True) -> Clip:
 
 
 def over_stored(clip: Clip, out: str | Path) -> Clip:
-    """A clip that takes the place of one of its name in `out`, with the labels that were pulled there.
+    """The clip as it may replace one of its name in `out`: labels that were pulled there stay.
 
     Raises:
         LabelError: the one in `out` is of another video, its video has another suffix, or the history of its

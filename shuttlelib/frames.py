@@ -53,8 +53,8 @@ class Frame:
         index: number of the frame, from 0.
         time_s: seconds since the first frame.
         size_hw: height and width, px, both even.
-        again: the frames after it that show the same picture, and times: how many frames show a picture, in
-            general; see `repeats`.
+        again: the frames after it that show the same picture; see `repeats`.
+        times: how many frames show a picture, in general.
     """
 
     def __init__(self, index: int, time_s: float, picture: "av.VideoFrame | np.ndarray") -> None:

@@ -101,9 +101,9 @@ class ClipScore:
         said_visible: (K,) whether that row says visible.
         rectified: (K,) whether its place was filled in by physics.
         missing_predictions: labelled frames without a prediction row (counted as predicted invisible).
-        third_px: (W,) third differences of the label track and
-        repeats: (W,) whether a repeated picture is among their frames; see `label_noise`.
-        blinks: labelled invisible for a few frames between visible ones; and FP2 among those.
+        third_px: (W,) third differences of the label track; see `label_noise`.
+        repeats: (W,) whether a repeated picture is among the four frames of each.
+        blinks: frames labelled invisible for a moment between visible ones, and how many of them are FP2.
     """
 
     grid512: Counts

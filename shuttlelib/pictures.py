@@ -17,7 +17,7 @@ from shuttlelib.geometry import SizeHW
 
 _DEFAULT_FPS = 30.0  # for the rare container that does not say
 _MOST_GUESSED_FPS = 240.0  # a guess beyond it is the container's clock
-_MOST_STEPS = 2.1  # of the guessed rate to a picture: it may count the two fields
+_MOST_STEPS = 2.1  # the guessed rate may be twice the mean: it may count the two fields of a picture
 _OTHERS_SLACK_S = 1.0  # a container's duration is its longest stream's: sound may outlast the pictures
 
 

@@ -65,10 +65,10 @@ def write(data_dir: str | Path, places: Places) -> None:
 
 
 def place_of(clip: str, places: Places, folder: Path | None) -> tuple[str, str]:
-    """(venue, split) of a clip, by default unknown and where that is, else train.
+    """(venue, split) of a clip. One that is not named is of the venue "unknown": in its split, else in train.
 
     Args:
-        folder: the one whose `splits.csv` must name the clip, if there is such a file.
+        folder: the one whose `splits.csv` must name the clip; None where there is no such file.
 
     Raises:
         LabelError: it does not.
