@@ -97,7 +97,7 @@ def folders(
     if not cleaned or data.parent == copies or not any(copies.glob("*/*.parquet")):
         return root, data
     copy = cleaned_copy(root, clips.load_dataset(data, raw=True))
-    names, copied = ({path.name for path in folder.glob("*.parquet")} for folder in (data, copy))
+    names, copied = ({path.name for path in folder.glob("[!.]*.parquet")} for folder in (data, copy))
     if names != copied:
         raise ShuttleError(f"{copies}: cleaned other labels than {data} holds now; run 01_clean_labels again")
     return root, copy

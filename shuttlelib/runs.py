@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from shuttlelib.errors import ShuttleError
-from shuttlelib.files import plain, read_json, sha256, write_json, writing
+from shuttlelib.files import is_stray, plain, read_json, sha256, write_json, writing
 from shuttlelib.paths import REPO
 
 EXECUTORS = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
@@ -123,10 +123,9 @@ def _unedited(folder: Path, files: Mapping[str, str]) -> bool:
     known = {
         name: sha for name, sha in files.items() if "/" not in name and name.endswith((".parquet", ".csv"))
     }
-    tables = {path.name for path in folder.glob("*.parquet")} | {"splits.csv"} & {*known}
-    return tables == set(known) and all(
-        (folder / name).is_file() and sha256(folder / name) == sha for name, sha in known.items()
-    )
+    splits = [path for path in [folder / "splits.csv"] if path.name in known and path.is_file()]
+    tables = [path for path in folder.glob("*.parquet") if not is_stray(path)]
+    return known == {path.name: sha256(path) for path in (*tables, *splits)}
 
 
 def versions() -> dict[str, str]:

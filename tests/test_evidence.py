@@ -133,6 +133,14 @@ def test_a_cleaned_copy_of_other_labels_is_not_taken(clip, tmp_path, change):
         evidence.folders(tmp_path, "", "quick", 0)
 
 
+def test_a_cleaned_copy_is_taken_whatever_macos_puts_beside_the_labels(clip, tmp_path):
+    clips.store(clip, tmp_path / "data")
+    copy = evidence.cleaned_copy(tmp_path, clips.load_dataset(tmp_path / "data", raw=True))
+    cleanup.clean_dataset(tmp_path / "data", copy)
+    (tmp_path / "data" / "._a.parquet").write_bytes(b"")
+    assert evidence.folders(tmp_path, "", "quick", 0) == (tmp_path, copy)
+
+
 def make_model(folder, name, weights):
     """A model folder that says no more than its name."""
     folder.mkdir(parents=True)

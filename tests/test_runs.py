@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shuttlelib import runs
-from shuttlelib.files import ReadError, WriteError
+from shuttlelib.files import ReadError, WriteError, sha256, write_json
 from shuttlelib.runs import RunError, start_run
 
 
@@ -70,6 +70,22 @@ def test_metrics_merge_across_calls_and_runs(tmp_path):
     assert found["environment"]["versions"]["numpy"] == np.__version__
     assert {"platform", "cpu", "cores", "commit", "time"} <= set(found["environment"])
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_data_from_the_hub_is_edited_only_where_labels_or_splits_changed(tmp_path):
+    names = ("a.parquet", "splits.csv", "a.mp4")
+    for name in names:
+        (tmp_path / name).write_text(name)
+    files = {name: sha256(tmp_path / name) for name in names}
+    write_json(tmp_path / runs.REVISION, {"repo": "me/data", "revision": "1f2e", "files": files})
+    assert runs.data_revision(tmp_path) == "me/data@1f2e"
+    for name in ("a.mp4", "._a.parquet", "notes.csv"):
+        (tmp_path / name).write_text("other")
+    assert runs.data_revision([str(tmp_path), tmp_path]) == "me/data@1f2e, me/data@1f2e"
+    (tmp_path / "splits.csv").write_text("other")
+    assert runs.data_revision(tmp_path) == "me/data@1f2e-edited"
+    (tmp_path / "splits.csv").unlink()
+    assert runs.data_revision(tmp_path) == "me/data@1f2e-edited"
 
 
 def test_numpy_values_and_nan_become_plain_json(tmp_path):
