@@ -69,11 +69,6 @@ app.command(
 )(cli_reproduce.reproduce)
 
 
-@app.callback()
-def _shuttle() -> None:
-    """Find the badminton shuttle in video: data, training, tracking, evaluation."""
-
-
 @app.command(epilog="Example: shuttle evaluate --pred tracks --labels data/rallies --json metrics.json")
 def evaluate(
     pred: Annotated[Path, typer.Option(**Folder, help="Folder of the tracker's CSV files.")],
