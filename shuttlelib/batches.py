@@ -116,35 +116,32 @@ class Pixels:
         """What can be done ahead, on the host: pieces of frames or where they begin; what overlays make."""
         rare = [i for i in range(len(plan.number)) if plan.overlaid(i)]
         laid = [self.samples.look(plan, i) for i in rare]  # few, so these are cut on the CPU
-        found = [self._read(plan.clip, plan.looks, plan.window)]
+        found = [self._read(plan)]
         if rare:
             found += [torch.tensor(rare), torch.from_numpy(np.stack(laid))]
         return [self._pinned(x) for x in found]
 
-    @torch.no_grad()
     def batch(self, plan: Plan, read: list[Tensor]) -> Batch:
         """The batch of a plan and what `read` made of it; the same pictures whoever asks, autocast or not."""
-        with torch.autocast(self.device.type, enabled=False):
-            return self._batch(plan, read)
-
-    def _batch(self, plan: Plan, read: list[Tensor]) -> Batch:
-        first, *rare = (x.to(self.device, non_blocking=True) for x in read)
-        frames = self._look(first, plan.clip, plan.window)
-        if rare:
-            frames[rare[0]] = rare[1].permute(0, 1, 4, 2, 3).float()
-        if plan.changes is not None:
-            frames = self._change(frames, plan.changes)
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            first, *rare = (x.to(self.device, non_blocking=True) for x in read)
+            frames = self._look(first, plan.clip, plan.window)
+            if rare:
+                frames[rare[0]] = rare[1].permute(0, 1, 4, 2, 3).float()
+            if plan.changes is not None:
+                frames = self._change(frames, plan.changes)
         rest = {"xy": plan.xy, "history": plan.history, "index": plan.number}
         sent = {key: self._sent(value) for key, value in rest.items()}
         return {"frames": frames.to(torch.uint8), **sent}
 
-    def _read(self, clip: np.ndarray, looks: np.ndarray, window: np.ndarray) -> Tensor:
+    def _read(self, plan: Plan) -> Tensor:
+        clip, looks = plan.clip, plan.looks
         if self.resident:
             return torch.from_numpy(self.start[clip][:, None] + self.frame_size[clip][:, None] * looks)
         if self.spec.stage == 1:
             images = [[self.caches[c].frames[f] for f in row] for c, row in zip(clip, looks)]
             return torch.from_numpy(np.array(images))
-        corner, side = _patches(window)
+        corner, side = _patches(plan.window)
         pieces = np.zeros((*looks.shape, side * 3 // 2, side), np.uint8)
         for i, (c, row) in enumerate(zip(clip, looks)):
             for t, f in enumerate(row):
