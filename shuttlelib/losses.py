@@ -10,7 +10,6 @@ from shuttlelib.spec import Spec
 
 TARGET_SIGMA_CELLS = 0.8
 OFFSET_REACH_CELLS = 1.5
-OFFSET_WEIGHT = 1.0
 VISIBLE_WEIGHT = 0.5
 DIVERSITY_NORM = 0.05  # nearest that places of one head may come to each other, of the input
 SMOOTHING = 0.1  # what "mse" asks for is this far from certain
@@ -35,7 +34,7 @@ def training_loss(
         cells = geometry.px_to_cell(xy, spec.heatmap_stride)
         parts = {
             "place": cell_cross_entropy(predicted.heatmap, cells, visible),
-            "offset": OFFSET_WEIGHT * offset_loss(predicted.offset, cells, visible),
+            "offset": offset_loss(predicted.offset, cells, visible),
         }
     elif spec.loss == "weighted_bce":
         parts = {"place": weighted_bce(*_all_frames(spec, predicted, xy, visible, history))}

@@ -62,7 +62,7 @@ def trial(
                 float(losses["loss"])  # waits for the device
         times.append(time.perf_counter())
         with run.accelerator.autocast():
-            train.judge(run.average.net, run.val, max(1, of.batch // of.accumulate), of.val_samples)
+            train.judge(run.average.net, run.val, of.batch // of.accumulate, of.val_samples)
         times.append(time.perf_counter())
     rmtree(folder)
     setup, _, timed, validation = np.diff(times).tolist()

@@ -335,7 +335,7 @@ class Training:
         shared: list[Any] = [None]
         if self.main:
             with self.accelerator.autocast():
-                scores, table = judge(net, self.val, max(1, c.batch // c.accumulate), c.val_samples)
+                scores, table = judge(net, self.val, c.batch // c.accumulate, c.val_samples)
                 self.log.pictures(p.step, net, self.val.samples, table)
             shared = [scores]
         scores = broadcast_object_list(shared)[0]

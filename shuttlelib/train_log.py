@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from shuttlelib import plots
 from shuttlelib.prediction import ShuttleNet
 from shuttlelib.samples import Samples
+from shuttlelib.validation import evenly
 
 FIXED, HARD = 4, 6  # validation samples that are shown each time: always the same; the worst
 LABEL, PLACE = (86, 180, 233), (230, 159, 0)  # the colours of `plots`: cross and ring
@@ -62,7 +63,7 @@ class TrainLog:
             return
         badness = table["wrong"] * (1e3 + table["error_px"].fillna(1e3)) + table["error_px"].fillna(0.0)
         hard = table.loc[badness.sort_values(ascending=False, kind="stable").index[:HARD], "index"]
-        fixed = table["index"].to_numpy()[np.linspace(0, len(table) - 1, FIXED).astype(int)]
+        fixed = table["index"].iloc[evenly(len(table), FIXED)]
         for name, numbers in (("fixed", fixed), ("hardest", hard)):
             self.writer.add_image(f"val/{name}", _strip(net, val, list(numbers)), step, dataformats="HWC")
         rows = [(val.caches[c].clip.name, f) for c, f in (val.index[i] for i in hard)]

@@ -58,12 +58,9 @@ class Budget:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise UsageError(f"steps {self.steps}, minutes {self.minutes}: a budget is one of the two")
-        for name, value in asdict(self).items():
-            if (
-                isinstance(value, int | float)
-                and value <= 0
-                and name not in ("rendered_share", "unet_channels")
-            ):
+        for name in ("batch", "steps", "minutes", "validations", "val_samples", "scale"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
                 raise UsageError(f"{name} {value}: a budget must be above 0")
 
     def __str__(self) -> str:
