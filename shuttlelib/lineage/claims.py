@@ -89,11 +89,11 @@ def pooling(rows: Mapping[str, Row], stage: int) -> Claim:
         return _missing(names, how, rows, (*POOLED[stage], *HEATMAP[stage]))
     tables = [pd.concat([rows[n].val for n in group]) for group in (pooled, heat)]
     each = [measures.median_error(table) for table in tables]
-    value, low, high = measures.interval(
+    found = measures.interval(
         tables, lambda a, b: measures.ratio(measures.median_error(a), measures.median_error(b))
     )
     numbers = f"{each[0]:.2f} px ({', '.join(pooled)}) over {each[1]:.2f} px ({', '.join(heat)}): "
-    return _judged(names, how, numbers + _text(value, low, high), value, low, high, _val(rows, heat))
+    return _judged(names, how, numbers + _text(*found), found, _val(rows, heat))
 
 
 def overfitting(rows: Mapping[str, Row]) -> Claim:
@@ -104,11 +104,9 @@ def overfitting(rows: Mapping[str, Row]) -> Claim:
     if name not in rows:
         return _missing(names, how, rows, (name,))
     row = rows[name]
-    value, low, high = measures.interval(
-        [row.val, row.train], lambda v, t: measures.ratio(float(v["loss"].mean()), float(t["loss"].mean()))
-    )
-    numbers = f"{row.val['loss'].mean():.4f} over {row.train['loss'].mean():.4f}: {_text(value, low, high)}"
-    return _judged(names, how, numbers, value, low, high, {f"{name} on training": row.train}, times)
+    found = measures.interval([row.val, row.train], _loss_ratio)
+    numbers = f"{row.val['loss'].mean():.4f} over {row.train['loss'].mean():.4f}: {_text(*found)}"
+    return _judged(names, how, numbers, found, {f"{name} on training": row.train}, times)
 
 
 def collapse(rows: Mapping[str, Row]) -> Claim:
@@ -122,14 +120,14 @@ def collapse(rows: Mapping[str, Row]) -> Claim:
     if name not in rows or rows[name].val["spread_px"].isna().all():
         return _missing(names, how, rows, (name,))
     seen = rows[name].val[rows[name].val["visible"]]
-    value, low, high = measures.interval(
+    found = measures.interval(
         [seen], lambda t: measures.median_error(t) / max(float(t["spread_px"].mean()), LEAST_SPREAD_PX)
     )
     numbers = (
         f"mean distance between the three {seen['spread_px'].mean():.2f} px, median error "
-        f"{measures.median_error(seen):.2f} px of the 512x288 grid: {_text(value, low, high)}"
+        f"{measures.median_error(seen):.2f} px of the 512x288 grid: {_text(*found)}"
     )
-    return _judged(names, how, numbers, value, low, high, _val(rows, (name,)))
+    return _judged(names, how, numbers, found, _val(rows, (name,)))
 
 
 def learning_speed(rows: Mapping[str, Row]) -> Claim:
@@ -151,11 +149,10 @@ def learning_speed(rows: Mapping[str, Row]) -> Claim:
         last = int(early["step"].iloc[-1])
         numbers = f"{slow} reached {best:.2f} px at step {reached}; {fast} did not within {last} steps"
         below = float(np.nextafter(reached / last, 0.0))  # it takes more steps than were made
-        return _judged(names, how, numbers, None, 0.0, below, _val(rows, (slow,)))
-    value = reached / quick[1]
+        return _judged(names, how, numbers, (None, 0.0, below), _val(rows, (slow,)))
+    found = reached / quick[1], after / quick[1], reached / max(quick[0], 1)
     numbers = f"{best:.2f} px at step {reached} of {slow} and at step {quick[1]} of {fast}: "
-    low, high = after / quick[1], reached / max(quick[0], 1)
-    return _judged(names, how, numbers + _text(value, low, high), value, low, high, _val(rows, (slow, fast)))
+    return _judged(names, how, numbers + _text(*found), found, _val(rows, (slow, fast)))
 
 
 def crutch(rows: Mapping[str, Row]) -> Claim:
@@ -174,17 +171,13 @@ def crutch(rows: Mapping[str, Row]) -> Claim:
     level = rows[constant].facts["noise_std"]
     clean = [_at(rows[name].noise, 0.0) for name in (constant, drawn)]
     noisy = [_at(rows[name].noise, level) for name in (constant, drawn)]
-
-    value, low, high = measures.interval(
-        [clean[0], noisy[0]],
-        lambda a, b: measures.ratio(float(a["loss"].mean()), float(b["loss"].mean())),
-    )
+    found = measures.interval([clean[0], noisy[0]], _loss_ratio)
     each = [
         f"{name} {a['loss'].mean():.4f} without, {b['loss'].mean():.4f} with noise {level:g}"
         for name, a, b in zip((constant, drawn), clean, noisy)
     ]
-    numbers = f"{'; '.join(each)}: {_text(value, low, high)}"
-    return _judged(names, how, numbers, value, low, high, _val(rows, (constant, drawn)))
+    numbers = f"{'; '.join(each)}: {_text(*found)}"
+    return _judged(names, how, numbers, found, _val(rows, (constant, drawn)))
 
 
 def per_millisecond(rows: Mapping[str, Row], late: str, early: str) -> Claim:
@@ -199,36 +192,35 @@ def per_millisecond(rows: Mapping[str, Row], late: str, early: str) -> Claim:
         return _missing(names, how, rows, (late, early))
     ms = [float(rows[name].facts["latency_ms"]) for name in (early, late)]
     tables = [rows[name].val for name in (early, late)]
-    value, low, high = measures.interval(
-        tables,
-        lambda a, b: measures.ratio(measures.accuracy(a) / ms[0], measures.accuracy(b) / ms[1]),
+    found = measures.interval(
+        tables, lambda a, b: measures.ratio(measures.accuracy(a) / ms[0], measures.accuracy(b) / ms[1])
     )
     each = [
         f"{name} {measures.accuracy(table):.3f} in {t:.1f} ms"
         for name, table, t in zip((early, late), tables, ms)
     ]
-    return _judged(
-        names,
-        how,
-        f"{' against '.join(each)}: {_text(value, low, high)}",
-        value,
-        low,
-        high,
-        _val(rows, (early, late)),
-    )
+    numbers = f"{' against '.join(each)}: {_text(*found)}"
+    return _judged(names, how, numbers, found, _val(rows, (early, late)))
 
 
 def _judged(
     names: tuple[str, str],
     how: str,
     numbers: str,
-    value: float | None,
-    low: float,
-    high: float,
+    found: tuple[float | None, float, float],
     learned: Mapping[str, pd.DataFrame],
     above: float = 1.0,
 ) -> Claim:
-    """The claim with its verdict; open where samples that it rests on show no learning."""
+    """The claim with its verdict; open where samples that it rests on show no learning.
+
+    Args:
+        names: the claim, and what was told.
+        how, numbers: how it is measured, and what came out.
+        found: the number that decides, and its interval.
+        learned: samples by what they are of.
+        above: what the number is to exceed.
+    """
+    value, low, high = found
     verdict = decide(low, high, above)
     idle = [name for name, table in learned.items() if not measures.has_learned(table)]
     if idle:
@@ -236,6 +228,10 @@ def _judged(
         numbers += f"; too little was learned to say ({', '.join(idle)}: little better than one fixed answer)"
     limits = (plain(low, 4), plain(high, 4))
     return Claim(names[0], names[1], how, numbers, verdict, plain(value, 4), limits)
+
+
+def _loss_ratio(top: pd.DataFrame, bottom: pd.DataFrame) -> float:
+    return measures.ratio(float(top["loss"].mean()), float(bottom["loss"].mean()))
 
 
 def _val(rows: Mapping[str, Row], names: Sequence[str]) -> dict[str, pd.DataFrame]:

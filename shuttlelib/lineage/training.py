@@ -97,8 +97,8 @@ def train_rows(
         config: further fields of `TrainConfig`.
 
     Returns:
-        By name what `row.json` holds: what `train.fit` returns, budget, parameters, `start` of the weights,
-        hardware; or `error`.
+        By name what `row.json` holds: what `recipes.train_on` returns, parameters (how many), `start` of the
+        weights and batch; or `error`.
 
     Raises:
         UsageError: no such row or backbone.
@@ -110,6 +110,9 @@ def train_rows(
     mine |= {"overrides": dict(overrides or {}), "stage1": str(stage1 or ""), "pretrained": pretrained}
     mine |= {"config": {key: value for key, value in config.items() if key not in train.FREE_FIELDS}}
     _claim(out / "budget.json", json.loads(json.dumps(mine)))
+    # early in a training the most accurate weights are often those that call every shuttle hidden
+    options = {"seed": seed, "batch": budget.batch, "keep": "last", **config}
+    options |= {"stage1": stage1, "val_samples": budget.val_samples}
     results: dict[str, dict[str, Any]] = {}
     for i, (name, spec) in enumerate(specs.items(), 1):
         path = out / name / "row.json"
@@ -121,9 +124,7 @@ def train_rows(
             starts = (done.get("start", "") for done in results.values())
             refused = next((start for start in starts if start.startswith("scratch (")), "")
             start = "" if pretrained and spec.pretrained else "scratch"
-            done = _attempt(
-                spec, dataset, out / name, cache_dir, budget, seed, stage1, start or refused, config
-            )
+            done = _attempt(spec, dataset, out / name, cache_dir, budget, start or refused, options)
             write_json(path, done)
             if "error" not in done:  # gigabytes over all rows; an error is tried again from them
                 rmtree(out / name / "checkpoints", ignore_errors=True)
@@ -164,16 +165,11 @@ def _attempt(
     folder: Path,
     cache_dir: Path,
     budget: Budget,
-    seed: int,
-    stage1: Path | None,
     start: str,
-    config: dict[str, Any],
+    options: dict[str, Any],
 ) -> dict[str, Any]:
     """Train one row; `start` is known where the Hub is not wanted, or has kept an earlier row waiting."""
     folder.mkdir(parents=True, exist_ok=True)
-    # early in a training the most accurate weights are often those that call every shuttle hidden
-    fixed = {"seed": seed, "batch": budget.batch, "keep": "last", **config}
-    fixed |= {"stage1": stage1, "val_samples": budget.val_samples}
 
     def lean(start: str) -> Spec:
         return _lean(spec, start, budget)
@@ -186,9 +182,9 @@ def _attempt(
     try:
         seconds = 60 * (budget.minutes or 0)
         chosen, sizes = timebox.planned(
-            folder, lean, found, dataset, cache_dir, seconds, budget.validations, budget.steps, **fixed
+            folder, lean, found, dataset, cache_dir, seconds, budget.validations, budget.steps, **options
         )
-        result = recipes.train_on(lean(chosen), dataset, folder, cache_dir, **(fixed | sizes))
+        result = recipes.train_on(lean(chosen), dataset, folder, cache_dir, **(options | sizes))
     except Exception as error:  # whatever befalls one row, the others are still worth training
         failed.write_text(traceback.format_exc(), encoding="utf-8")
         return {"error": " ".join(f"{type(error).__name__}: {error}".split())[:500]}
