@@ -251,16 +251,10 @@ def local_peaks(logits: Tensor, offset: Tensor, k: int) -> tuple[Tensor, Tensor]
     Returns:
         xy (B, k, 2) in cells and score (B, k) in [0, 1], best first.
     """
-    b, h, w = logits.shape
     p = cell_probabilities(logits)[:, None]
-    x, y = cell_centers(h, w, logits)
-    place = torch.cat([x.expand(b, h, w)[:, None], y.expand(b, h, w)[:, None]], 1) + offset
-    mass = F.avg_pool2d(p, 3, 1, 1, count_include_pad=True) * 9
-    mean = F.avg_pool2d(p * place, 3, 1, 1, count_include_pad=True) * 9 / mass.clamp(min=1e-30)
-    is_peak = (F.max_pool2d(p, 3, 1, 1) == p).to(mass.dtype)
-    score, where = (mass * is_peak).flatten(1).topk(k, 1)
-    xy = mean.flatten(2).gather(2, where[:, None].expand(b, 2, k)).transpose(1, 2)
-    return xy, score.clamp(0, 1)
+    mass = F.avg_pool2d(p, 3, 1, 1) * 9
+    mean = F.avg_pool2d(p * (_centers(logits) + offset), 3, 1, 1) * 9 / mass.clamp(min=1e-30)
+    return _best(mass * (F.max_pool2d(p, 3, 1, 1) == p).to(mass.dtype), mean, k)
 
 
 def disc_peaks(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -276,15 +270,22 @@ def disc_peaks(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Returns:
         xy (B, k, 2) in cells and score (B, k) in [0, 1], best first.
     """
-    b, h, w = logits.shape
     p = torch.sigmoid(logits)[:, None]
-    x, y = cell_centers(h, w, logits)
-    place = torch.cat([x.expand(b, h, w)[:, None], y.expand(b, h, w)[:, None]], 1)
-    fill = F.avg_pool2d(p, 5, 1, 2, count_include_pad=True) * (25 / DISC_CELLS)
-    mean = F.avg_pool2d(p * place, 7, 1, 3) / F.avg_pool2d(p, 7, 1, 3).clamp(min=1e-30)
-    is_peak = (F.max_pool2d(fill, 5, 1, 2) == fill).to(fill.dtype)
-    score, where = (fill * is_peak).flatten(1).topk(k, 1)
-    xy = mean.flatten(2).gather(2, where[:, None].expand(b, 2, k)).transpose(1, 2)
+    fill = F.avg_pool2d(p, 5, 1, 2) * (25 / DISC_CELLS)
+    mean = F.avg_pool2d(p * _centers(logits), 7, 1, 3) / F.avg_pool2d(p, 7, 1, 3).clamp(min=1e-30)
+    return _best(fill * (F.max_pool2d(fill, 5, 1, 2) == fill).to(fill.dtype), mean, k)
+
+
+def _centers(logits: Tensor) -> Tensor:
+    """(B, 2, h, w) x and y of the cell centres of heatmaps (B, h, w), in cells."""
+    x, y = cell_centers(logits.shape[1], logits.shape[2], logits)
+    return torch.stack([x.expand(logits.shape), y.expand(logits.shape)], 1)
+
+
+def _best(scores: Tensor, places: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The places (B, 2, h, w) of the k highest scores (B, 1, h, w): xy (B, k, 2), and these in [0, 1]."""
+    score, where = scores.flatten(1).topk(k, 1)
+    xy = places.flatten(2).gather(2, where[:, None].expand(-1, 2, -1)).transpose(1, 2)
     return xy, score.clamp(0, 1)
 
 
