@@ -128,7 +128,9 @@ def train(
     options |= {key: value for key, value in wanted.items() if value is not None}
     with resumable():
         if measure_data:
-            _measure(version, data, cache or out / "cache", out, seed, options)
+            from shuttlelib import throughput
+
+            print(throughput.report(version, data, cache or out / "cache", out, seed, options))
         elif lineage:
             every = {"minutes": minutes, "backbone": backbone, "scale": scale, "unet_channels": unet_channels}
             _lineage(data, out, cache, seed, stage1, pretrained, every, rows, val_clips, options)
@@ -151,12 +153,6 @@ def resumable() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted; give the same command again to resume", file=sys.stderr)
         raise typer.Exit(1) from None
-
-
-def _measure(*arguments: Any) -> None:
-    from shuttlelib import throughput
-
-    print(throughput.report(*arguments))
 
 
 def _lineage(

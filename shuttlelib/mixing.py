@@ -12,8 +12,6 @@ from shuttlelib.labels import ClipInfo
 from shuttlelib.samples import Samples
 
 ORDER = 1  # stream of the draws that say which sample comes next
-
-
 # Frames that training draws more often than others, or never; counted at 30 a second (`history_stride`).
 HIDDEN = 2.0  # weight of a frame without a shuttle
 # Weight of a visible one that stays within REST_PX (of 1280x720) in those of the REST_FRAMES either way that

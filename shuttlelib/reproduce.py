@@ -115,9 +115,9 @@ class _Run:
                 raise ShuttleError(f"{folders}: no {part} clips; run `shuttle data split` on one of them")
         self.rendered, self.real = _by_origin(self.dataset)
         first, second = (folder.name for folder in runtime.default_pair())
-        self.names = plan.stage1 or first, plan.stage2 or second
-        self.specs = tuple(resolve(name, **plan.overrides) for name in self.names)
-        for stage, spec in enumerate(self.specs, 1):
+        names = {1: plan.stage1 or first, 2: plan.stage2 or second}
+        self.specs = {stage: resolve(name, **plan.overrides) for stage, name in names.items()}
+        for stage, spec in self.specs.items():
             if spec.stage != stage:
                 raise UsageError(f"--stage{stage} {spec.name}: is of stage {spec.stage}")
         asked = plan.rows if plan.rows is not None else tuple(versions.names())
@@ -138,10 +138,10 @@ class _Run:
         rows = {key: shares["rows"] * len(names) / count for key, names in self.rows.items()}
         found: dict[str, tuple[float, Callable[[float], dict[str, Any]]]] = {
             "decode": (1e-6, self.decode),
-            "stage1_rendered": (shares["stage1"] * early, lambda box: self.train(0, box, True)),
-            "stage1": (shares["stage1"] * (1 - early), lambda box: self.train(0, box, False)),
-            "stage2_rendered": (shares["stage2"] * early, lambda box: self.train(1, box, True)),
-            "stage2": (shares["stage2"] * (1 - early), lambda box: self.train(1, box, False)),
+            "stage1_rendered": (shares["stage1"] * early, lambda box: self.train(1, box, True)),
+            "stage1": (shares["stage1"] * (1 - early), lambda box: self.train(1, box, False)),
+            "stage2_rendered": (shares["stage2"] * early, lambda box: self.train(2, box, True)),
+            "stage2": (shares["stage2"] * (1 - early), lambda box: self.train(2, box, False)),
             "publish": (shares["publish"], self.publish),
             "lineage": (rows["lineage"], lambda box: self.compare(box, ("lineage",))),
             "baselines": (rows["baselines"], lambda box: self.compare(box, ("lineage", "baselines"))),
@@ -156,22 +156,23 @@ class _Run:
 
     def whole_sizes(self) -> set[tuple[int, int]]:
         """Inputs of the stage-1 rows that the plan trains."""
-        names = [self.names[0], *self.rows["lineage"], *self.rows["baselines"]]
-        specs = [resolve(name, **self.plan.overrides) for name in names]
-        return {spec.input_hw for spec in specs if spec.stage == 1}
+        names = [*self.rows["lineage"], *self.rows["baselines"]]
+        rows = [resolve(name, **self.plan.overrides) for name in names]
+        return {spec.input_hw for spec in (self.specs[1], *rows) if spec.stage == 1}
 
     def train(self, stage: int, box: float, rendered: bool) -> dict[str, Any]:
         """Train a shipped row in its box; weights, history and metrics lie in its folder as it goes."""
-        plan, spec = self.plan, self.specs[stage]
-        folder = plan.out / (f"stage{stage + 1}" + ("_rendered" if rendered else ""))
+        plan, spec, name = self.plan, self.specs[stage], f"stage{stage}"
+        early = plan.out / f"{name}_rendered"
+        folder = early if rendered else plan.out / name
         folder.mkdir(parents=True, exist_ok=True)
-        if rendered and (plan.out / f"stage{stage + 1}" / "plan.json").is_file():
-            return {"skipped": f"stage{stage + 1} has begun without it"}
+        if rendered and (plan.out / name / "plan.json").is_file():
+            return {"skipped": f"{name} has begun without it"}
         data = [*clips.split(self.rendered, "train"), *clips.split(self.dataset, "val")]
         dataset = data if rendered else self.dataset
-        before = plan.out / f"stage{stage + 1}_rendered" / "best"
+        before = early / "best"
         options: dict[str, Any] = {"batch": plan.batch or spec.batch, "seed": plan.seed, **plan.config}
-        options["stage1"] = self.weights(0) if stage else None
+        options["stage1"] = self.weights(1) if stage == 2 else None
         options["init"] = before if not rendered and before.is_dir() else None
         options["val_samples"] = plan.val_samples
 
@@ -190,9 +191,9 @@ class _Run:
 
     def weights(self, stage: int) -> Path:
         """Those that the plan trains; the shipped ones of a stage that it leaves out."""
-        name = f"stage{stage + 1}"
+        name = f"stage{stage}"
         left_out = self.plan.shares.get(name) == 0
-        return runtime.default_pair()[stage] if left_out else self.plan.out / name / "best"
+        return runtime.default_pair()[stage - 1] if left_out else self.plan.out / name / "best"
 
     def publish(self, box: float) -> dict[str, Any]:
         """Judge the pair free-running and write it, with its cards, into the plan's models folder."""
@@ -208,7 +209,7 @@ class _Run:
             if seconds := early.get("seconds"):
                 facts[f"trained before, stage {n}"] = f"{seconds / 60:.1f} min on rendered rallies alone"
         results = shipping.publish(
-            self.weights(0), self.weights(1), val, plan.models, plan.out / "ship", facts, also
+            self.weights(1), self.weights(2), val, plan.models, plan.out / "ship", facts, also
         )
         return {mode: part["accuracy"]["grid512_4px"] for mode, part in results.items()}
 
@@ -220,14 +221,14 @@ class _Run:
         """
         plan = self.plan
         mine = max(1, len(self.rows[kinds[-1]]))
-        first, second = plan.out / "stage1" / "best", plan.out / "stage2" / "best"
-        whole = (first / "version.json").is_file() and (second / "version.json").is_file()
+        pair = plan.out / "stage1" / "best", plan.out / "stage2" / "best"
+        trained = all((model / "version.json").is_file() for model in pair)
         fixed = timebox.once(
             plan.out / "lineage" / "fixed.json",
-            lambda: {"minutes": (1 - MEASURING) * box / 60 / mine, "own_pair": whole},
+            lambda: {"minutes": (1 - MEASURING) * box / 60 / mine, "own_pair": trained},
         )
         budget = Budget(plan.rows_batch, minutes=fixed["minutes"], val_samples=plan.val_samples)
-        whole = fixed["own_pair"]
+        own = pair if fixed["own_pair"] else None
         report = lineage.compare(
             [name for kind in kinds for name in self.rows[kind]],
             self.dataset,
@@ -235,9 +236,9 @@ class _Run:
             plan.cache,
             budget,
             plan.seed,
-            first if whole else None,
+            own[0] if own else None,
             plan.pretrained,
-            Looks(plan.val_samples, plan.clips, (first, second) if whole else None),
+            Looks(plan.val_samples, plan.clips, own),
             plan.overrides,
             self.say,
             **plan.config,
@@ -299,7 +300,7 @@ def dry_run(plan: Plan) -> str:
     planes = sum(c.info.frame_count * PLANE_BYTES * c.info.width * c.info.height for c in sitting.dataset)
     whole = frames * 3 * sum(h * w for h, w in sitting.whole_sizes())
     lines += [
-        f"ships {sitting.names[0]} and {sitting.names[1]} to {plan.models}",
+        f"ships {' and '.join(spec.name for spec in sitting.specs.values())} to {plan.models}",
         f"{len(sitting.real)} real and {len(sitting.rendered)} rendered clips, {frames} frames",
         f"decoded once into {plan.cache}: {(planes + whole) / 1e9:.1f} GB",
     ]
