@@ -122,7 +122,7 @@ class BiFPN(nn.Module):
     Source: Tan et al. 2020, arXiv:1911.09070; plain sums in place of learned fusion weights.
     """
 
-    def __init__(self, in_channels: list[int], channels: int, rounds: int, level: int = 0, maps: int = 1):
+    def __init__(self, in_channels: list[int], channels: int, rounds: int, level: int, maps: int):
         super().__init__()
         self.level = level
         self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from shuttlelib.cli_data import Folder, Seed
-from shuttlelib.cli_train import named_data, resumable
+from shuttlelib.cli_train import listed, named_data, resumable
 from shuttlelib.errors import UsageError
 
 Version = Annotated[str, typer.Option(help="Version to ship; the shipped one's if left out.")]
@@ -54,7 +54,7 @@ def reproduce(
         _shares(shares),
         stage1,
         stage2,
-        tuple(name.strip() for name in rows.split(",") if name.strip()) or None,
+        tuple(listed(rows)) or None,
         named_data(also or []),
         seed,
         batch,
@@ -88,7 +88,7 @@ def _use(device: str) -> None:
 def _shares(text: str) -> dict[str, float]:
     """ "stage1=0.3,rows=0" as a table."""
     found = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in listed(text):
         name, _, value = part.partition("=")
         try:
             found[name.strip()] = float(value)

@@ -138,6 +138,11 @@ def train(
             _version(version, data, out, cache, seed, init, stage1, pretrained, changes or [], options)
 
 
+def listed(text: str) -> list[str]:
+    """The parts of an option that holds several, separated by commas; each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
 def _refuse(kind: str, options: dict[str, Any]) -> None:
     """Options that would do nothing, if they are given."""
     for option, value in options.items():
@@ -172,7 +177,7 @@ def _lineage(
     from shuttlelib.lineage.training import Budget
     from shuttlelib.report import lineage
 
-    names = [name.strip() for name in rows.split(",") if name.strip()] or versions.names()
+    names = listed(rows) or versions.names()
     steps = options.pop("steps", None)
     if steps is None and every["minutes"] is None:
         raise UsageError("--lineage: give every row the same --steps or the same --minutes")

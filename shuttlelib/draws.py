@@ -41,7 +41,7 @@ class Draws:
         """(B,) true with this probability."""
         return self.uniform() < share
 
-    def below(self, count: "int | np.ndarray", size: tuple[int, ...] = ()) -> np.ndarray:
+    def below(self, count: int | np.ndarray, size: tuple[int, ...] = ()) -> np.ndarray:
         """(B, *size) whole numbers from 0 up to `count`, which is at least 1, exclusive."""
         return (self.uniform(size=size) * count).astype(np.int64)
 

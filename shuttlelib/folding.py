@@ -53,7 +53,7 @@ def folded(deployed: Deployed) -> Deployed:
     return fast if _agree(deployed, fast) else deployed
 
 
-def _agree(deployed: Deployed, fast: "Folded") -> bool:
+def _agree(deployed: Deployed, fast: Folded) -> bool:
     """Whether both see the same in noise: some backbones read their input by more than one convolution."""
     spec, device = deployed.net.spec, fast.zero.device
     noise = torch.Generator().manual_seed(0)

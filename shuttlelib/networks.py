@@ -20,13 +20,7 @@ from shuttlelib import blocks
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.files import atomic_write, require_fetched, write_json, writing
 from shuttlelib.pooled import PooledNet
-from shuttlelib.prediction import (
-    ALWAYS_VISIBLE,
-    CANDIDATES,
-    Prediction,
-    ShuttleNet,
-    no_track,
-)
+from shuttlelib.prediction import ALWAYS_VISIBLE, CANDIDATES, Prediction, ShuttleNet, no_track
 from shuttlelib.spec import Spec, check
 from shuttlelib.unet import UNet
 
@@ -36,7 +30,7 @@ TOLD = ("metrics.json", "README.md", "export.csv")  # of a model's weights, by f
 class PyramidNet(ShuttleNet):
     """A backbone, a neck over chosen strides and a heatmap, with offsets where the row decodes them."""
 
-    def __init__(self, spec: Spec, pretrained: bool = False):
+    def __init__(self, spec: Spec, pretrained: bool):
         super().__init__(spec)
         early = spec.fusion == "early"
         self.backbone, channels = _taps(spec, 2 + spec.frames if early else 3, pretrained)

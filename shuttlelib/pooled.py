@@ -24,7 +24,7 @@ class PooledNet(ShuttleNet):
     Source: the predecessor's first designs; here a place is linear and starts at the centre.
     """
 
-    def __init__(self, spec: Spec, pretrained: bool = False):
+    def __init__(self, spec: Spec, pretrained: bool):
         super().__init__(spec)
         self.backbone = blocks.backbone(spec.backbone, pretrained, num_classes=0)
         c: int = self.backbone.head_hidden_size  # of what it pools: some backbones widen it once more

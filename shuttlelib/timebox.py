@@ -123,7 +123,7 @@ def planned(
     return kept["start"], {key: kept[key] for key in ("steps", "val_every", "checkpoint_every")}
 
 
-def once(path: Path, make: Any) -> dict[str, Any]:
+def once(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What `make()` returned the first time: read from `path` if it is there, else made and stored."""
     if path.is_file():
         return read_json(path)

@@ -31,7 +31,7 @@ class TrainLog:
         on: false writes nothing (processes other than the main one).
     """
 
-    def __init__(self, run_dir: Path, step: int, on: bool = True):
+    def __init__(self, run_dir: Path, step: int, on: bool):
         self.writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1) if on else None
         self.waited = 0.0  # seconds for data since the last entry
         self._last = step, time.perf_counter()

@@ -47,8 +47,8 @@ def measure_rows(
     out: Path,
     cache_dir: Path,
     looks: Looks,
-    stage1: Path | None = None,
-    say: Callable[[str], None] = print,
+    stage1: Path | None,
+    say: Callable[[str], None],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Row]]:
     """Measure what `training.train_rows` trained; a row measured before in this way is not measured again.
 

@@ -51,7 +51,7 @@ def judge(
     return table
 
 
-def noise_sweep(net: ShuttleNet, samples: Samples, at_most: int, device: str = "cpu") -> pd.DataFrame:
+def noise_sweep(net: ShuttleNet, samples: Samples, at_most: int, device: str) -> pd.DataFrame:
     """`judge` at each of `NOISE_LEVELS`; column `level`."""
     tables = {level: judge(net, samples, at_most, noise=level, device=device) for level in NOISE_LEVELS}
     return pd.concat([table.assign(level=level) for level, table in tables.items()], ignore_index=True)
