@@ -81,7 +81,7 @@ parse_notebook() {
 }
 
 parse_shuttle() {
-  local i
+  local i from
   : "${options[name]:=shuttle-${words[1]:-help}}"
   run_dir=''
   scratch_gb=1
@@ -94,7 +94,9 @@ parse_shuttle() {
     esac
   done
   [ -n "$run_dir" ] || say "note      no --out: what a killed command leaves behind may not be found again"
-  run_dir=$(realpath -m -- "${run_dir:-$SHUTTLE_RUNS/${options[name]}}")
+  # a job given again runs where it was given first, so there its --out is
+  from=$(cat "$SHUTTLE_JOBS/${options[name]}/cwd" 2>/dev/null || pwd)
+  run_dir=$(cd "$from" 2>/dev/null || cd "$REPO" && realpath -m -- "${run_dir:-$SHUTTLE_RUNS/${options[name]}}")
   command=("$SHUTTLE_ENV/bin/shuttle" "${words[@]:1}")
 }
 

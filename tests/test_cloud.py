@@ -66,6 +66,18 @@ def test_the_scripts_are_clean():
     assert done.returncode == 0, done.stdout
 
 
+def test_a_job_given_again_elsewhere_keeps_the_folder_it_writes_to(machine):
+    folders = machine.root / "here", machine.root / "there"
+    for folder in folders:
+        folder.mkdir()
+        words = "--port", "0", "--name", "job", "shuttle", "versions", "--out", "made"
+        done = machine.run("run_headless.sh", *words, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        machine.run("run_headless.sh", "wait", "job")
+        assert (machine.job("job") / "run_dir").read_text().strip() == str(folders[0] / "made")
+    assert not list(folders[1].iterdir())
+
+
 def test_a_job_ends_done(machine):
     log = start(machine, "shuttle", "versions", "two words")
     assert "shuttle versions two words" in log
