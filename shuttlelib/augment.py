@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from shuttlelib import degradation
-from shuttlelib.degradation import Degradation
+from shuttlelib.degradation import BLUE, GREEN, RED, Degradation
 from shuttlelib.draws import Draws
 from shuttlelib.frames import PAST
 from shuttlelib.geometry import SizeHW
 
 TILE_SIZE = 1 << 23  # half of it must hold a frame
 TILE_STD = 32  # grey levels
-_GREY = np.tile(np.array([0.299, 0.587, 0.114]), (3, 1))
+_GREY = np.tile(np.array([RED, GREEN, BLUE]), (3, 1))
 # the cross product with the grey axis
 _ABOUT_GREY = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
 

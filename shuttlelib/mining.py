@@ -373,6 +373,6 @@ def _measures(scores: pd.DataFrame, tolerance_px: float) -> dict[str, float]:
     error, said = np.r_[scores["error_px"], np.full(len(false), np.nan)], p >= 0.5
     points = np.column_stack([np.nan_to_num(error), np.zeros(len(error))])
     counts = metrics.hit_counts(points, said, np.zeros_like(points), visible, tolerance_px)
-    hits = error[said & visible & (np.nan_to_num(error, nan=np.inf) <= tolerance_px)]
+    hits = error[said & visible & (error <= tolerance_px)]
     measures = {name: float(getattr(counts, name)) for name in ("accuracy", "f1", "fp2_share")}
     return {**measures, "error_px": float(hits.mean()) if len(hits) else np.nan}

@@ -142,7 +142,7 @@ def _judged(net: ShuttleNet, prediction: Prediction, item: dict[str, Tensor]) ->
             "true_y": truth[:, 1],
             "spread_px": _spread(net, prediction, len(xy)) * unit,
             "loss": losses,
-            "right": np.where(visible, said & (np.nan_to_num(error, nan=np.inf) <= HIT_PX), ~said),
+            "right": np.where(visible, said & (error <= HIT_PX), ~said),
         }
     )
 
