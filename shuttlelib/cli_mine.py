@@ -39,7 +39,8 @@ def mine(
     params = mining.MiningParams(batch or spec.batch, passes, every, at_most, hard_share)
     result = recipes.mine_round(model, samples, out, steps, params, seed, partner)
     table = pd.DataFrame(result.pop("compared", {})).T
-    print(table.round(3).to_string())
+    if len(table):
+        print(table.round(3).to_string())
     write_json(out / "metrics.json", {**result, "compared": json.loads(table.to_json(orient="index"))})
     print(json.dumps(result, indent=1))
     print(f"{result['suspects']} labels in doubt: {out / 'suspects' / 'tasks.json'} (Label Studio)")

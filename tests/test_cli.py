@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -249,6 +250,19 @@ def test_options_of_a_training_are_checked_before_anything_is_decoded(shuttle, m
         status, _, errors = shuttle("train", "--data", tmp_path, "--out", tmp_path / "out", *arguments)
         assert (status, len(errors)) == (2, 1), (arguments, errors)
         assert words in errors[0]
+
+
+def test_a_round_in_which_nothing_is_hard_shows_no_table(shuttle, tmp_path, monkeypatch):
+    from shuttlelib import networks, recipes, versions
+
+    model = SimpleNamespace(net=SimpleNamespace(spec=versions.resolve("stage2_v8")))
+    monkeypatch.setattr(networks, "load", lambda _: model)
+    monkeypatch.setattr(recipes, "load_data", lambda _: [])
+    monkeypatch.setattr(recipes, "open_samples", lambda *_: None)
+    monkeypatch.setattr(recipes, "mine_round", lambda *_: {"hard": 0, "suspects": 0})
+    status, said, _ = shuttle("mine", "--model", tmp_path, "--data", tmp_path, "--out", tmp_path / "out")
+    assert status == 0
+    assert said.startswith('{\n "hard": 0,\n "suspects": 0\n}\n')
 
 
 @pytest.mark.parametrize("what", [("--version", "stage2_v8"), ("--lineage", "--steps", "1")])
