@@ -113,7 +113,8 @@ class _Run:
             if not clips.split(self.dataset, part):
                 folders = ", ".join(map(str, plan.data))
                 raise ShuttleError(f"{folders}: no {part} clips; run `shuttle data split` on one of them")
-        self.rendered, self.real = _by_origin(self.dataset)
+        self.rendered = [clip for clip in self.dataset if clip.rendered]
+        self.real = [clip for clip in self.dataset if not clip.rendered]
         first, second = (folder.name for folder in runtime.default_pair())
         names = {1: plan.stage1 or first, 2: plan.stage2 or second}
         self.specs = {stage: resolve(name, **plan.overrides) for stage, name in names.items()}
@@ -335,11 +336,6 @@ def _check(plan: Plan) -> None:
         raise ShuttleError("no data folder given")
     if plan.out.exists() and not plan.out.is_dir():
         raise UsageError(f"--out {plan.out}: is a file; give a folder")
-
-
-def _by_origin(dataset: list[Clip]) -> tuple[list[Clip], list[Clip]]:
-    """Rendered clips and real ones."""
-    return [clip for clip in dataset if clip.rendered], [clip for clip in dataset if not clip.rendered]
 
 
 def _count(dataset: list[Clip], kind: str) -> str:
