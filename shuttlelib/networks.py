@@ -207,14 +207,24 @@ def _channels(spec: Spec) -> list[str | int]:
 
 
 def _state(model_dir: Path) -> dict[str, Tensor]:
-    path = Path(model_dir) / "model.safetensors"
-    if not path.is_file():
-        raise ShuttleError(f"{path} is missing; train the version or fetch its weights")
+    path = _part(model_dir, "model.safetensors")
     require_fetched(path)
     try:
         return {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
     except SafetensorError as error:
-        raise ShuttleError(f"{path}: damaged ({error}); train the version or fetch it again") from error
+        raise _damaged(path, error) from error
+
+
+def _part(model_dir: Path, name: str) -> Path:
+    """A file of a model folder, which must be there."""
+    path = Path(model_dir) / name
+    if not path.is_file():
+        raise ShuttleError(f"{path} is missing; train the version or fetch its weights")
+    return path
+
+
+def _damaged(path: Path, error: Exception) -> ShuttleError:
+    return ShuttleError(f"{path}: damaged ({error}); train the version or fetch it again")
 
 
 def _fit(net: ShuttleNet, state: dict[str, Tensor], model_dir: Path) -> None:
@@ -257,7 +267,7 @@ def load(model_dir: Path, device: str = "cpu") -> Deployed:
     try:
         net = build(spec)
     except (ValueError, TypeError) as error:
-        raise _damaged(model_dir, error) from error
+        raise _damaged(Path(model_dir) / "version.json", error) from error
     _fit(net, _state(model_dir), model_dir)
     return Deployed(net, int(meta.get("candidates", CANDIDATES))).eval().to(device)
 
@@ -268,21 +278,14 @@ def _card(model_dir: Path) -> tuple[Spec, dict]:
     Raises:
         ShuttleError: it is missing or damaged.
     """
-    path = Path(model_dir) / "version.json"
-    if not path.is_file():
-        raise ShuttleError(f"{path} is missing; train the version or fetch its weights")
+    path = _part(model_dir, "version.json")
     try:
         meta = json.loads(path.read_text())
         spec = Spec.from_dict(meta)
         check(spec)
     except (ValueError, TypeError, AttributeError) as error:
-        raise _damaged(model_dir, error) from error
+        raise _damaged(path, error) from error
     return spec, meta
-
-
-def _damaged(model_dir: Path, error: Exception) -> ShuttleError:
-    path = Path(model_dir) / "version.json"
-    return ShuttleError(f"{path}: damaged ({error}); train the version or fetch it again")
 
 
 def _taps(spec: Spec, in_channels: int, pretrained: bool) -> tuple[nn.Module, list[int]]:
