@@ -11,7 +11,6 @@ from tempfile import mkdtemp
 from shuttlelib.apps.web.folders import Folders
 from shuttlelib.apps.web.jobs import WATCH_S, Job
 from shuttlelib.apps.web.options import Options
-from shuttlelib.apps.web.stills import Stills
 from shuttlelib.apps.web.tracks import Track
 from shuttlelib.errors import ShuttleError
 
@@ -28,7 +27,7 @@ class Desk:
         folder: of its video; every tracking writes to a sub-folder of its own.
         video: the file, in the folder unless it is the sample.
         job: the tracking, from its start on.
-        track, stills: the last result, once there is one; a tracking that is stopped or fails leaves it.
+        track: the last result, once there is one; a tracking that is stopped or fails leaves it.
         corrections: frame to native px, None where not visible.
     """
 
@@ -36,23 +35,19 @@ class Desk:
     video: Path | None = None
     job: Job | None = None
     track: Track | None = None
-    stills: Stills | None = None
     corrections: dict[int, tuple[float, float] | None] = field(default_factory=dict)
 
     def take(self, track: Track) -> None:
         """Put a result in the place of the one before; corrections stay, they are the same video's."""
-        assert self.video is not None
         self.forget_track()
-        self.track, self.stills = track, Stills(self.video, track.time_s)
+        self.track = track
         self.corrections = {f: place for f, place in self.corrections.items() if f < len(track.rows)}
 
     def forget_track(self) -> None:
         """Delete a result."""
-        if self.stills is not None:
-            self.stills.close()
         if self.track is not None:
-            rmtree(self.track.result.csv.parent, ignore_errors=True)
-        self.track = self.stills = None
+            self.track.delete()
+        self.track = None
 
 
 class Desks:

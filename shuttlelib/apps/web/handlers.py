@@ -80,18 +80,17 @@ class Handlers:
             said = views.notice(partial and f"Partial result. {partial}", "warning") + views.notice(note)
         else:
             said = ""
-        last = 0 if track is None else len(track.rows) - 1
-        slider = gr.Slider(maximum=max(last, 1), value=_first_seen(desk), interactive=last > 0)
+        last, first_seen = (0, 0) if track is None else (len(track.rows) - 1, int(track.visible.argmax()))
+        slider = gr.Slider(maximum=max(last, 1), value=first_seen, interactive=last > 0)
         done = gr.Column(visible=track is not None)
         return said, gr.Button(visible=True), gr.Button(visible=False), done, slider
 
     def show(self, least: float, request: gr.Request) -> Updates:
         """All that depends on the least confidence alone: numbers, trajectory, curves, gaps, the video."""
-        desk = self._desk(request)
-        if desk.track is None or desk.stills is None:
+        track = self._desk(request).track
+        if track is None:
             return (gr.skip(),) * 6
-        track = desk.track
-        middle = desk.stills.read(len(track.rows) // 2)
+        middle = track.stills.read(len(track.rows) // 2)
         return (
             views.overview(track, least),
             views.court(track, middle, least),
@@ -104,10 +103,10 @@ class Handlers:
     def frame(self, frame: float, least: float, zoom: bool, request: gr.Request) -> str:
         """One frame with its trail."""
         desk = self._desk(request)
-        if desk.track is None or desk.stills is None:
+        if desk.track is None:
             return ""
         index = _index(desk.track, frame)
-        rgb = desk.stills.read(index)
+        rgb = desk.track.stills.read(index)
         return views.viewer(desk.track, rgb, index, least, desk.corrections, zoom)
 
     def seek(self, event: gr.EventData) -> int:
@@ -204,7 +203,3 @@ def _visitor(request: gr.Request) -> str:
 def _index(track: Track, frame: float) -> int:
     """A frame's number as the browser sent it, made one that the track has."""
     return min(max(int(frame), 0), len(track.rows) - 1)
-
-
-def _first_seen(desk: Desk) -> int:
-    return int(desk.track.visible.argmax()) if desk.track is not None else 0

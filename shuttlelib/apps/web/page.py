@@ -47,7 +47,7 @@ def _question(options: Options) -> dict[str, Any]:
             part["file"] = gr.File(label="Video", file_types=["video"], height=190, elem_id="file")
             part["sample"] = gr.Button("Use the sample rally", size="sm", elem_id="sample")
         with gr.Column(scale=2, min_width=280):
-            known = "; ".join(_MODES[mode] for mode in MODES if mode in _MODES)
+            known = "; ".join(_MODES[mode] for mode in MODES)
             part["mode"] = gr.Radio(MODES, value=MODES[0], label="Mode", info=known, elem_id="mode")
             part["least"] = gr.Slider(
                 0,

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from shutil import rmtree
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from shuttlelib.apps.web.stills import Stills
 from shuttlelib.files import atomic_write, write_json
 from shuttlelib.tracking import TrackResult
 
@@ -60,6 +62,11 @@ class Track:
         return self.summary["width"], self.summary["height"]
 
     @cached_property
+    def stills(self) -> Stills:
+        """The pictures of its frames."""
+        return Stills(self.video, self.time_s)
+
+    @cached_property
     def xy_px(self) -> np.ndarray:
         """(N, 2) places, nan where not visible."""
         return self.rows[["x_px", "y_px"]].to_numpy(np.float64)
@@ -85,9 +92,10 @@ class Track:
 
     def gaps(self, least: float) -> list[Gap]:
         """Every run of frames without a shown place, in order."""
-        missing = np.r_[False, ~self.shown(least), False]
-        edges = np.flatnonzero(missing[1:] != missing[:-1]).reshape(-1, 2).tolist()
-        return [Gap(first, end - 1, bool(self.visible[first:end].any())) for first, end in edges]
+        return [
+            Gap(first, end - 1, bool(self.visible[first:end].any()))
+            for first, end in runs(~self.shown(least))
+        ]
 
     def write_kept(self, least: float, corrections: Corrections) -> tuple[Path, Path]:
         """CSV and JSON for download: corrections made, rows below `least` left out, and both files say so.
@@ -118,6 +126,17 @@ class Track:
             rows.to_csv(temp, index=False, lineterminator="\n")
         write_json(csv.with_name(f"{name}.json"), told)
         return csv.with_name(f"{name}.csv"), csv.with_name(f"{name}.json")
+
+    def delete(self) -> None:
+        """Delete what was made of the video."""
+        self.stills.close()
+        rmtree(self.result.csv.parent, ignore_errors=True)
+
+
+def runs(where: np.ndarray) -> list[list[int]]:
+    """First and end (the first one after) of every unbroken run of True in (N,) bool."""
+    edges = np.flatnonzero(np.diff(where.astype(int), prepend=0, append=0))
+    return edges.reshape(-1, 2).tolist()
 
 
 def write_labels(track: Track, corrections: Corrections) -> Path:

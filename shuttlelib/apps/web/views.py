@@ -12,7 +12,7 @@ import numpy as np
 
 from shuttlelib.apps.web.jobs import Job
 from shuttlelib.apps.web.stills import around, as_jpeg, whole
-from shuttlelib.apps.web.tracks import Corrections, Gap, Track
+from shuttlelib.apps.web.tracks import Corrections, Gap, Track, runs
 
 _TRAIL_S = 0.6
 _POINTS = 2000  # of a curve; more than a screen has columns
@@ -192,8 +192,7 @@ def curves(track: Track, least: float) -> str:
 def _polylines(x: np.ndarray, y: np.ndarray, where: np.ndarray, every: int) -> Iterator[str]:
     """Points of each unbroken run of `where`, thinned to every so many."""
     x, y, where = x[::every], y[::every], where[::every]
-    edges = np.flatnonzero(np.diff(np.r_[False, where, False].astype(int)))
-    for first, end in edges.reshape(-1, 2):
+    for first, end in runs(where):
         points = zip(x[first:end], y[first:end])
         joined = " ".join(f"{a:.4g},{b:.4g}" if a < 1000 else f"{a:.1f},{b:.4g}" for a, b in points)
         yield joined if end - first > 1 else f"{joined} {joined}"
