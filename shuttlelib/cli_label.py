@@ -73,7 +73,7 @@ def serve(
     labelling = work_.load(work, must_exist=not (videos or suspects))
     labelling = _at(labelling, url)
     if not labelling.url:
-        server.find_program(server_env, server.known_program(work))  # before the minutes of tracking
+        server.find_program(work, server_env)  # before the minutes of tracking
     settings = serving.Settings(frames, unsure, seed, lossless, suggest_from=suggest_from)
     batches = _batches(labelling, videos or [], settings, models, model, data)
     if suspects is not None and data is not None:

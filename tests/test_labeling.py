@@ -267,14 +267,14 @@ def test_without_label_studio_the_fix_is_named(tmp_path, monkeypatch):
     monkeypatch.delenv(server.PROGRAM_VARIABLE, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="label-studio is not installed: give --server-env DIR"):
-        server.find_program()
+        server.find_program(tmp_path)
     (tmp_path / "studio").write_text("#!/bin/sh\n")
     (tmp_path / "studio").chmod(0o755)
     monkeypatch.setenv(server.PROGRAM_VARIABLE, "studio")  # the server starts in a folder of its own
-    assert server.find_program() == str(tmp_path / "studio")
+    assert server.find_program(tmp_path) == str(tmp_path / "studio")
     monkeypatch.setenv(server.PROGRAM_VARIABLE, str(tmp_path / "gone"))
     with pytest.raises(UsageError, match=r"LABEL_STUDIO_BIN=.*gone: no such program"):
-        server.find_program()
+        server.find_program(tmp_path)
 
 
 def test_a_login_is_kept_and_private(tmp_path, monkeypatch):

@@ -15,7 +15,6 @@ from shuttlelib.apps.labeling.page import PAST
 from shuttlelib.files import atomic_write
 from shuttlelib.frames import Frame, history_stride
 from shuttlelib.geometry import crop_window
-from shuttlelib.labels import LabelError
 from shuttlelib.video import TruncatedVideoError, read_frames
 
 PAST_HEIGHT = 360  # px of the small pictures
@@ -96,14 +95,11 @@ def past_picture(frame: Frame, place: Place | None) -> np.ndarray:
 
 
 def save_image(path: Path, rgb: np.ndarray) -> None:
-    """Write a picture, whole or not at all.
+    """Write a picture (.jpg or .png), whole or not at all.
 
     Raises:
-        LabelError: it cannot be encoded.
         WriteError: it cannot be written.
     """
-    done, data = cv2.imencode(path.suffix, rgb[:, :, ::-1], _JPEG if path.suffix == ".jpg" else [])
-    if not done:
-        raise LabelError(f"{path}: the picture cannot be encoded; choose .jpg or .png")
+    data = cv2.imencode(path.suffix, rgb[:, :, ::-1], _JPEG if path.suffix == ".jpg" else [])[1]
     with atomic_write(path) as temp:
         temp.write_bytes(data.tobytes())

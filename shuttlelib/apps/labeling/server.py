@@ -41,12 +41,12 @@ class Login:
     port: int
 
 
-def find_program(env_dir: Path | None = None, known: str = "") -> str:
-    """The `label-studio` program.
+def find_program(folder: Path, env_dir: Path | None = None) -> str:
+    """The `label-studio` program of a labelling: the named one, that of the last start, or one on the path.
 
     Args:
+        folder: of the labelling.
         env_dir: an environment to find it in, or to make with it: a virtual environment of about 1 GB.
-        known: the program of the last start.
 
     Raises:
         UsageError: it is nowhere.
@@ -54,8 +54,9 @@ def find_program(env_dir: Path | None = None, known: str = "") -> str:
     """
     if env_dir is not None:
         return _program_in(env_dir) or _install(env_dir)
-    named = os.environ.get(PROGRAM_VARIABLE, "")
-    found = shutil.which(named) if named else known if Path(known).is_file() else shutil.which("label-studio")
+    named, stored = os.environ.get(PROGRAM_VARIABLE, ""), _stored(folder)
+    last = shutil.which(stored.program) if stored else None
+    found = shutil.which(named) if named else last or shutil.which("label-studio")
     if named and not found:
         raise UsageError(f"{PROGRAM_VARIABLE}={named}: no such program; give the path of label-studio")
     if not found:
@@ -64,12 +65,6 @@ def find_program(env_dir: Path | None = None, known: str = "") -> str:
             f"set {PROGRAM_VARIABLE} to the program, or give --url of an existing server"
         )
     return found
-
-
-def known_program(folder: Path) -> str:
-    """The program that a labelling's server was started with last, "" before the first time."""
-    stored = _stored(folder)
-    return stored.program if stored else ""
 
 
 def _stored(folder: Path) -> Login | None:
@@ -92,19 +87,9 @@ def _program_in(env_dir: Path) -> str:
 def _install(env_dir: Path) -> str:
     print(f"installing Label Studio into {env_dir} (about 1 GB, once)", file=sys.stderr, flush=True)
     python = env_dir / ("Scripts" if os.name == "nt" else "bin") / "python"
-    steps = (
-        [sys.executable, "-m", "venv", str(env_dir)],
-        [
-            str(python),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "label-studio>=1.23,<2",
-        ],
-    )
-    for step in steps:
+    venv = [sys.executable, "-m", "venv", str(env_dir)]
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    for step in (venv, [*pip, "label-studio>=1.23,<2"]):
         if subprocess.run(step, check=False).returncode:
             raise LabelServerError(f"{env_dir}: `{' '.join(step)}` failed; its own message is above")
     return _program_in(env_dir)
@@ -119,8 +104,7 @@ def login(folder: Path, env_dir: Path | None = None, port: int | None = None) ->
         UsageError: a wanted port is taken; otherwise as `find_program`.
     """
     path = folder / "server" / "login.json"
-    old = _stored(folder)
-    program = find_program(env_dir, old.program if old else "")
+    old, program = _stored(folder), find_program(folder, env_dir)
     if port is not None and not _is_free(port):
         raise UsageError(f"--port {port}: another program uses it; choose another")
     chosen = port or (old.port if old else DEFAULT_PORT)
