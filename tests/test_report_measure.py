@@ -48,6 +48,12 @@ def test_a_set_is_looked_at_closely_and_twice_the_same(clip, tmp_path):
     assert measure.evaluate(models, {"rendered <b>": [clip]}) == (found, pictures)
 
 
+def test_sets_named_in_other_letters_keep_their_pictures_apart(clip, tmp_path):
+    found, pictures = measure.evaluate(write_models(tmp_path / "models"), {"练习": [clip], "比赛": [clip]})
+    galleries = [part["gallery"] for part in found["sets"].values()]
+    assert len(pictures) == sum(map(len, galleries)) > 0
+
+
 def test_real_footage_is_shown_only_in_private(clip, tmp_path):
     real = replace(clip, table=clip.table.assign(origin="tracknet_csv"))
     models = write_models(tmp_path / "models")

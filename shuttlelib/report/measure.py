@@ -46,7 +46,7 @@ def evaluate(
     pair, folders = tracking.load_networks(models_dir=models), runtime.default_pair(models)
     found: dict[str, Any] = {}
     pictures: dict[str, bytes] = {}
-    for name, dataset in sets.items():
+    for number, (name, dataset) in enumerate(sets.items(), 1):
         with TemporaryDirectory(prefix="shuttle-report-") as out:
             summary = recipes.evaluate_pair(pair, list(dataset), Path(out))
             tables = {c.name: pd.read_csv(Path(out) / f"{c.video_path.stem}.csv") for c in dataset}
@@ -64,7 +64,8 @@ def evaluate(
             "gallery": [],
         }
         if private or all(_without_footage(clip) for clip in dataset):
-            found[name]["gallery"], shown = gallery(name, dataset, rows)
+            stem = f"{slug(name)}-{number}"  # names in other letters have one slug
+            found[name]["gallery"], shown = gallery(stem, dataset, rows)
             pictures |= shown
     return {"pair": {folder.name: weights(folder) for folder in folders}, "sets": found}, pictures
 
@@ -84,9 +85,12 @@ def judged(dataset: Sequence[Clip], tables: Mapping[str, pd.DataFrame]) -> pd.Da
 
 
 def gallery(
-    name: str, dataset: Sequence[Clip], rows: pd.DataFrame
+    stem: str, dataset: Sequence[Clip], rows: pd.DataFrame
 ) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
     """The worst frames (wrong, and sure of it) and the typical ones (hits of median error).
+
+    Args:
+        stem: of the pictures' files.
 
     Returns:
         One entry a picture, with why (worst or typical), clip, frame, outcome, error_px (at 1920x1080),
@@ -96,7 +100,7 @@ def gallery(
     for why, picked in (("worst", worst(rows)), ("typical", typical(rows))):
         for n, row in enumerate(picked.to_dict("records"), 1):
             clip = next(clip for clip in dataset if clip.name == row["clip"])
-            file = f"{slug(name)}-{why}-{n}.jpg"
+            file = f"{stem}-{why}-{n}.jpg"
             files[file] = picture(clip, int(row["frame"]), _points(row))
             entries.append(
                 {
