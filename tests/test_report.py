@@ -75,10 +75,27 @@ def shipped(made):
 
 
 def test_every_link_of_the_site_leads_somewhere(made):
-    folder = made / "site"
-    pages_ = sorted(folder.rglob("*.html"))
-    assert len(pages_) > 20
-    for page in pages_:
+    assert len(list((made / "site").rglob("*.html"))) > 20
+    follow(made / "site")
+
+
+def test_links_lead_to_whatever_a_run_or_a_version_is_called(made, tmp_path):
+    models, version = tmp_path / "models", tmp_path / "models" / "stage2_v10.1"
+    shutil.copytree(made / "models", models)
+    shutil.copytree(models / "stage2_v10", version)
+    card = json.loads((version / "version.json").read_text())
+    (version / "version.json").write_text(json.dumps({**card, "name": version.name}))
+    shutil.copytree(made / "runs" / "mine", tmp_path / "runs" / "night #2 (50%)")
+    site.write(collect.collect(models, [tmp_path / "runs"]), tmp_path / "site")
+    index = Links((tmp_path / "site" / "index.html").read_text()).to
+    assert {"versions/stage2_v10.1.html", "runs/night%20%232%20%2850%25%29/index.html"} <= set(index)
+    assert "(versions/stage2_v10.1.md)" in (tmp_path / "site" / "README.md").read_text()
+    follow(tmp_path / "site")
+
+
+def follow(folder):
+    """Every link of a site leads somewhere."""
+    for page in sorted(folder.rglob("*.html")):
         links = Links(page.read_text())
         for to in links.to:
             parts = urlsplit(to)

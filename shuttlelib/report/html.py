@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -61,9 +62,9 @@ def book(pages: Sequence[Page]) -> str:
 
 def address(to: str, root: str) -> str:
     """Where a link leads: an address as it is, a file or a page of the site from its root."""
-    if to.startswith(("https://", "http://")):
+    if to.startswith("https://"):
         return to
-    return f"{root}{to}" if "." in to.rpartition("/")[2] else f"{root}{to}.html"
+    return quote(f"{root}{to.removesuffix('.html')}.html")
 
 
 def parts(text: Text) -> Sequence[str | Link]:

@@ -1,7 +1,7 @@
 """Pages as Markdown, with the same figures, so that GitHub shows them without a build."""
 
-import posixpath
 import re
+from urllib.parse import quote
 
 from shuttlelib.report.blocks import (
     Block,
@@ -122,7 +122,5 @@ def escape_keeping(text: str) -> str:
 def _link(link: Link, page: Page) -> str:
     if link.to.endswith(".html"):  # has no Markdown of its own
         return escape(link.text)
-    to = link.to
-    if not to.startswith("http") and "." not in posixpath.basename(to):
-        to = page.root + path(to)
-    return f"[{escape(link.text)}]({to.replace(' ', '%20')})"
+    to = link.to if link.to.startswith("https://") else quote(page.root + path(link.to))
+    return f"[{escape(link.text)}]({to})"
