@@ -22,8 +22,9 @@ from shuttlelib import paths, profiles
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.files import read_json, writing
 from shuttlelib.report import site
-from shuttlelib.report.notebooks import PATTERN, NotebookRun, ReportError, Run
+from shuttlelib.report.notebooks import PATTERN, NotebookRun, Run
 from shuttlelib.report.notebooks import read as read_run
+from shuttlelib.report.store import ReportError
 
 
 class PipelineError(ShuttleError):

@@ -168,6 +168,11 @@ def sections(*parts: tuple[str, Sequence[Block | None]]) -> tuple[Section, ...]:
     return tuple(section for section in made if section.blocks)
 
 
+def parts(text: Text) -> tuple[str | Link, ...]:
+    """A text's strings and links."""
+    return text if isinstance(text, tuple) else (text,)
+
+
 def number(value: float | int | None, digits: int = 3) -> str:
     """A number as readers see it."""
     if value is None:

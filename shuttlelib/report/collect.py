@@ -79,7 +79,7 @@ def collect(models: Path, run_roots: Sequence[Path] = (), bench_files: Sequence[
         UsageError: a folder or file is not there.
     """
     folders = runtime.default_pair(models)
-    shipped = {folder.name: _model(folder) for folder in _models(models)}
+    shipped = {path.parent.name: _model(path.parent) for path in sorted(models.glob("*/version.json"))}
     found = list(_walk(run_roots))
     trained = [trainings.read(folder) for folder in found if _is_training(folder)]
     lineage = _lineage(models, found)
@@ -145,10 +145,6 @@ def keep(found: Found, models: Path) -> list[Path]:
         store.write_json(models / "lineage.json", found.lineage)
         written.append(models / "lineage.json")
     return written
-
-
-def _models(models: Path) -> list[Path]:
-    return sorted(path.parent for path in models.glob("*/version.json"))
 
 
 def _model(folder: Path) -> Version:

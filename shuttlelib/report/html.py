@@ -10,7 +10,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from shuttlelib.report.blocks import Chooser, Figure, Link, Page, Text
+from shuttlelib.report.blocks import Chooser, Figure, Page, parts
 from shuttlelib.report.figures import FAINT, INK
 
 MENU = (("Versions", "index"), ("Compare", "compare/index"), ("Published systems", "published"))
@@ -65,11 +65,6 @@ def address(to: str, root: str) -> str:
     if to.startswith("https://"):
         return to
     return quote(f"{root}{to.removesuffix('.html')}.html")
-
-
-def parts(text: Text) -> Sequence[str | Link]:
-    """A text's strings and links."""
-    return text if isinstance(text, tuple) else (text,)
 
 
 def words(text: str) -> Markup:

@@ -19,8 +19,8 @@ from shuttlelib.report.blocks import (
     Table,
     Text,
     Tree,
+    parts,
 )
-from shuttlelib.report.html import parts
 
 _SPECIAL = re.compile(r"([\\*_\[\]<>|~#])")
 _ACROSS = 4  # pictures of a gallery beside each other

@@ -67,11 +67,12 @@ def groups(name: str, shown: Mapping[str, Any]) -> list[Block | None]:
 
 
 def calibrated(name: str, shown: Mapping[str, Any]) -> list[Block | None]:
-    parts = {title: part for title, part in shown.items() if title == VAL} or dict(list(shown.items())[:1])
-    if not parts:
+    """Of the val clips; without them, of the first other set."""
+    if not shown:
         return []
-    bins = {title: part["calibration"]["bins"] for title, part in parts.items()}
-    return [figures.calibration(f"{name}-calibration", bins), scores.calibration_table(parts)]
+    title = VAL if VAL in shown else next(iter(shown))
+    bins = {title: shown[title]["calibration"]["bins"]}
+    return [figures.calibration(f"{name}-calibration", bins), scores.calibration_table(bins)]
 
 
 def looked_at(version: Version, found: Found) -> list[tuple[str, Sequence[Block | None]]]:

@@ -1,6 +1,6 @@
 """Evaluation results as tables: intervals by bootstrap, sets, venues, clips; between data and pages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,12 @@ VAL = "val clips"
 
 def sets(version: Version, found: Found) -> dict[str, Mapping[str, Any]]:
     """Summaries in smart mode by set: what the card was judged on, what stands beside, what was measured."""
-    metrics = version.metrics
+    own = version.metrics
     shown: dict[str, Mapping[str, Any]] = {}
-    judged = metrics.get("judged_on", {}).get("data_hash")
-    if "smart" in metrics.get("free_running", {}):
-        shown[VAL] = metrics["free_running"]["smart"]
-    shown |= metrics.get("also", {})
+    judged = own.get("judged_on", {}).get("data_hash")
+    if "smart" in own.get("free_running", {}):
+        shown[VAL] = own["free_running"]["smart"]
+    shown |= own.get("also", {})
     if version.spec.name in found.pair:
         for name, part in found.evaluation.get("sets", {}).items():
             shown[VAL if part["data_hash"] == judged else name] = part["summary"]
@@ -142,8 +142,8 @@ def group_table(what: str, parts: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table(head, tuple(rows), note="Errors: px at 1920x1080. The last column: accuracy at 4 px native.")
 
 
-def calibration_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Bins of confidence, what was said and what was right."""
+def calibration_table(bins: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+    """What was said and what was right, a row a bin of confidence; `bins` by set."""
     rows = [
         (
             f"{b['low']:.1f} to {b['high']:.1f}",
@@ -152,8 +152,8 @@ def calibration_table(parts: Mapping[str, Mapping[str, Any]]) -> Table:
             number(b["confidence"]),
             number(b["right"]),
         )
-        for name, part in parts.items()
-        for b in part["calibration"]["bins"]
+        for name, of_set in bins.items()
+        for b in of_set
         if b["frames"]
     ]
     head = ("confidence", "set", "rows", "said", "right")

@@ -11,6 +11,7 @@ import pandas as pd
 from shuttlelib.files import read_json
 from shuttlelib.paths import REPO
 from shuttlelib.report.store import ReportError, weights
+from shuttlelib.runtime import read_card
 
 POINTS = 120  # of a curve that are kept: more cannot be told apart in print
 _MADE = {  # how a reader calls what metrics.json and run.json hold
@@ -31,13 +32,12 @@ def read(folder: Path) -> dict[str, Any]:
     """A training's version, weights, series ([step, value] pairs by tag) and `made`, JSON-ready.
 
     Args:
-        folder: of a run: `history.csv`, `tensorboard/`, `metrics.json`, `run.json`, `best/`; not all need
-            be there.
+        folder: of a run, with `history.csv` and `best/`; `tensorboard/`, `metrics.json` and `run.json` need
+            not be there.
 
     Raises:
         ShuttleError: a file there is damaged.
     """
-    best = read_json(folder / "best" / "version.json")
     result, run = read_json(folder / "metrics.json"), read_json(folder / "run.json")
     environment = result.get("environment", {})
     plan = {key.removeprefix("config."): value for key, value in run.items()}
@@ -47,7 +47,7 @@ def read(folder: Path) -> dict[str, Any]:
         made["command"] = portable(str(made["command"]))
     return {
         "run": folder.name,
-        "version": str(best.get("name") or result.get("version") or run.get("name") or folder.name),
+        "version": read_card(folder / "best")["name"],
         "weights": weights(folder / "best"),
         "series": {tag: _thin(points) for tag, points in sorted(_series(folder).items())},
         "made": made,
@@ -67,16 +67,15 @@ def _series(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Scalars by tag: what TensorBoard holds, and of `history.csv` what it does not."""
     found: dict[str, list[tuple[int, float]]] = {}
     path = folder / "history.csv"
-    if path.is_file():
-        try:
-            table = pd.read_csv(path)
-            steps = table["step"].astype(int).tolist()
-        except (ValueError, KeyError, pd.errors.ParserError) as error:
-            raise ReportError(f"{path}: not a training's history ({error}); delete it") from error
-        for column in table.columns.drop(["step", "seconds"], errors="ignore"):
-            tag = column.replace("train_", "train/", 1) if column.startswith("train_") else f"val/{column}"
-            values = pd.to_numeric(table[column], errors="coerce").tolist()
-            found[tag] = [(step, value) for step, value in zip(steps, values) if math.isfinite(value)]
+    try:
+        table = pd.read_csv(path)
+        steps = table["step"].astype(int).tolist()
+    except (ValueError, KeyError) as error:
+        raise ReportError(f"{path}: not a training's history ({error}); delete it") from error
+    for column in table.columns.drop(["step", "seconds"], errors="ignore"):
+        tag = column.replace("train_", "train/", 1) if column.startswith("train_") else f"val/{column}"
+        values = pd.to_numeric(table[column], errors="coerce").tolist()
+        found[tag] = [(step, value) for step, value in zip(steps, values) if math.isfinite(value)]
     for tag, points in _events(folder / "tensorboard").items():
         if len(points) > len(found.get(tag, ())):
             found[tag] = points

@@ -92,7 +92,7 @@ def _card(version: Version) -> list[Block | None]:
             f"{said(spec.decode)}, heatmap stride {spec.heatmap_stride}, visibility {said(spec.visibility)}",
         ),
         ("track given", f"trajectory {spec.trajectory}, prior {spec.prior}"),
-        ("loss", f"{spec.loss.replace('_', ' ')}"),
+        ("loss", spec.loss.replace("_", " ")),
         ("default schedule", f"{spec.steps:,} steps of {spec.batch} samples at a rate of {spec.lr:g}"),
     ]
     if version.folder is not None:
