@@ -13,12 +13,8 @@ from matplotlib.figure import Figure
 
 from shuttlelib.plots import BLUE, GREY, SKY, VERMILION, colors, new_figure, style
 
-UNITS = ("px", "ms", "s", "fps", "mb")
-
-
+UNITS = ("px", "ms", "s", "fps", "mb")  # that a column's name may end in
 LOWER_IS_BETTER = ("_px", "_ms", "_s", "_mb", "_share", "_error", "loss", "parameters")
-
-
 LINES, MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D")  # colour alone is not enough for everyone
 FEW = 4  # so many lines are named at their end; more get a legend
 

@@ -39,7 +39,8 @@ def family_tree(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
         rows: by name, in the order of the lineage: parent ("" for a root), stage, notes, and accuracy or
             None; a row with `error` is drawn as failed.
     """
-    column = {name: _column(name, rows) for name in rows}
+    kinds = _kinds(rows)
+    column = {name: kinds.index(kind(row)) for name, row in rows.items()}
     wide, tall = max(column.values(), default=0) + 1, _places(column)
     height = 1 + max(tall.values(), default=0)
     figure, axes = new_figure(1, 1, (4.6 * wide, 0.95 * height + 0.3))
@@ -154,10 +155,9 @@ def accuracy_against_latency(rows: Mapping[str, Mapping[str, Any]], hardware: st
     where = f" on {hardware}" if hardware else ""
     ringed = "ringed: no row of its kind is both faster and better"
     style(axis, f"one look, ms{where} (logarithmic)", "accuracy", ringed)
-    present = sorted({kind(rows[name]) for name in shown}, key=lambda k: k or 3)
-    for k in present:
+    for k in _kinds({name: rows[name] for name in shown}):
         axis.plot([], [], marker="o", ls="", color=STAGE_COLOR[k], label=f"stage {k}" if k else "baseline")
-    if present:
+    if shown:
         axis.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
@@ -181,10 +181,9 @@ def loss_against_noise(sweeps: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def _column(name: str, rows: Mapping[str, Mapping[str, Any]]) -> int:
-    """Stages and baselines side by side."""
-    kinds = sorted({kind(row) for row in rows.values()}, key=lambda k: k or 3)
-    return kinds.index(kind(rows[name]))
+def _kinds(rows: Mapping[str, Mapping[str, Any]]) -> list[int]:
+    """The kinds of some rows: the stages, then the baselines."""
+    return sorted({kind(row) for row in rows.values()}, key=lambda k: k or 3)
 
 
 def _places(column: Mapping[str, int]) -> dict[str, int]:

@@ -15,7 +15,7 @@ from shuttlelib import cards, clips, half, recipes, runtime, tracker, tracking
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.files import read_json, write_json, writing
-from shuttlelib.lineage import training
+from shuttlelib.lineage.training import time_to_accuracy
 from shuttlelib.runtime.base import WAITING
 
 MAX_FILE_MIB, MAX_WEIGHTS_MB = 15, 100  # of one file, for hosts that refuse more; of all shipped weights
@@ -133,14 +133,10 @@ def training_times(stage1: Path, stage2: Path) -> dict[str, str]:
             continue
         table = pd.read_csv(history)
         where = read_json(result).get("hardware", "")
-        reached = training.time_to_accuracy(table)
-        steps = [f"{level} after {s / 60:.1f} min" for level, s in reached.items() if s is not None]
-        facts[f"training time, stage {stage}"] = (
-            f"{table['seconds'].iloc[-1] / 60:.1f} min"
-            + (f" on {where}" if where else "")
-            + "; accuracy on val "
-            f"samples {', '.join(steps) if steps else 'below 0.5'}"
-        )
+        took = f"{table['seconds'].iloc[-1] / 60:.1f} min" + (f" on {where}" if where else "")
+        times = time_to_accuracy(table)
+        reached = ", ".join(f"{level} after {s / 60:.1f} min" for level, s in times.items() if s is not None)
+        facts[f"training time, stage {stage}"] = f"{took}; accuracy on val samples {reached or 'below 0.5'}"
     return facts
 
 
