@@ -76,6 +76,7 @@ def pull(work: Work, answers: Answers, data: Path, drop_deleted: bool = False) -
         LabelError: another pull is at work there, or a labelled video cannot be found.
         WriteError: the disk is full or the like; clips done so far are complete, the others as they were.
     """
+    server = work.url or f"{OWN_SERVER} {work.id}".strip()
     with _locked(data):
         labelled = {answer.clip for answer in answers.found} | {clip for clip, _ in answers.tasks}
         present = {name: _locate(work.clips[name], data) for name in sorted(labelled)}
@@ -83,7 +84,9 @@ def pull(work: Work, answers: Answers, data: Path, drop_deleted: bool = False) -
         last: dict[Path, Applied] = {}  # a video may have been labelled under several names
         for name, video in present.items():
             before = last.get(video)
-            found[name] = _apply(work, answers, name, video.stem, data, drop_deleted, before)
+            known = (before.table, before.history) if before else _so_far(work.clips[name], data, video.stem)
+            mine = [answer for answer in answers.found if answer.clip == name]
+            found[name] = apply(*known, mine, answers.there, video.stem, server, work.project, drop_deleted)
             is_new = found[name].is_new or (before is not None and before.is_new)
             last[video] = replace(found[name], is_new=is_new)
         for video, applied in last.items():
@@ -139,34 +142,16 @@ def _locate(clip: WorkClip, data: Path) -> Path:
     return found
 
 
-def _apply(
-    work: Work,
-    answers: Answers,
-    labelled_as: str,
-    name: str,
-    data: Path,
-    drop_deleted: bool,
-    before: Applied | None,
-) -> Applied:
-    """The answers for a clip, applied to `before` or to what the data folder has under its present name."""
-    mine = [answer for answer in answers.found if answer.clip == labelled_as]
-    if before is not None:
-        table, past = before.table, before.history
-    else:
-        table, path = _labels_so_far(work.clips[labelled_as], data, name), history_.path_of(data, name)
-        past = history_.read(path if path.is_file() else history_.path_of(data, labelled_as))
-    server = work.url or f"{OWN_SERVER} {work.id}".strip()
-    return apply(table, past, mine, answers.there, name, server, work.project, drop_deleted)
-
-
-def _labels_so_far(clip: WorkClip, data: Path, name: str) -> pd.DataFrame:
-    """The table to go on from: the present name's, or the one left behind when the video was renamed."""
+def _so_far(clip: WorkClip, data: Path, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Labels and history to go on from: those of the present name, or of the one before it."""
     path, before = data / f"{name}.parquet", data / f"{clip.name}.parquet"
     if not path.is_file() and before.is_file() and labels.read_table(before)[1].video_sha256 == clip.sha256:
         path = before
-    if not path.is_file():
-        return labels.make_table([], [], [], [], [], "", [])
-    return labels.read_table(path)[0].assign(clip=name)
+    table = labels.make_table([], [], [], [], [], "", [])
+    if path.is_file():
+        table = labels.read_table(path)[0].assign(clip=name)
+    past = history_.path_of(data, name)
+    return table, history_.read(past if past.is_file() else history_.path_of(data, clip.name))
 
 
 def _is_half_stored(data: Path, video: Path) -> bool:
