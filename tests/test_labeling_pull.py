@@ -125,6 +125,18 @@ def test_labels_go_on_when_a_video_is_renamed_between_two_pulls(work, data, tmp_
     assert "its video is final.mp4 now" in done.problems[0]
 
 
+def test_a_renamed_video_takes_no_history_of_the_one_that_has_its_name_now(work, data, tmp_path, tiny_video):
+    first = shown(work, "00030", 1, said(work, "00030", "visible", (24.0, 16.0)))
+    (tmp_path / "00030.mp4").rename(tmp_path / "final.mp4")
+    (tmp_path / "new").mkdir()
+    tiny_video("00030.mp4", frames=4).rename(tmp_path / "new" / "00030.mp4")
+    other = replace(work_of(tmp_path / "other", tmp_path / "new" / "00030.mp4"), id="other")
+    bring(other, data, shown(other, "00030", 3, said(other, "00030", "occluded")))
+    bring(work, data, first)
+    assert past(data, "final")["frame"].tolist() == [1]
+    assert past(data)["frame"].tolist() == [3]
+
+
 def test_a_video_that_was_labelled_under_two_names_keeps_all_answers(work, data, tmp_path):
     first = shown(work, "00030", 1, said(work, "00030", "visible", (24.0, 16.0)), number=1)
     (tmp_path / "00030.mp4").rename(tmp_path / "final.mp4")

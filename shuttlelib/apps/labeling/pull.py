@@ -144,14 +144,13 @@ def _locate(clip: WorkClip, data: Path) -> Path:
 
 def _so_far(clip: WorkClip, data: Path, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Labels and history to go on from: those of the present name, or of the one before it."""
-    path, before = data / f"{name}.parquet", data / f"{clip.name}.parquet"
-    if not path.is_file() and before.is_file() and labels.read_table(before)[1].video_sha256 == clip.sha256:
-        path = before
-    table = labels.make_table([], [], [], [], [], "", [])
-    if path.is_file():
-        table = labels.read_table(path)[0].assign(clip=name)
-    past = history_.path_of(data, name)
-    return table, history_.read(past if past.is_file() else history_.path_of(data, clip.name))
+    names, left = [name], data / f"{clip.name}.parquet"
+    if not left.is_file() or labels.read_table(left)[1].video_sha256 == clip.sha256:
+        names.append(clip.name)  # otherwise another video has that name now
+    tables = [path for one in names if (path := data / f"{one}.parquet").is_file()]
+    pasts = [path for one in names if (path := history_.path_of(data, one)).is_file()]
+    table = labels.read_table(tables[0])[0] if tables else labels.make_table([], [], [], [], [], "", [])
+    return table.assign(clip=name), history_.read(pasts[0]) if pasts else history_.empty()
 
 
 def _is_half_stored(data: Path, video: Path) -> bool:
