@@ -41,7 +41,7 @@ def report(
     if sets:
         evaluation, pictures = measure.evaluate(models, sets, private)
         if keep:
-            store.keep(models / found.pair[1], {"evaluation": evaluation}, pictures or None)
+            store.keep(models / found.pair[1], {"evaluation": evaluation}, pictures)
         found = collect.with_evaluation(found, evaluation)
     for path in collect.keep(found, models) if keep else ():
         print(f"kept in {path}")

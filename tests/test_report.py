@@ -16,6 +16,7 @@ from shuttlelib.report import (
     collect,
     figures,
     markdown,
+    measure,
     notebooks,
     pages,
     printing,
@@ -190,6 +191,19 @@ def test_what_is_kept_beside_the_weights_makes_the_report_without_the_runs(made,
     assert again.versions["stage2_v10"].trainings[0]["made"]["seed"] == 7
     assert (again.lineage, again.speed) == (found.lineage, found.speed)
     assert again.evaluation == found.evaluation
+
+
+def test_pictures_that_a_later_evaluation_does_not_name_go(made, tmp_path, monkeypatch):
+    models = tmp_path / "models"
+    shutil.copytree(made / "models", models)
+    kept = runtime.default_pair(models)[1] / store.GALLERY
+    assert any(kept.iterdir())
+    real = {"pair": collect.collect(models).evaluation["pair"], "sets": {}}
+    monkeypatch.setattr(measure, "evaluate", lambda *_: (real, {}))
+    monkeypatch.setattr(cli_train, "val_clips", lambda option, folder: [])
+    command = ["report", "--models", models, "--data", tmp_path, "--out", tmp_path / "site", "--keep"]
+    assert cli.run(list(map(str, command))) == 0
+    assert not any(kept.iterdir())
 
 
 def test_speeds_of_other_versions_or_weights_are_left_out_and_said(made, tmp_path):
