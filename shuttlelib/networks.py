@@ -280,7 +280,7 @@ def _card(model_dir: Path) -> tuple[Spec, dict]:
     """
     path = _part(model_dir, "version.json")
     try:
-        meta = json.loads(path.read_text())
+        meta = json.loads(path.read_text("utf-8"))
         spec = Spec.from_dict(meta)
         check(spec)
     except (ValueError, TypeError, AttributeError) as error:

@@ -134,6 +134,8 @@ def test_suspects_go_out_with_the_answer_and_the_label(video, tmp_path, suffix):
     [
         ("clip,x_px\nrally,3\n", "column 'frame' is missing"),
         ("clip,frame\nrally,a\n", "row 1, column 'frame' is 'a'"),
+        ("clip,frame,x_px\nrally,1,\nrally,2,left\n", "row 2, column 'x_px' is 'left'"),
+        ("clip,frame,score\nrally,1,high\n", "row 1, column 'score' is 'high'"),
         ("clip,frame\nother,1\n", "clip 'other' is not in"),
     ],
 )

@@ -77,7 +77,7 @@ def read_card(model_dir: Path) -> dict[str, Any]:
     """
     path = Path(model_dir) / "version.json"
     try:
-        card = json.loads(path.read_text())
+        card = json.loads(path.read_text("utf-8"))
         height, width = card["input_hw"]
         known = {"name": str(card["name"]), "stage": int(card["stage"])}
         known |= {"input_hw": (int(height), int(width))}
@@ -100,7 +100,7 @@ def default_pair(models_dir: Path | None = None) -> tuple[Path, Path]:
     if (root / WAITING / "old").is_dir():
         raise ShuttleError(f"{root}: `shuttle publish` was cut short; run it again, it puts that right first")
     try:
-        names = json.loads((root / "default.json").read_text())
+        names = json.loads((root / "default.json").read_text("utf-8"))
         return root / names["stage1"], root / names["stage2"]
     except FileNotFoundError as error:
         raise ShuttleError(f"{root}: has no default.json; point --models to a folder of models") from error

@@ -19,7 +19,8 @@ def read_suspects(path: Path) -> pd.DataFrame:
         confidence (nan where unknown), one row a frame, in the file's order.
 
     Raises:
-        LabelError: the file is missing or unreadable, lacks a column, or has a frame that is no whole number.
+        LabelError: the file is missing or unreadable, lacks a column, has a frame that is no whole number,
+            or a place or confidence that is no number.
     """
     if not path.is_file():
         raise LabelError(f"{path}: no such list of suspects; write one with notebook 05 or give another file")
@@ -32,23 +33,26 @@ def read_suspects(path: Path) -> pd.DataFrame:
             raise LabelError(
                 f"{path}: column {column!r} is missing; a list of suspects has clip, frame, x_px, y_px"
             )
-    frame = pd.to_numeric(table["frame"], errors="coerce").to_numpy(dtype=np.float64)
+    frame = _numbers(table["frame"], "frame", path)
     bad = ~((frame >= 0) & (frame == np.floor(frame)))
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        raise LabelError(
-            f"{path}: row {row + 1}, column 'frame' is {table['frame'].tolist()[row]!r}: "
-            "write a whole number from 0"
-        )
+        said = table["frame"].tolist()[row]
+        raise LabelError(f"{path}: row {row + 1}, column 'frame' is {said!r}: write a whole number from 0")
     known = next((name for name in _CONFIDENCE if name in table), None)
-    nothing = np.full(len(table), np.nan)
-    result = pd.DataFrame(
-        {
-            "clip": table["clip"].astype(str),
-            "frame": frame.astype(int),
-            "x_px": table.get("x_px", nothing),
-            "y_px": table.get("y_px", nothing),
-            "confidence": table[known] if known else nothing,
-        }
-    )
+    nothing = pd.Series(np.nan, table.index)
+    given = {"x_px": table.get("x_px", nothing), "y_px": table.get("y_px", nothing)}
+    given["confidence"] = table[known] if known else nothing
+    values = {name: _numbers(column, str(column.name), path) for name, column in given.items()}
+    result = pd.DataFrame({"clip": table["clip"].astype(str), "frame": frame.astype(int), **values})
     return result.drop_duplicates(["clip", "frame"]).reset_index(drop=True)
+
+
+def _numbers(column: pd.Series, name: str, path: Path) -> np.ndarray:
+    """A column (N,) as numbers, nan where it is empty."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    wrong = np.flatnonzero(numbers.isna() & column.notna())
+    if len(wrong):
+        row = int(wrong[0])
+        raise LabelError(f"{path}: row {row + 1}, column {name!r} is {column.iloc[row]!r}: write a number")
+    return numbers.to_numpy(np.float64)
