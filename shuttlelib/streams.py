@@ -278,7 +278,11 @@ def _address(url: str, settings: Settings) -> Source:
 
 def _shown(url: str) -> tuple[str, str]:
     """What to call an address, without anything that may be secret; and a stem for files."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # whose message may repeat a password
+        scheme = url.partition("://")[0]
+        raise UsageError(f"{scheme}://…: is no address; check the host and its brackets") from None
     unclear = "@" in url and "@" not in parts.netloc  # a password with an unescaped / ? or #
     host = parts.netloc.rpartition("@")[2]
     if unclear or not host:

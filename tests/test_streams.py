@@ -142,6 +142,7 @@ def test_an_address_is_shown_without_secrets(url, name, stem):
 def test_wrong_names_are_refused(tmp_path, monkeypatch):
     for video, settings, words in (
         ("ftp://u:secret@host/v.mp4", Settings(), "ftp://host/v.mp4: ftp is not supported"),
+        ("rtsp://u:secret@[fe80::1/court", Settings(), "^rtsp://…: is no address; check the host"),
         (str(tmp_path), Settings(), "the folder has no video"),
         ("0", Settings(camera="720p"), "--camera 720p: give WIDTHxHEIGHT@FPS"),
         ("0", Settings(camera="0x720@30"), "--camera 0x720@30: give WIDTHxHEIGHT@FPS, all above 0"),
