@@ -125,15 +125,16 @@ class TrackParams:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            signed, most = name.endswith("_logit"), _MOST.get(name, math.inf)
-            most = _MOST_LOGIT if signed else most
-            if abs(value) > most:
-                raise UsageError(f"{name} {value:g}: must be at most {most:g}{', of either sign' * signed}")
-            if signed:
-                continue
-            share, positive = name in _PROBABILITIES, name in _ABOVE_0
-            if value < 0 or (share and value > 1) or (positive and value == 0):
-                allowed = "from 0 to 1" if share else "above 0" if positive else "0 or more"
+            if name.endswith("_logit"):
+                fine, allowed = abs(value) <= _MOST_LOGIT, f"at most {_MOST_LOGIT:g}, of either sign"
+            elif name in _PROBABILITIES:
+                fine, allowed = 0 <= value <= 1, "from 0 to 1"
+            elif name in _ABOVE_0:
+                fine, allowed = value > 0, "above 0"
+            else:
+                most = _MOST.get(name, math.inf)
+                fine, allowed = 0 <= value <= most, f"at most {most:g}" if value > 0 else "0 or more"
+            if not fine:
                 raise UsageError(f"{name} {value:g}: must be {allowed}")
 
     @classmethod

@@ -20,6 +20,7 @@ def test_thresholds_are_set_by_name():
         ("lag_s=nan", "'nan' is not a number"),
         ("peaks=0", "peaks 0: must be above 0"),
         ("lag_s=-1", "lag_s -1: must be 0 or more"),
+        ("lag_s=-100", "lag_s -100: must be 0 or more"),
         ("lag_s=1e9", "lag_s 1e[+]09: must be at most 60"),
         ("near_logit=800", "near_logit 800: must be at most 100, of either sign"),
         ("appear_logit=-1e5", "appear_logit -100000: must be at most 100, of either sign"),
