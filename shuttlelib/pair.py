@@ -1,6 +1,6 @@
 """The networks that a tracker runs: a loaded stage 1 and stage 2; between runtime and tracking."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,11 +106,16 @@ def load_networks(
         told = runtime.read_card(folder)["stage"]
         if told != stage:
             raise UsageError(f"{folder}: is of stage {told}; give a version of stage {stage} here")
+    _check_voters(vote, alone=len(dirs) == 1)
     name, where, precision, why = runtime.choose(dirs[-1], backend, device, precision)
-    loaded = [runtime.load(folder, name, where, threads, precision) for folder in dirs]
+
+    def load(folder: Path) -> runtime.Backend:
+        return runtime.load(folder, name, where, threads, precision)
+
+    loaded = [load(folder) for folder in dirs]
     calibration = runtime.read_card(dirs[-1]).get("calibration")
     if vote:
-        loaded[-1] = _vote(loaded, vote, lambda folder: runtime.load(folder, name, where, threads, precision))
+        loaded[-1] = Vote([loaded[-1], *map(load, vote)])
     stage1, stage2 = loaded[0], loaded[1] if len(dirs) > 1 else None
     eyes = None
     if where == "cuda" and all(hasattr(network, "run_device") for network in loaded):
@@ -120,13 +125,10 @@ def load_networks(
     return Networks(stage1, stage2, calibration, why, precision, eyes)
 
 
-def _vote(
-    pair: Sequence[runtime.Backend], vote: Sequence[Path], load: Callable[[Path], runtime.Backend]
-) -> runtime.Backend:
-    """The pair's stage 2 with more of that stage beside it."""
-    stages = {folder: runtime.read_card(folder).get("stage") for folder in vote}
-    for folder, stage in stages.items():
-        if len(pair) < 2 or stage != 2:
-            why = f"is of stage {stage}" if len(pair) > 1 else f"--mode {WHOLE} has no stage 2"
+def _check_voters(vote: Sequence[Path], alone: bool) -> None:
+    """Refuse what cannot vote; `alone`: there is no stage 2 beside which it could."""
+    for folder in vote:
+        stage = runtime.read_card(folder)["stage"]
+        if alone or stage != 2:
+            why = f"--mode {WHOLE} has no stage 2" if alone else f"is of stage {stage}"
             raise UsageError(f"--vote {folder}: {why}; models of stage 2 vote, beside a stage 2")
-    return Vote([pair[-1], *map(load, vote)])
