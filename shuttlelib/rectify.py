@@ -61,15 +61,14 @@ class Filler:
             rows = [row for _, row in self._waiting]
             gap = next((n for n, row in enumerate(rows) if row.visible), len(rows))
             after = rows[gap : gap + SEEN]
-            follows = bool(self._before) and all(r.visible for r in self._before)
-            fillable = gap <= self._longest and follows and len(self._before) == SEEN
-            if gap and fillable and len(after) < SEEN and all(row.visible for row in after):
+            ends_seen = len(self._before) == SEEN and all(row.visible for row in [*self._before, *after])
+            if not (0 < gap <= self._longest and ends_seen):
+                self._pass_on()
+                continue
+            if len(after) < SEEN:
                 return  # wait for what comes after
-            if gap and fillable and all(row.visible for row in after):
-                self._fill(list(self._before), rows[:gap], after)
-                for _ in range(gap):
-                    self._pass_on()
-            else:
+            self._fill(list(self._before), rows[:gap], after)
+            for _ in range(gap):
                 self._pass_on()
 
     def _pass_on(self) -> None:
