@@ -34,7 +34,7 @@ def export_onnx(model_dir: Path) -> Path:
     model_dir = Path(model_dir)
     deployed = folded(networks.load(model_dir))
     spec = deployed.net.spec
-    args = example_inputs(spec.input_hw, networks.uses_history(spec), batch=2, frames=spec.frames)
+    args = example_inputs(spec.input_hw, networks.uses_history(spec), 2, spec.frames)
     names = ["frames", "history"][: len(args)]
     batch = [Dim("batch", min=1, max=MAX_BATCH), Dim.DYNAMIC]  # of frames; of history, which follows it
     path = model_dir / "model.onnx"
@@ -81,7 +81,7 @@ def strip_traces(model: onnx.ModelProto) -> None:
 
 
 def example_inputs(
-    input_hw: tuple[int, int], history: bool, batch: int, frames: int = 4
+    input_hw: tuple[int, int], history: bool, batch: int, frames: int
 ) -> tuple[torch.Tensor, ...]:
     """Random inputs of the right shapes and types."""
     generator = torch.Generator().manual_seed(0)
@@ -109,7 +109,7 @@ def gaps(ours: runtime.Candidates, theirs: runtime.Candidates) -> dict[str, floa
 
 def latency_ms(backend: runtime.Backend, runs: int = 30) -> float:
     """Median time of one run of one input after a warm-up; on random pixels, which cost what real ones do."""
-    tensors = example_inputs(backend.input_hw, backend.uses_history, 1, frames=backend.frames)
+    tensors = example_inputs(backend.input_hw, backend.uses_history, 1, backend.frames)
     inputs = [t.numpy() for t in tensors]
     runtime.warm_up(backend, (1,) * 3)
     times = []

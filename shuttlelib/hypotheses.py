@@ -113,16 +113,11 @@ class Hypotheses:
         # What neighbouring frames say is the more alike the closer they are: evidence is per thirtieth
         self._share = min(1.0, self._thirtieths)
         self._longest = max(1, round(params.hidden_s * fps))
-        self._sigma_px, self._first_px, self._merge_px, self._rest_px, self._fly_px = (
-            heights * height_px
-            for heights in (
-                params.sigma_heights,
-                params.first_sigma_heights,
-                params.merge_heights,
-                params.rest_heights,
-                params.fly_heights,
-            )
-        )
+        self._sigma_px = params.sigma_heights * height_px
+        self._first_px = params.first_sigma_heights * height_px
+        self._merge_px = params.merge_heights * height_px
+        self._rest_px = params.rest_heights * height_px
+        self._fly_px = params.fly_heights * height_px
         self._columns: deque[Column] = deque(maxlen=lag + 2)
         self.forget()
 

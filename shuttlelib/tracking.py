@@ -8,8 +8,8 @@ import json
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import repeat
 from pathlib import Path
@@ -221,7 +221,8 @@ class _Run:
         try:
             memories = (yield from self._first_pass(asked)) if self._mode == OFFLINE else repeat(None)
             ahead = self._nets.ahead(once(_until(stop, self._footage.frames), self._longest_s))
-            with closing(ahead) as frames, _setting(leaving):
+            with closing(ahead) as frames, ExitStack() as first:
+                first.callback(leaving.set)
                 for (rate, part), memory in zip(in_parts(frames, self._footage.info.fps), memories):
                     self._tracker = self._new_tracker(rate, memory)
                     with self._filling(final) if memory else nullcontext(final) as last_emit:
@@ -298,14 +299,6 @@ def _until(asked: Asked, frames: Generator[Frame, None, None]) -> Generator[Fram
             if asked():
                 return
             yield frame
-
-
-@contextmanager
-def _setting(event: threading.Event) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        event.set()
 
 
 def _collect(rows: list[Row]) -> Emit:

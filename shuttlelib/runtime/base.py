@@ -118,11 +118,9 @@ def graph_path(model_dir: Path, precision: str = "fp32", graphs: Mapping[str, st
     """
     path = Path(model_dir) / graphs[precision]
     if not path.is_file():
-        made = "fp32" if precision == "bf16" else precision  # which runs that graph
-        instead = (
-            "--precision fp32" if graphs[precision] != graphs["fp32"] else "--backend torch --precision fp32"
-        )
-        write = f"shuttle export {model_dir} --precision {made}"
+        runs_fp32 = graphs[precision] == graphs["fp32"]  # as bf16 does
+        write = f"shuttle export {model_dir} --precision {'fp32' if runs_fp32 else precision}"
+        instead = "--backend torch --precision fp32" if runs_fp32 else "--precision fp32"
         raise ShuttleError(f"{path}: missing; write it with `{write}`, or use {instead}")
     require_fetched(path)
     return path

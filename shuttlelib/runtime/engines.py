@@ -19,10 +19,8 @@ from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.files import WriteError, atomic_write, sha256
 
 BATCHES = (1, 4, 16)  # least, usual and most inputs of one run
-_DIGEST = hashlib.sha256().digest_size
-
-
 RECIPE = "r2"  # another one where `build_engine` builds otherwise: engines of the old one are not loaded
+_DIGEST = hashlib.sha256().digest_size
 
 
 def find_tensorrt(rtx_first: bool = False) -> ModuleType:

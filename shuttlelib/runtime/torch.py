@@ -46,11 +46,10 @@ class TorchBackend:
         if device == "cuda" and not torch.cuda.is_available():
             raise ShuttleError("--device cuda: torch finds no GPU here; use --device cpu")
         torch.set_num_threads(threads)
-        if device == "cuda":  # fp32 means fp32: cuDNN's TF32 moves a place by up to 0.2 px
-            torch.backends.cudnn.allow_tf32 = False
-        self.name = name
-        gpu = torch.cuda.get_device_name() if device == "cuda" else ""
-        self.device = f"cuda ({gpu})" if device == "cuda" else f"cpu ({threads} threads)"
+        self.name, self.device = name, f"cpu ({threads} threads)"
+        if device == "cuda":
+            self.device = f"cuda ({torch.cuda.get_device_name()})"
+            torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32: TF32 moves a place by up to 0.2 px
         self.version, self.input_hw = card["name"], card["input_hw"]
         self.frames, self.ahead = card["frames"], card["ahead"]
         self.uses_history = bool(card.get("history", False))
