@@ -332,7 +332,8 @@ class Tracker:
             self._fill(self._rows[-1 - back], self._track.settled(back))
 
     def _fill(self, row: Row, found: Verdict) -> None:
-        row.visible = found.probability >= self.params.visible_threshold
+        somewhere = not math.isnan(found.xy_px[0])  # nothing was seen is below a threshold of 0 too
+        row.visible = somewhere and found.probability >= self.params.visible_threshold
         row.x_px, row.y_px = map(float, found.xy_px) if row.visible else (math.nan, math.nan)
         row.source = "detected" if row.visible else "none"
         kind, p = ("visible", found.probability) if row.visible else ("invisible", 1 - found.probability)

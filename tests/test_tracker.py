@@ -8,6 +8,7 @@ from fakes import BrightBackend
 from shuttlelib.errors import UsageError
 from shuttlelib.frames import Frame, history_stride
 from shuttlelib.looks import answer_all, with_coming
+from shuttlelib.offline import Memory
 from shuttlelib.runtime import Candidates
 from shuttlelib.together import take_on_host
 from shuttlelib.track_params import TrackParams
@@ -90,6 +91,12 @@ def test_stage_2_does_not_look_again_where_both_stages_agree():
     assert all(row.visible for row in follow(apart, STRAIGHT))
     assert apart.counts["check"] == 2
     assert apart.counts["stage2_inputs"] == 3 + 29 + 2 * 3
+
+
+def test_a_frame_in_which_nothing_was_seen_has_no_place_at_any_threshold():
+    tracker = make("offline", params=TrackParams(visible_threshold=0.0), memory=Memory({}))
+    row = step(tracker, dot(0, None))
+    assert (row.visible, row.source) == (False, "none")
 
 
 def test_fast_mode_counts_time_not_frames():
