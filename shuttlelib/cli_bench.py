@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from shuttlelib.cli_data import Folder, Models
+from shuttlelib.cli_data import Folder, Models, listed
 from shuttlelib.errors import ShuttleError, UsageError
 
 
@@ -69,8 +69,7 @@ def bench(
 
 def _parts(given: list[str] | None, default: tuple[str, ...]) -> tuple[str, ...]:
     """What an option says, once or again, with commas or without."""
-    said = tuple(part.strip() for value in given or () for part in value.split(",") if part.strip())
-    return tuple(dict.fromkeys(said)) or default
+    return tuple(listed(",".join(given or ()))) or default
 
 
 def _chosen(

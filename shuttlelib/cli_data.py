@@ -39,6 +39,11 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
+def listed(text: str) -> list[str]:
+    """The parts of an option that holds several, separated by commas; each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
 class Format(StrEnum):
     """Label formats that can be insisted on."""
 

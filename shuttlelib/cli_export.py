@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from shuttlelib.cli_data import Folder
+from shuttlelib.cli_data import Folder, listed
 from shuttlelib.errors import UsageError
 from shuttlelib.files import atomic_write
 
@@ -33,9 +33,9 @@ def export(
     from shuttlelib import clips, deployment, export_planes, half, paths, quantize, runtime
     from shuttlelib import export as exporting
 
-    precisions = list(dict.fromkeys(precision.split(",")))
-    if unknown := set(precisions) - {"fp32", "fp16", "int8"}:
-        raise UsageError(f"--precision {','.join(sorted(unknown))}: choose from fp32, fp16, int8")
+    precisions = listed(precision)
+    if not precisions or not set(precisions) <= {"fp32", "fp16", "int8"}:
+        raise UsageError(f"--precision {precision}: choose from fp32, fp16, int8")
     dataset = clips.load_dataset(data) if data else []
     if "int8" in precisions and not clips.split(dataset, "train"):
         raise UsageError("--precision int8: is made by ranges seen on real frames; give --data FOLDER")
@@ -50,7 +50,7 @@ def export(
             quantize.write_int8_graphs(model, clips.split(dataset, "train"))
         built = []  # before what takes longer: a GPU that is not known ends it
         if engine != "none":
-            built = [deployment.build_engines(model, precisions, engine.split(","))]
+            built = [deployment.build_engines(model, precisions, listed(engine))]
         inputs = quantize.real_inputs(runtime.read_card(model), judged, PARITY)
         ran = [kind for kind in runtime.PRECISIONS if kind in precisions or kind == "bf16"]
         table = pd.concat([deployment.measure(model, ran, inputs, threads), *built], ignore_index=True)

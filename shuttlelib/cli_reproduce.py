@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from shuttlelib.cli_data import Folder, Seed
-from shuttlelib.cli_train import listed, named_data, resumable
+from shuttlelib.cli_data import Folder, Seed, listed
+from shuttlelib.cli_train import named_data, resumable
 from shuttlelib.errors import UsageError
 
 Version = Annotated[str, typer.Option(help="Version to ship; the shipped one's if left out.")]

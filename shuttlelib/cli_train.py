@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shuttlelib.cli_data import Cache, Folder, Seed
+from shuttlelib.cli_data import Cache, Folder, Seed, listed
 from shuttlelib.errors import UsageError
 
 if TYPE_CHECKING:
@@ -136,11 +136,6 @@ def train(
             _lineage(data, out, cache, seed, stage1, pretrained, every, rows, val_clips, options)
         else:
             _version(version, data, out, cache, seed, init, stage1, pretrained, changes or [], options)
-
-
-def listed(text: str) -> list[str]:
-    """The parts of an option that holds several, separated by commas; each once."""
-    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def _refuse(kind: str, options: dict[str, Any]) -> None:
