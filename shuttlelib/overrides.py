@@ -11,6 +11,7 @@ TRAINING_FIELDS = (
     "weight_decay",
     "noise_std",
     "rendered_share",
+    "crop_scale",
     "roll_deg",
     "perspective",
     "mix",

@@ -43,7 +43,7 @@ from shuttlelib.errors import ShuttleError
 from shuttlelib.files import atomic_write, sha256, write_json
 from shuttlelib.mixing import mixing_weights
 from shuttlelib.samples import Samples
-from shuttlelib.spec import Spec
+from shuttlelib.spec import Spec, check
 from shuttlelib.train import TrainConfig
 from shuttlelib.versions import resolve
 
@@ -137,7 +137,7 @@ def open_samples(
     if spec.stage == 2 and stage1 is not None:
         false = _false_places(stage1, clips.split(dataset, "train"), cache_dir)
     changed = {"augmentation": train.augmentation(spec), "seed": seed, "distractors": false}
-    augmented = samples_of(spec, clips.split(dataset, "train"), cache_dir, **changed)
+    augmented = samples_of(spec.in_training, clips.split(dataset, "train"), cache_dir, **changed)
     val = samples_of(spec, clips.split(dataset, "val"), cache_dir)
     return Splits(augmented, val, mixing_weights(augmented, spec.rendered_share))
 
@@ -215,6 +215,7 @@ def train_on(
     Returns:
         What `train.fit` returns, with version, data hash and hardware.
     """
+    check(spec)
     schedule = TrainConfig.of(spec, seed=seed, **config)  # like the next lines: before minutes of decoding
     if init is not None:
         networks.start_from(networks.build(spec), init)

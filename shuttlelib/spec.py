@@ -1,6 +1,6 @@
 """What a model version is made of, as flat values, and which of them go together; before `versions`."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from shuttlelib.errors import UsageError
@@ -48,6 +48,7 @@ class Spec:
         decay_norms: weight decay on norms and biases too.
         lr, backbone_lr_scale, weight_decay, batch, steps: training at the full profile.
         rendered_share: share of training samples drawn from rendered rallies.
+        crop_scale: side of the crops of training, in sides of the input, which is what deployment sees.
         roll_deg, perspective, mix, still, paste, poor: see `augment.Augmentation`; 0 is off.
     """
 
@@ -90,6 +91,7 @@ class Spec:
     batch: int = 16
     steps: int = 12000
     rendered_share: float = 0.3
+    crop_scale: float = 1.0
     roll_deg: float = 0.0
     perspective: float = 0.0
     mix: float = 0.0
@@ -101,6 +103,14 @@ class Spec:
     def current(self) -> int:
         """Which of the frames, counted from the oldest, is the current one: its head is asked for."""
         return self.frames - 1 - self.ahead
+
+    @property
+    def in_training(self) -> "Spec":
+        """This version at the size of its training's crops, a multiple of 32 px."""
+        if self.crop_scale == 1:
+            return self
+        side = 32 * max(1, round(self.crop_scale * self.input_hw[0] / 32))
+        return replace(self, input_hw=(side, side))
 
     @property
     def to_grid512(self) -> float:
@@ -187,6 +197,11 @@ def check(spec: Spec) -> None:
     h, w = spec.input_hw
     if spec.stage == 2 and h != w:
         raise _unfit(spec, "input_hw", "crops are square")
+    same_at_any_size = spec.network == "pyramid" and spec.loss == "cross_entropy" and spec.prior == "none"
+    if spec.crop_scale != 1 and not (spec.crop_scale > 0 and spec.stage == 2 and same_at_any_size):
+        raise _unfit(
+            spec, "crop_scale", "use 1; more than 0 where stage 2 has a heatmap with offsets, no prior"
+        )
     if spec.frames < 2:
         raise _unfit(spec, "frames", "at least 2 show motion")
     if spec.ahead and spec.fusion != "early":

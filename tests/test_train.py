@@ -272,6 +272,19 @@ def test_the_gradient_of_a_batch_in_parts_is_that_of_the_whole(data, tmp_path, m
         assert (whole - parts).norm() < 0.05 * whole.norm()  # bfloat16 where the processor has it
 
 
+def test_crops_of_training_may_be_wider_than_what_the_network_is_asked_in_the_end(data, tmp_path):
+    spec = replace(SPEC, crop_scale=1.5)
+    dataset = [cache_.clip for split in (data.train, data.val) for cache_ in split.caches]
+    wide = recipes.open_samples(spec, dataset, tmp_path / "cache")
+    assert wide.train[0]["frames"].shape[-2:] == (96, 96)
+    assert wide.val[0]["frames"].shape[-2:] == (64, 64)
+    narrow_px, wide_px = (part.plan([0, 1, 2, 3]).window[:, 2] for part in (data.train, wide.train))
+    np.testing.assert_allclose(wide_px / narrow_px, 1.5, rtol=1e-6)  # they show more, at the same scale
+    train.fit(spec, wide.train, wide.val, tmp_path / "run", QUICK, wide.weights, progress=False)
+    assert networks.load(tmp_path / "run" / "best").net.spec == spec
+    assert runtime.read_card(tmp_path / "run" / "best")["input_hw"] == (64, 64)
+
+
 def test_another_seed_of_the_samples_is_another_training(data, tmp_path):
     fit(data, tmp_path)
     other = samples.Samples(data.train.caches, SPEC, data.train.augmentation, data.train.seed + 1)

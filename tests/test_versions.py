@@ -4,7 +4,7 @@ import pytest
 
 from shuttlelib import overrides, versions
 from shuttlelib.errors import UsageError
-from shuttlelib.spec import Spec
+from shuttlelib.spec import Spec, check
 
 
 @pytest.mark.parametrize("name", versions.names())
@@ -68,3 +68,10 @@ def test_what_a_row_is_may_not(text):
 def test_every_training_field_is_a_number_of_the_spec():
     spec = versions.resolve("stage1_v5").as_dict()
     assert all(isinstance(spec[name], float) for name in overrides.TRAINING_FIELDS)
+
+
+@pytest.mark.parametrize(("name", "scale"), [("stage2_v10", 0.0), ("stage2_v5", 1.2), ("stage1_v5", 1.2)])
+def test_crops_of_training_are_wider_only_where_a_network_is_the_same_at_any_size(name, scale):
+    with pytest.raises(UsageError, match=f"version {name}: crop_scale {scale} does not fit"):
+        check(versions.resolve(name, crop_scale=scale))
+    assert versions.resolve("stage2_v10", crop_scale=1.2).in_training.input_hw == (192, 192)
