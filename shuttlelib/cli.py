@@ -45,13 +45,13 @@ app.add_typer(cli_train.versions_app, name="versions")
 app.add_typer(cli_hub.models_app, name="models")
 app.command(epilog="Example: shuttle run --profile quick --out runs/first")(cli_train.run)
 app.command(
-    epilog="Example: shuttle train --version stage2_v10 --data data/rallies --data data/rendered --out s2"
+    epilog="Example: shuttle train --version stage2_v11 --data data/rallies --data data/rendered --out s2"
 )(cli_train.train)
 app.command(
     epilog="Example: shuttle mine --model runs/s2/best --partner runs/s1/best --data data/rallies "
     "--out runs/hard"
 )(cli_mine.mine)
-app.command(epilog="Example: shuttle export models/stage2_v10 --precision fp32,fp16 --engine 8.6,8.9,12.0")(
+app.command(epilog="Example: shuttle export models/stage2_v11 --precision fp32,fp16 --engine 8.6,8.9,12.0")(
     cli_export.export
 )
 app.command(

@@ -14,7 +14,7 @@ SHOWN = ["backend", "precision", "device", "size_mb", "build_s", "position_px", 
 
 
 def export(
-    models: Annotated[list[Path], typer.Argument(**Folder, help="Model folders, like models/stage2_v10.")],
+    models: Annotated[list[Path], typer.Argument(**Folder, help="Model folders, like models/stage2_v11.")],
     precision: Annotated[str, typer.Option(help="Graphs to write, of fp32, fp16 and int8.")] = "fp32,fp16",
     engine: Annotated[
         str, typer.Option(help="Compute capabilities to build TensorRT engines for, like 8.6,12.0; or none.")

@@ -116,14 +116,14 @@ def push_models(
 
 @models_app.command("mean")
 def mean_models(
-    first: Annotated[Path, typer.Argument(**Folder, help="Model folder, like models/stage2_v10.")],
+    first: Annotated[Path, typer.Argument(**Folder, help="Model folder, like models/stage2_v11.")],
     second: Annotated[Path, typer.Argument(**Folder, help="What fine-tuning made of it: runs/more/best.")],
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     share: Annotated[float, typer.Option(min=0, max=1, help="Of the second in the mean.")] = 0.3,
 ) -> None:
     """Take the mean of a network's weights and of those that fine-tuning made of it.
 
-    Example: shuttle models mean models/stage2_v10 runs/more/best --share 0.3 --out runs/mean
+    Example: shuttle models mean models/stage2_v11 runs/more/best --share 0.3 --out runs/mean
     """
     from shuttlelib import networks
 

@@ -169,7 +169,7 @@ class HostReads(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize(("version", "stage"), [("stage1_v5", 1), ("stage2_v10", 2)])
+@pytest.mark.parametrize(("version", "stage"), [("stage1_v5", 1), ("stage2_v11", 2)])
 def test_a_look_of_the_shipped_networks_can_be_captured(version, stage):
     deployed = networks.load(paths.MODELS / version)
     window = sample_window(stage, deployed.net.spec.input_hw, SIZE_HW)

@@ -118,7 +118,7 @@ def test_every_command_of_the_pages_runs(reader, capsys):
     assert all((reader / f"tracks/match.{kind}").is_file() for kind in ("csv", "json", "mp4"))
     assert json.loads((reader / "metrics.json").read_text())["frames"] == 8
     assert (reader / "runs/stage2/best/model.safetensors").is_file()
-    assert "my footage" in (reader / "models/stage2_v10/README.md").read_text()
+    assert "my footage" in (reader / "models/stage2_v11/README.md").read_text()
 
 
 def runs_here(command: Command) -> bool:

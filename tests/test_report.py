@@ -81,16 +81,16 @@ def test_every_link_of_the_site_leads_somewhere(made):
 
 
 def test_links_lead_to_whatever_a_run_or_a_version_is_called(made, tmp_path):
-    models, version = tmp_path / "models", tmp_path / "models" / "stage2_v10.1"
+    models, version = tmp_path / "models", tmp_path / "models" / "stage2_v11.1"
     shutil.copytree(made / "models", models)
-    shutil.copytree(models / "stage2_v10", version)
+    shutil.copytree(models / "stage2_v11", version)
     card = json.loads((version / "version.json").read_text())
     (version / "version.json").write_text(json.dumps({**card, "name": version.name}))
     shutil.copytree(made / "runs" / "mine", tmp_path / "runs" / "night #2 (50%)")
     site.write(collect.collect(models, [tmp_path / "runs"]), tmp_path / "site")
     index = Links((tmp_path / "site" / "index.html").read_text()).to
-    assert {"versions/stage2_v10.1.html", "runs/night%20%232%20%2850%25%29/index.html"} <= set(index)
-    assert "(versions/stage2_v10.1.md)" in (tmp_path / "site" / "README.md").read_text()
+    assert {"versions/stage2_v11.1.html", "runs/night%20%232%20%2850%25%29/index.html"} <= set(index)
+    assert "(versions/stage2_v11.1.md)" in (tmp_path / "site" / "README.md").read_text()
     follow(tmp_path / "site")
 
 
@@ -123,7 +123,7 @@ def test_nothing_is_loaded_from_the_network(made):
 
 
 def test_the_page_of_a_shipped_version_has_all_it_should(made, shipped):
-    markdown = (made / "site" / "versions" / "stage2_v10.md").read_text()
+    markdown = (made / "site" / "versions" / "stage2_v11.md").read_text()
     for title in SECTIONS:
         assert f"<h2>{title}</h2>" in shipped
         assert f"\n## {title}\n" in markdown
@@ -149,7 +149,7 @@ def test_hostile_names_are_only_text(made):
         assert "<script>alert" not in page.read_text(), page
     for page in (made / "site").rglob("*.md"):
         assert "<script>" not in page.read_text(), page
-    assert "&lt;script&gt;alert(1)" in (made / "site" / "versions" / "stage2_v10.html").read_text()
+    assert "&lt;script&gt;alert(1)" in (made / "site" / "versions" / "stage2_v11.html").read_text()
 
 
 def test_a_notebook_is_shown_without_this_machines_folders(made):
@@ -162,7 +162,7 @@ def test_a_notebook_is_shown_without_this_machines_folders(made):
 
 def test_what_notebooks_trained_at_the_quick_profile_is_no_result(made):
     found = collect.collect(made / "models", [made / "runs"])
-    assert [t["run"] for t in found.versions["stage2_v10"].trainings] == ["training"]
+    assert [t["run"] for t in found.versions["stage2_v11"].trainings] == ["training"]
     assert [run.name for run in found.runs] == ["fast", "mine"]
 
 
@@ -187,8 +187,8 @@ def test_what_is_kept_beside_the_weights_makes_the_report_without_the_runs(made,
     found = collect.collect(models, [made / "runs"], [made / "runs" / "bench.json"])
     collect.keep(found, models)
     again = collect.collect(models)
-    assert again.versions["stage2_v10"].trainings == found.versions["stage2_v10"].trainings
-    assert again.versions["stage2_v10"].trainings[0]["made"]["seed"] == 7
+    assert again.versions["stage2_v11"].trainings == found.versions["stage2_v11"].trainings
+    assert again.versions["stage2_v11"].trainings[0]["made"]["seed"] == 7
     assert (again.lineage, again.speed) == (found.lineage, found.speed)
     assert again.evaluation == found.evaluation
 
@@ -259,13 +259,13 @@ def test_stages_are_not_ranked_against_each_other(made):
 def test_an_evaluation_of_other_weights_is_left_out_and_said(made, tmp_path):
     models = tmp_path / "models"
     shutil.copytree(made / "models", models)
-    (models / "stage2_v10" / "model.safetensors").write_bytes(b"others")
+    (models / "stage2_v11" / "model.safetensors").write_bytes(b"others")
     found = collect.collect(models)
     assert not found.evaluation
     assert "evaluation is of other weights" in found.notes[0]
     found = replace(found, notes=[*found.notes, "2 rows of bench files are of other versions"])
     assert collect.with_evaluation(found, {"sets": {}}).notes == found.notes[1:]
-    (section,) = version_page.results.looked_at(found.versions["stage2_v10"], found)[:1]
+    (section,) = version_page.results.looked_at(found.versions["stage2_v11"], found)[:1]
     assert "Not measured" in str(section)
 
 
@@ -282,8 +282,8 @@ def test_an_evaluation_of_other_weights_is_left_out_and_said(made, tmp_path):
             "bench.json: is no result of `shuttle bench`: its schema is x",
         ),
         ("models/stage1_v5/metrics.json", "[1]", "metrics.json: not a JSON object"),
-        ("models/stage2_v10/report.json", "nothing", "report.json: not a JSON object"),
-        ("models/stage2_v10/metrics.json", '{"free_running": {"smart": {}}}', "metrics.json: "),
+        ("models/stage2_v11/report.json", "nothing", "report.json: not a JSON object"),
+        ("models/stage2_v11/metrics.json", '{"free_running": {"smart": {}}}', "metrics.json: "),
     ],
 )
 def test_a_damaged_file_is_named(made, tmp_path, capsys, file, text, says):

@@ -1,7 +1,7 @@
 """What a page is made of, as plain data that `html` and `markdown` both write; a leaf of the report.
 
 Text is a string, with `code` between backticks, or a tuple of strings and links. Links go to a page by its
-slug ("versions/stage2_v10"), to one that is only HTML by its file ("runs/a/00_get_data.html") or to an
+slug ("versions/stage2_v11"), to one that is only HTML by its file ("runs/a/00_get_data.html") or to an
 address ("https://…").
 """
 
