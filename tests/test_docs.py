@@ -268,6 +268,7 @@ def test_the_results_are_those_of_the_shipped_pair():
     assert f"from {elsewhere[-1]} to" in questions
     smart, page = held["free_running"]["smart"], " ".join((DOCS / "metrics.md").read_text().split())
     assert f"{smart['accuracy']['native_4px']:.3f}" in page
+    assert f"{smart['fp2_share']:.0%} have such a report in mode smart" in questions
     (fp2, tn), blinks = (smart["counts"]["grid512_4px"][kind] for kind in ("fp2", "tn")), smart["blinks"]
     rest, alarms = fp2 + tn - blinks["frames"], fp2 - blinks["fp2"]
     assert (
