@@ -64,9 +64,7 @@ class Augmentation:
         flip, affine, colour_share: how often the picture is mirrored; zoomed, shifted, rolled; tinted.
         jitter_norm: standard deviation of the past positions, fraction of the width: a tracker's own past
             is never exact.
-        mix: how often another clip shines through; still: how often all pictures are the current one, since a
-            shuttle that rests must be known by its looks; paste: how often the shuttle is taken away, or put
-            elsewhere (see `overlays`).
+        mix: how often another clip shines through (see `samples.Mix`).
         poor: how often the pictures are those of a poor lens, exposure, sensor or codec (see `degradation`).
     """
 
@@ -83,8 +81,6 @@ class Augmentation:
     colour_share: float = 0.8
     jitter_norm: float = 0.003
     mix: float = 0.0
-    still: float = 0.0
-    paste: float = 0.0
     poor: float = 0.0
 
     @property

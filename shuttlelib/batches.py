@@ -113,12 +113,11 @@ class Pixels:
         self.tile = torch.from_numpy(augment.noise_tile()).to(device)
 
     def read(self, plan: Plan) -> list[Tensor]:
-        """What can be done ahead, on the host: pieces of frames or where they begin; what overlays make."""
-        rare = [i for i in range(len(plan.number)) if plan.overlaid(i)]
-        laid = [self.samples.look(plan, i) for i in rare]  # few, so these are cut on the CPU
+        """What can be done ahead, on the host: pieces of frames or where they begin; mixed samples."""
         found = [self._read(plan)]
-        if rare:
-            found += [torch.tensor(rare), torch.from_numpy(np.stack(laid))]
+        if plan.mixed:  # few, so these are cut on the CPU
+            mixed = np.stack([self.samples.look(plan, i) for i in plan.mixed])
+            found += [torch.tensor(plan.mixed), torch.from_numpy(mixed)]
         return [self._pinned(x) for x in found]
 
     def batch(self, plan: Plan, read: list[Tensor]) -> Batch:

@@ -1,6 +1,6 @@
 """Rendered shuttles on real clips: places the data never shows, before backgrounds no renderer makes.
 
-Stands beside overlays, between clips and samples. A clip's own shuttle is taken away, by the same place in
+Stands between clips and samples. A clip's own shuttle is taken away, by the same place in
 a near frame, and a rendered rally is played over what is left: its shuttle flies, falls and lies there,
 in front of everything. The result is a clip like any other, with exact labels.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shuttlelib import clips, geometry, labels, overlays, splits, video
+from shuttlelib import clips, geometry, labels, splits, video
 from shuttlelib.clips import Clip
 from shuttlelib.errors import UsageError
 from shuttlelib.synth.camera import random_camera
@@ -23,7 +23,8 @@ from shuttlelib.synth.stage import random_look
 
 BLINK = 5  # frames: a shorter gap between labels probably shows the shuttle all the same
 ALIKE = 12.0  # grey levels: mean difference around a place between two frames that show the same there
-NOWHERE = np.full(2, np.nan)
+NEAREST, FARTHEST = 5, 15  # frames away, where the picture without the shuttle is taken from
+RADIUS_PX, SOFT = 12.0, 0.35  # canonical px around a resting shuttle; share of the radius that fades out
 
 
 def make_dataset(
@@ -121,16 +122,16 @@ def without_shuttle(clip: Clip) -> Iterator[tuple[np.ndarray, bool]]:
     """
     spots, known = _spots(clip)
     count = len(spots)
-    radius = overlays.RADIUS_PX / geometry.canonical_scale(clip.info.size_hw) + 0.6 * _pace(spots)
+    radius = RADIUS_PX / geometry.canonical_scale(clip.info.size_hw) + 0.6 * _pace(spots)
     window: dict[int, np.ndarray] = {}
     frames = video.read_frames(clip.video_path)
     for i in range(count):
-        while max(window, default=-1) < min(i + overlays.FARTHEST, count - 1):
+        while max(window, default=-1) < min(i + FARTHEST, count - 1):
             frame = next(frames, None)
             if frame is None:
                 raise video.VideoError(f"{clip.video_path}: ends before frame {count - 1}; import it again")
             window[frame.index] = frame.rgb
-        window.pop(i - overlays.FARTHEST - 1, None)
+        window.pop(i - FARTHEST - 1, None)
         image, bare = window[i].copy(), bool(known[i])
         if np.isfinite(spots[i]).all():
             around = _ring(image, spots[i], radius[i])
@@ -141,7 +142,7 @@ def without_shuttle(clip: Clip) -> Iterator[tuple[np.ndarray, bool]]:
             donor = min(unlike, key=lambda time: unlike[time], default=-1)
             bare = donor >= 0 and unlike[donor] < ALIKE
             if bare:
-                overlays.paste(image, window[donor], spots[i], radius[i], NOWHERE)
+                _take_away(image, window[donor], spots[i], radius[i])
         yield image, bare
 
 
@@ -183,12 +184,25 @@ def _pace(spots: np.ndarray) -> np.ndarray:
 
 def _clear(spots: np.ndarray, known: np.ndarray, i: int, radius: float) -> list[int]:
     """Frames, neither too near nor too far, that show the spot of frame `i` without a shuttle."""
-    away = np.arange(overlays.NEAREST, overlays.FARTHEST + 1)
+    away = np.arange(NEAREST, FARTHEST + 1)
     times = np.concatenate([i - away, i + away])
     times = times[(times >= 0) & (times < len(spots))]
     times = times[known[times]]
     gaps = np.hypot(*(spots[times] - spots[i]).T)
     return times[~(gaps <= 2.5 * radius)].tolist()  # nan, not seen there, is clear
+
+
+def _take_away(image: np.ndarray, donor: np.ndarray, spot: np.ndarray, radius: float) -> None:
+    """Show what a donor shows around a spot (2,) of an image (H, W, 3) uint8, softly at the rim, in place."""
+    h, w = image.shape[:2]
+    x0, y0 = np.maximum(np.floor(spot - radius), 0).astype(int)
+    x1, y1 = np.minimum(np.ceil(spot + radius), (w, h)).astype(int)
+    if x0 >= x1 or y0 >= y1:
+        return
+    y, x = np.mgrid[y0:y1, x0:x1] + 0.5
+    mask = np.clip((radius - np.hypot(x - spot[0], y - spot[1])) / (SOFT * radius), 0, 1)[..., None]
+    here = np.s_[y0:y1, x0:x1]
+    image[here] = (image[here] - mask * (image[here].astype(np.float64) - donor[here])).round().clip(0, 255)
 
 
 def _ring(image: np.ndarray, spot: np.ndarray, radius: float) -> np.ndarray:

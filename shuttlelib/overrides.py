@@ -15,11 +15,9 @@ TRAINING_FIELDS = (
     "roll_deg",
     "perspective",
     "mix",
-    "still",
-    "paste",
     "poor",
 )
-SHARE_FIELDS = ("rendered_share", "mix", "still", "paste", "poor")  # of the samples
+SHARE_FIELDS = ("rendered_share", "mix", "poor")  # of the samples
 
 
 def training_overrides(assignments: Iterable[str]) -> dict[str, float]:

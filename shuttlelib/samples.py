@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from shuttlelib import augment, geometry, overlays
+from shuttlelib import augment, geometry
 from shuttlelib.augment import Augmentation, Changes
 from shuttlelib.cache import FrameCache
 from shuttlelib.draws import Draws
 from shuttlelib.frames import PAST, history_stride
 from shuttlelib.geometry import Window
-from shuttlelib.overlays import Mix, Paste
 from shuttlelib.spec import Spec
 
 Item = int | tuple[int, int]  # a sample's number, or (number, draw number)
@@ -51,6 +50,20 @@ class CropPolicy:
     zoom: tuple[float, float] = (0.6, 1.5)
 
 
+class Mix(NamedTuple):
+    """Another sample that shines through this one: foreign lines, boards and lights behind its shuttle.
+
+    Attributes:
+        clip: (B,); -1 for none. looks: (B, T) its frames. window: (B, 4) its window: x0, y0, w, h native px.
+        weight: (B,) share of the sample itself.
+    """
+
+    clip: np.ndarray
+    looks: np.ndarray
+    window: np.ndarray
+    weight: np.ndarray
+
+
 class Plan(NamedTuple):
     """All that is known of a batch of B samples of T frames before a pixel is read.
 
@@ -59,7 +72,7 @@ class Plan(NamedTuple):
         window: (B, 4) x0, y0, w, h, native px.
         xy: (B, 2) float32, the head after all changes, input px; nan where not visible.
         history: (B, 30, 3) float32, see `Samples`.
-        changes: None changes nothing. mix, paste: None where no sample of the batch has one.
+        changes: None changes nothing. mix: None where no sample of the batch has one.
     """
 
     number: np.ndarray
@@ -70,12 +83,11 @@ class Plan(NamedTuple):
     history: np.ndarray
     changes: Changes | None = None
     mix: Mix | None = None
-    paste: Paste | None = None
 
-    def overlaid(self, i: int) -> bool:
-        """Whether something is laid over sample `i`."""
-        pasted = self.paste is not None and (self.paste.donors[i] >= 0).any()
-        return bool(pasted or (self.mix is not None and self.mix.clip[i] >= 0))
+    @property
+    def mixed(self) -> list[int]:
+        """The samples that another one shines through."""
+        return [] if self.mix is None else np.flatnonzero(self.mix.clip >= 0).tolist()
 
 
 class Samples(Dataset):
@@ -165,30 +177,21 @@ class Samples(Dataset):
         t, ahead = self.spec.frames, self.spec.ahead
         window = self._windows(clip, frame, draws)
         changes = a.draw(draws, self.spec.input_hw, t) if a else None
-        back = np.tile(np.arange(-ahead, 1 + PAST), (len(pairs), 1))
-        if a and a.still:
-            back[:, :t] = np.where(draws.chance(a.still)[:, None], 0, back[:, :t])
+        back = np.arange(-ahead, 1 + PAST)[None]
         times = self._times(clip, frame, back)
         looks = self._inside(clip, times[:, t - 1 :: -1])
         asks_all = self.spec.network == "unet"  # for each frame it sees, copies at the start of a clip too
         if asks_all:
             times[:, :t] = looks[:, ::-1]
-        xy = self._seen(clip, times, window)
+        xy = self._seen(clip, times[:, ahead:], window)
         mix = self._mix(draws, back[:, t - 1 :: -1], a.mix) if a and a.mix else None
-        paste = self._paste(draws, clip, frame, xy, window, a.paste) if a and a.paste else None
-        if paste is not None:
-            taken = (paste.donors >= 0)[:, ::-1]  # latest first, like `xy`
-            xy[:, :t] += np.where(taken[..., None], paste.step[:, None], 0.0)  # nan where taken for good
-            older = taken[:, ahead, None, None]
-            xy[:, t:] += np.where(older, np.nan_to_num(paste.step)[:, None], 0.0)
-        xy = xy[:, ahead:]
         if changes is not None:
             xy = augment.move(xy, changes.matrix) + changes.jitter
         head, history = self._targets(xy)
         if asks_all:
             labelled = self._flat[self._base[clip][:, None] + looks[:, :-1], 3] > 0
             history[:, 1 - t :, 2] = np.where(labelled, history[:, 1 - t :, 2], np.nan)
-        return Plan(number, clip, looks, window, head, history, changes, mix, paste)
+        return Plan(number, clip, looks, window, head, history, changes, mix)
 
     def window(self, number: int, draw: int) -> Window:
         """The window a draw of a sample looks through (for placing predictions back in the frame)."""
@@ -199,11 +202,7 @@ class Samples(Dataset):
     def look(self, plan: Plan, i: int) -> np.ndarray:
         """uint8 (T, H, W, 3) of one sample of a plan, before its changes."""
         images = self._look(plan.clip[i], plan.looks[i], plan.window[i])
-        p, m = plan.paste, plan.mix
-        if p is not None:
-            for t in np.flatnonzero(p.donors[i] >= 0):
-                donor = self._look(plan.clip[i], p.donors[i, [t]], plan.window[i])[0]
-                overlays.paste(images[t], donor, p.spot[i, t], p.radius[i], p.step[i])
+        m = plan.mix
         if m is not None and m.clip[i] >= 0:
             other = self._look(m.clip[i], m.looks[i], m.window[i])
             images = cv2.addWeighted(images, m.weight[i], other, 1 - m.weight[i], 0)
@@ -286,29 +285,6 @@ class Samples(Dataset):
         looks = self._inside(clip, self._times(clip, frame, back))
         window = self._windows(clip, frame, draws)
         return Mix(np.where(chosen, clip, -1), looks, window, draws.uniform(0.6, 0.9))
-
-    def _paste(
-        self,
-        draws: Draws,
-        clip: np.ndarray,
-        frame: np.ndarray,
-        xy: np.ndarray,
-        window: np.ndarray,
-        share: float,
-    ) -> Paste:
-        away = np.arange(overlays.NEAREST, overlays.FARTHEST + 1)
-        times = self._times(clip, frame, np.concatenate([away, -away])[None])
-        times = np.where(times == self._inside(clip, times), times, -1)
-        size = np.array(self.spec.input_hw[::-1])
-        to_input = size / window[:, 2:]
-        low = np.maximum(-window[:, :2] * to_input, 0)
-        high = np.minimum((self._size[clip] - window[:, :2]) * to_input, size)
-        spots = self._seen(clip, times, window)
-        spot, now = xy[:, self.spec.frames - 1 :: -1], self.spec.current
-        scale = to_input[:, 0] / self._scale[clip]
-        return overlays.plan_paste(
-            draws, share, spot, now, spots, times, scale, np.concatenate([low, high], 1)
-        )
 
 
 def _points(cache: FrameCache) -> np.ndarray:

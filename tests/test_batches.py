@@ -58,15 +58,13 @@ def test_the_device_path_makes_the_pictures_of_the_cpu_path(data, stage, residen
 
 
 def test_so_it_does_with_every_extra(data):
-    """Only of stage 1: the dot is too fast for such small crops to hold its last four places."""
     samples = data[1]
-    extras = {"mix": 0.5, "still": 0.5, "paste": 0.9, "roll_deg": 8.0, "perspective": 0.1, "poor": 0.6}
+    extras = {"mix": 0.5, "roll_deg": 8.0, "perspective": 0.1, "poor": 0.6}
     plain, samples.augmentation = samples.augmentation, replace(PLAIN[1], **extras)
     plan = samples.plan(draws(samples, 24))
     gaps = compare(samples, draws(samples, 24), True)
     samples.augmentation = plain
-    assert (plan.mix.clip >= 0).sum() > 3
-    assert (plan.paste.donors >= 0).any(1).sum() > 3
+    assert len(plan.mixed) > 3
     assert gaps.mean() < 1.0
     assert gaps.max() < 3.0
 

@@ -54,7 +54,7 @@ FLOW = [
     },  # before training, which validates by them
     {"failures"},
     {"spec", "versions", "overrides"},  # rows of data, which say what samples a network wants
-    {"draws", "degradation", "augment", "overlays", "onto", "cache", "samples", "mixing", "batches"},
+    {"draws", "degradation", "augment", "onto", "cache", "samples", "mixing", "batches"},
     {"blocks", "prediction", "pooled", "unet", "networks", "folding", "losses"},
     {"validation", "train_log", "checkpoints", "troubles", "train"},
     {"mining", "clusters"},

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from dots import moving_dot
 
-from shuttlelib import cache, clips, frames, labels, samples, synth, train, versions
+from shuttlelib import augment, cache, clips, frames, labels, samples, synth, train, versions
 from shuttlelib.video import VideoError, read_frames
 
 STAGE1 = versions.resolve("stage1_v5", input_hw=(144, 256))
@@ -36,8 +38,6 @@ def test_cached_frames_are_the_decoded_ones(dataset, crops, wholes):
 
 
 def test_a_video_shorter_than_its_table_is_refused(dataset, tmp_path):
-    from dataclasses import replace
-
     clip = replace(dataset[0], info=replace(dataset[0].info, frame_count=99))
     with pytest.raises(VideoError, match="16 frames decode, its table says 99"):
         cache.FrameCache(clip, tmp_path, None)
@@ -179,3 +179,59 @@ def test_a_network_that_is_asked_for_every_frame_is_told_which_have_no_label(who
     stride = int(data._stride[0])
     seen = [data[data.index.index((0, 5 + n * stride))]["history"][-2:, 2] for n in range(4)]
     assert [x.isnan().tolist() for x in seen] == [[False] * 2, [False, True], [True, False], [False] * 2]
+
+
+QUIET = augment.Augmentation(0.0, colour_share=0.0, jitter_norm=0.0)
+OPTIONS = {
+    "roll": {"roll_deg": 8.0, "affine": 1.0},
+    "perspective": {"perspective": 0.1, "affine": 1.0},
+    "mix": {"mix": 1.0},
+}
+
+
+@pytest.fixture
+def dots():
+    wholes = [moving_dot(STAGE1.input_hw, STAGE1.input_hw, seed=n, name=f"clip{n}") for n in (0, 1)]
+    return samples.Samples(wholes, STAGE1)
+
+
+def under(image, xy):
+    """Brightness (0..255) of an image (3, H, W) at a point, the best of its 3x3 surroundings."""
+    x, y = int(xy[0]), int(xy[1])
+    around = image.float().mean(0)[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
+    return float(around.max())
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_dot_lies_under_its_label_and_is_nowhere_else(dots, name):
+    dots.augmentation = replace(QUIET, **OPTIONS[name])
+    bright = 135 if name == "mix" else 160
+    size, past_frames = np.array(STAGE1.input_hw[::-1]), STAGE1.current
+    placed = hidden = 0
+    for draw in range(60):
+        item = dots[((draw * 11) % len(dots), draw)]
+        past = [
+            np.where(row[2] > 0, row[:2] * size, np.nan) for row in item["history"][-past_frames:].numpy()
+        ]
+        for image, xy in zip(item["frames"], [*past, item["xy"].numpy()]):
+            if np.isfinite(xy).all() and (xy > 2).all() and (xy < size - 2).all():
+                placed += 1
+                assert under(image, xy) > bright, f"draw {draw}: {xy}"
+        if not torch.isfinite(item["xy"]).all() and name != "mix":
+            hidden += 1
+            assert item["frames"][past_frames, :, 3:-3, 3:-3].float().mean(0).max() < 160, f"draw {draw}"
+    assert placed > 30
+    assert hidden > 3 or name == "mix"
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_repeat_with_the_draw_and_are_off_by_default(dots, name):
+    plain, several = [], []
+    for augmentation, found in ((QUIET, plain), (replace(QUIET, **OPTIONS[name]), several)):
+        dots.augmentation = augmentation
+        for _ in range(2):
+            found.append(dots[(17, 5)]["frames"])
+    assert torch.equal(several[0], several[1])
+    assert torch.equal(plain[0], plain[1])
+    assert not torch.equal(several[0], plain[0])
+    assert QUIET.mix == QUIET.roll_deg == QUIET.perspective == 0
