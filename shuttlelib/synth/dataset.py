@@ -16,6 +16,8 @@ from shuttlelib.synth.scene import make_venue
 from shuttlelib.synth.stage import Stage
 from shuttlelib.video import VideoWriter
 
+SEED_STEP = 10_007  # rallies of a seed, whose halls no other seed has
+
 
 class SynthError(UsageError):
     """A rendered rally was asked for in a way that cannot be."""
@@ -67,7 +69,8 @@ def make_dataset(
 ) -> Path:
     """Write a data folder of rendered rallies: clips, label tables, splits.csv.
 
-    Clips are spread over venues, and whole venues over the splits. Other clips of the folder stay.
+    Clips are spread over venues, and whole venues over the splits. Two seeds share no venue, so that one may
+    judge what the other trained. Other clips of the folder stay.
 
     Args:
         out_dir: folder, made if missing.
@@ -92,7 +95,7 @@ def make_dataset(
         raise SynthError(f"size_hw {tuple(size_hw)} is odd; videos need an even width and height")
     out = Path(out_dir)
     venue_count = max(1, min(clips, round(clips / 3) + 1))
-    first = int(np.random.default_rng([11, seed]).integers(1000))
+    first = SEED_STEP * seed  # halls and rallies of two seeds are never the same
     val_count = min(max(1, round(val_share * venue_count)), venue_count - 1) if val_share > 0 else 0
     names = [f"rendered_{seed:03d}_{i:03d}" for i in range(clips)]
     venues = [i % venue_count for i in range(clips)]
@@ -104,7 +107,7 @@ def make_dataset(
         _check_free(out, name, size_hw, fps, frame_count)
     splits.write(out, places)  # before the hours of rendering, which may be interrupted
     for i, (name, venue) in enumerate(zip(names, venues)):
-        view, own_seed = views[i % len(views)], seed * 10007 + i
+        view, own_seed = views[i % len(views)], first + i
         crf = int(np.random.default_rng([5, own_seed]).integers(18, 30))
         rally = render_rally(own_seed, size_hw, fps, frame_count, view, first + venue)
         write_clip(out / f"{name}.mp4", rally, size_hw, fps, crf, "synthetic")
