@@ -1,7 +1,7 @@
 """Rendered shuttles on real clips: places the data never shows, before backgrounds no renderer makes.
 
-Stands between clips and samples. A clip's own shuttle is taken away, by the same place in
-a near frame, and a rendered rally is played over what is left: its shuttle flies, falls and lies there,
+Stands between clips and samples. A clip's own shuttle is taken away, by the same place in a near frame,
+and a rendered rally is played over what is left: its shuttle flies, falls and lies there,
 in front of everything. The result is a clip like any other, with exact labels.
 """
 
@@ -15,7 +15,7 @@ from shuttlelib import clips, geometry, labels, splits, video
 from shuttlelib.clips import Clip
 from shuttlelib.errors import UsageError
 from shuttlelib.synth.camera import random_camera
-from shuttlelib.synth.dataset import write_clip
+from shuttlelib.synth.dataset import SEED_STEP, write_clip
 from shuttlelib.synth.rally import ABSENT, HELD, play
 from shuttlelib.synth.render import Truth, shuttle_patch, truth_of
 from shuttlelib.synth.shuttle import blend
@@ -61,7 +61,7 @@ def make_dataset(
     places = {name: (clip.venue, "train") for name, clip in zip(names, chosen)}
     splits.write(out, splits.read(out) | places)
     for i, (name, clip) in enumerate(zip(names, chosen)):
-        write_onto(clip, out, name, seed * 10007 + i)
+        write_onto(clip, out, name, seed * SEED_STEP + i)
         if progress is not None:
             progress()
     return out
