@@ -125,7 +125,6 @@ def fit(
     config: TrainConfig,
     weights: np.ndarray | None = None,
     init: Path | None = None,
-    progress: bool = True,
 ) -> dict[str, Any]:
     """Train a version, or resume the training that `run_dir` holds.
 
@@ -149,10 +148,9 @@ def fit(
         weights = np.ones(len(train)) if weights is None else weights
         run = Training(spec, train, val, run_dir, config, init, weights)
         started = time.perf_counter() - run.progress.seconds
-        quiet = not (progress and run.accelerator.is_main_process)
         left = config.steps - run.progress.step
         with stop_when_asked() as asked, closing(run.log), closing(run.steps()) as steps:
-            for parts in tqdm(steps, spec.name, left, disable=quiet, unit="step"):
+            for parts in tqdm(steps, spec.name, left, disable=not run.main, unit="step"):
                 losses = run.update(parts)
                 run.progress.seconds = time.perf_counter() - started
                 run.after_step(losses)

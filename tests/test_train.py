@@ -50,7 +50,7 @@ def data(tmp_path_factory):
 
 
 def fit(data, run_dir, config=QUICK, **kwargs):
-    return train.fit(SPEC, data.train, data.val, run_dir, config, data.weights, progress=False, **kwargs)
+    return train.fit(SPEC, data.train, data.val, run_dir, config, data.weights, **kwargs)
 
 
 def events(run_dir):
@@ -280,7 +280,7 @@ def test_crops_of_training_may_be_wider_than_what_the_network_is_asked_in_the_en
     assert wide.val[0]["frames"].shape[-2:] == (64, 64)
     narrow_px, wide_px = (part.plan([0, 1, 2, 3]).window[:, 2] for part in (data.train, wide.train))
     np.testing.assert_allclose(wide_px / narrow_px, 1.5, rtol=1e-6)  # they show more, at the same scale
-    train.fit(spec, wide.train, wide.val, tmp_path / "run", QUICK, wide.weights, progress=False)
+    train.fit(spec, wide.train, wide.val, tmp_path / "run", QUICK, wide.weights)
     assert networks.load(tmp_path / "run" / "best").net.spec == spec
     assert runtime.read_card(tmp_path / "run" / "best")["input_hw"] == (64, 64)
 
@@ -289,7 +289,7 @@ def test_another_seed_of_the_samples_is_another_training(data, tmp_path):
     fit(data, tmp_path)
     other = samples.Samples(data.train.caches, SPEC, data.train.augmentation, data.train.seed + 1)
     with pytest.raises(TrainError, match=r"holds another training: sample_seed 0 \(now 1\);"):
-        train.fit(SPEC, other, data.val, tmp_path, QUICK, data.weights, progress=False)
+        train.fit(SPEC, other, data.val, tmp_path, QUICK, data.weights)
 
 
 @pytest.mark.parametrize(("version", "unit"), [("stage1_v5", 512 / 256), ("stage2_v8", 1.0)])
@@ -359,14 +359,14 @@ def stop_at(step, after_step):
 def test_nothing_to_train_on_is_said(data, tmp_path):
     empty = samples.Samples([], SPEC)
     with pytest.raises(TrainError, match="0 training"):
-        train.fit(SPEC, empty, data.val, tmp_path, QUICK, progress=False)
+        train.fit(SPEC, empty, data.val, tmp_path, QUICK)
 
 
 @pytest.mark.slow
 def test_a_network_learns_what_it_is_shown(data, tmp_path):
     config = TrainConfig(steps=150, batch=16, lr=3e-3, val_every=150, val_samples=40)
     shown = samples.Samples(data.train.caches, SPEC)
-    result = train.fit(SPEC, shown, shown, tmp_path, config, progress=False)
+    result = train.fit(SPEC, shown, shown, tmp_path, config)
     assert result["accuracy"] > 0.8
     assert result["error_px"] < 2.0
 

@@ -27,7 +27,7 @@ def run(folder, run_dir, kill="", environment=None):
         _before(torch, "save", lambda *_, **__: _late(run_dir))
     if environment:
         _record(run_dir)
-    train.fit(SPEC, data.train, data.val, run_dir, CONFIG, data.weights, progress=False)
+    train.fit(SPEC, data.train, data.val, run_dir, CONFIG, data.weights)
     if environment:
         (run_dir / f"rank{os.environ['RANK']}.weights").write_text(_learned())
 
