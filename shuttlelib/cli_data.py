@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from shuttlelib.errors import UsageError
+from shuttlelib.errors import UsageError, check_choice
 
 data_app = typer.Typer(
     help="Bring labelled clips into a data folder, make rendered ones, look at them, divide and clean them.",
@@ -106,8 +106,7 @@ def synth_command(
     size_hw = parse_size(size)
     if min(size_hw) < 16 or size_hw[0] % 2 or size_hw[1] % 2:
         raise UsageError(f"--size {size}: give an even width and height of at least 16, like 1280x720")
-    if view not in (*VIEWS, "mixed"):
-        raise UsageError(f"--view {view}: choose one of {', '.join([*VIEWS, 'mixed'])}")
+    check_choice("--view", view, (*VIEWS, "mixed"))
     with tqdm(total=clips, desc="render", unit="clip") as bar:
         try:
             make_dataset(out, clips, seed, size_hw, fps, frames, (view,), val_share, bar.update)

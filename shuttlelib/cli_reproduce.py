@@ -8,7 +8,7 @@ import typer
 
 from shuttlelib.cli_data import Folder, Seed, listed
 from shuttlelib.cli_train import named_data, resumable
-from shuttlelib.errors import UsageError
+from shuttlelib.errors import UsageError, check_choice
 
 Version = Annotated[str, typer.Option(help="Version to ship; the shipped one's if left out.")]
 Data = Annotated[list[Path], typer.Option(**Folder, help="Data folder, real or rendered; repeat for more.")]
@@ -74,8 +74,7 @@ def reproduce(
 
 def _use(device: str) -> None:
     """Hold torch to a device before it is imported."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device {device}: choose one of auto, cpu, cuda")
+    check_choice("--device", device, ("auto", "cpu", "cuda"))
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if device == "cuda":

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from itertools import takewhile
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shuttlelib.cli_data import Folder, Models
-from shuttlelib.errors import ShuttleError, StoppedError, UsageError
+from shuttlelib.errors import ShuttleError, StoppedError, UsageError, check_choice
 from shuttlelib.stopping import Asked, stop_at_once, stop_when_asked
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ def track(
     from shuttlelib import nvdec, outputs, streams, tracker, tracking
     from shuttlelib.track_params import TrackParams
 
-    _check("--mode", mode, (*tracker.MODES, tracker.WHOLE))
-    _check("--decoder", decoder, nvdec.DECODERS)
+    check_choice("--mode", mode, (*tracker.MODES, tracker.WHOLE))
+    check_choice("--decoder", decoder, nvdec.DECODERS)
     params = TrackParams.parse(param or ())
     settings = streams.Settings(live, latency_ms / 1000, reconnect_s, raw=raw, camera=camera, decoder=decoder)
     found = _named([source for video in videos for source in streams.find(video, settings)], name)
@@ -132,11 +132,6 @@ def track(
         print(_last_line(done, seconds), file=sys.stderr if jsonl else sys.stdout)
     if failed or any(summary["warning"] for summary in done):
         raise typer.Exit(1)
-
-
-def _check(option: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise UsageError(f"{option} {value}: choose one of {', '.join(known)}")
 
 
 def _named(found: "list[Source]", name: str) -> "list[Source]":

@@ -13,7 +13,7 @@ from itertools import chain
 
 import numpy as np
 
-from shuttlelib.errors import UsageError
+from shuttlelib.errors import UsageError, check_choice
 from shuttlelib.frames import BASE_FPS, PAST, Frame, history_stride
 from shuttlelib.geometry import SizeHW, Window, crop_window, frame_to_window, full_window, window_to_frame
 from shuttlelib.hypotheses import Column, Hypotheses, Sighting, Verdict, sightings_in, verdict
@@ -68,8 +68,7 @@ class Tracker:
         calibration: Mapping[str, tuple[float, float]] | None = None,
         memory: Memory | None = None,
     ) -> None:
-        if mode not in (*MODES, WHOLE):
-            raise UsageError(f"--mode {mode}: choose one of {', '.join((*MODES, WHOLE))}")
+        check_choice("--mode", mode, (*MODES, WHOLE))
         if stage2 is None and mode != WHOLE:
             raise UsageError(f"--mode {mode}: needs a stage-2 version; give one, or use --mode {WHOLE}")
         self.stage1, self.stage2, self.size_hw, self.fps, self.mode = stage1, stage2, size_hw, fps, mode

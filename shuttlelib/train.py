@@ -29,7 +29,7 @@ from shuttlelib import clips, networks
 from shuttlelib.augment import Augmentation
 from shuttlelib.batches import PATHS, Arriving, Batch, Source
 from shuttlelib.checkpoints import Average, Checkpoints, Progress, claim
-from shuttlelib.errors import UsageError
+from shuttlelib.errors import UsageError, check_choice
 from shuttlelib.files import atomic_write, plain, sha256
 from shuttlelib.losses import training_loss
 from shuttlelib.mixing import WeightedDraws
@@ -90,10 +90,8 @@ class TrainConfig:
     keep: str = "best"
 
     def __post_init__(self) -> None:
-        for name, known in (("precision", PRECISIONS), ("data_path", PATHS)):
-            if (value := getattr(self, name)) not in known:
-                option = name.replace("_", "-")
-                raise UsageError(f"--{option} {value}: choose one of {', '.join(known)}")
+        check_choice("--precision", self.precision, PRECISIONS)
+        check_choice("--data-path", self.data_path, PATHS)
         if self.precision == "fp16" and not torch.cuda.is_available():  # Accelerate would train in fp32
             raise UsageError("--precision fp16: needs a GPU; choose bf16, no or auto")
         if self.batch % self.accumulate:

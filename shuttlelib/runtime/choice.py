@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-from shuttlelib.errors import UsageError
+from shuttlelib.errors import UsageError, check_choice
 from shuttlelib.runtime.base import GRAPHS, PRECISIONS, Backend, read_card, run_blank
 from shuttlelib.runtime.memory import Sparing
 from shuttlelib.runtime.onnx import OnnxBackend
@@ -130,14 +130,9 @@ def _choose(model_dir: Path, backend: str, device: str, precision: str) -> tuple
 
 
 def _check(backend: str, device: str, precision: str) -> None:
-    known = (
-        ("--backend", backend, BACKENDS),
-        ("--device", device, DEVICES),
-        ("--precision", precision, (AUTO, *PRECISIONS)),
-    )
-    for name, value, values in known:
-        if value not in values:
-            raise UsageError(f"{name} {value}: choose one of {', '.join(values)}")
+    check_choice("--backend", backend, BACKENDS)
+    check_choice("--device", device, DEVICES)
+    check_choice("--precision", precision, (AUTO, *PRECISIONS))
     if precision not in (AUTO, *RUNS.get(backend, PRECISIONS)):
         able = " or ".join(name for name, precisions in RUNS.items() if precision in precisions)
         raise UsageError(f"--backend {backend}: does not run --precision {precision}; use {able}")
