@@ -20,9 +20,8 @@ import numpy as np
 
 from shuttlelib.errors import ShuttleError
 from shuttlelib.frames import Frame
-from shuttlelib.looks import Look
+from shuttlelib.looks import Look, answer_together
 from shuttlelib.runtime import Candidates
-from shuttlelib.several import answer_together
 from shuttlelib.sources import Footage, Source, video_file
 from shuttlelib.together import pixels_of
 from shuttlelib.tracking import Networks, load_networks, track_source, tracking_source

@@ -166,8 +166,8 @@ def _track_all(
     Once somebody asked to stop, none begins: a stream ends there, and nothing is left of a file.
     """
     from shuttlelib import tracking
+    from shuttlelib.looks import answer_together
     from shuttlelib.outputs import json_rows
-    from shuttlelib.several import answer_together
 
     def asking(source: "Source") -> Any:
         also = [json_rows(sys.stdout, source.shown)] if jsonl else []

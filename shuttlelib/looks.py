@@ -2,10 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from shuttlelib.errors import ShuttleError
 from shuttlelib.frames import Frame, windows_of
 from shuttlelib.geometry import SizeHW, Window, crop_window, full_window
 from shuttlelib.runtime import Candidates
@@ -42,6 +44,9 @@ class Look(NamedTuple):
         return out
 
 
+Take = Callable[[Sequence[Look]], list[Candidates]]  # the answer to each look
+
+
 def sample_window(stage: int, input_hw: SizeHW, size_hw: SizeHW) -> Window:
     """A window of a stage in frames of a size."""
     if stage == 1:
@@ -59,6 +64,38 @@ def answer_all(asking: Generator[Look, Candidates, Result], see: Callable[[Look]
         return done.value
     finally:
         asking.close()
+
+
+def answer_together(
+    askings: Iterable[Generator[Look, Candidates, Result]], take: Take, at_once: int
+) -> Generator[tuple[int, Result | ShuttleError], None, None]:
+    """Answer what several generators ask, of `at_once` at a time; the next begins when one has ended.
+
+    A generator's own ShuttleError ends it alone; an error while looking ends all and is raised.
+
+    Yields:
+        The number of each that has ended, from 0, and its result or error, in the order of their ends.
+    """
+    coming = enumerate(askings)
+    active: dict[int, Generator[Look, Candidates, Result]] = {}
+    answers: dict[int, Any] = {}
+    try:
+        while True:
+            new = dict(islice(coming, at_once - len(active)))
+            active |= new
+            if not active:
+                return
+            looks = {}
+            for number, answer in (answers | dict.fromkeys(new)).items():
+                try:
+                    looks[number] = active[number].send(answer)
+                except (StopIteration, ShuttleError) as end:
+                    del active[number]
+                    yield number, end.value if isinstance(end, StopIteration) else end
+            answers = dict(zip(looks, take(list(looks.values()))))
+    finally:
+        for asking in active.values():
+            asking.close()
 
 
 def with_coming(frames: Iterable[Frame], ahead: int) -> Iterator[tuple[Frame, Sequence[Frame]]]:

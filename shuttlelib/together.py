@@ -15,8 +15,6 @@ MOST = 16  # inputs of one run
 
 _LOCAL = threading.local()  # pixels of looks, by their shape
 
-Take = Callable[[Sequence[Look]], list[Candidates]]
-
 
 def take_on_host(network_of: Mapping[int, Backend | None], looks: Sequence[Look]) -> list[Candidates]:
     """The answer to each look: pixels are cut on the host and run, each stage's, as one batch."""

@@ -14,8 +14,7 @@ from shuttlelib.device import DeviceEyes, Planes
 from shuttlelib.errors import ShuttleError
 from shuttlelib.export_planes import example
 from shuttlelib.frames import Frame
-from shuttlelib.looks import Look, answer_all, sample_window
-from shuttlelib.several import answer_together
+from shuttlelib.looks import Look, answer_all, answer_together, sample_window
 from shuttlelib.track_params import TrackParams
 from shuttlelib.tracker import Tracker
 from shuttlelib.video import read_frames

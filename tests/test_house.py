@@ -69,7 +69,6 @@ FLOW = [
         "rectify",
         "tracker",
         "together",
-        "several",
         "device",
         "overlay",
     },

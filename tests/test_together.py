@@ -6,9 +6,8 @@ from shuttlelib import tracking
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.frames import Frame
 from shuttlelib.geometry import Window
-from shuttlelib.looks import Look
+from shuttlelib.looks import Look, answer_together
 from shuttlelib.runtime import Candidates
-from shuttlelib.several import answer_together
 from shuttlelib.sources import video_file
 from shuttlelib.together import pixels_of, take_grouped, take_on_host
 
