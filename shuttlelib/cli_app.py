@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from shuttlelib.cli_data import Models
+from shuttlelib.cli_data import Models, Threads
 from shuttlelib.errors import ShuttleError
 
 
@@ -28,7 +28,7 @@ def app(
     keep_min: Annotated[float, typer.Option(min=1, help="Minutes that an idle visitor's files stay.")] = 60,
     backend: Annotated[str, typer.Option(help="As for shuttle track.")] = "auto",
     device: Annotated[str, typer.Option(help="As for shuttle track.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if left out.")] = None,
+    threads: Threads = None,
     models: Models = None,
 ) -> None:
     """Serve a page in the browser: drop a video, watch it tracked, correct it, download the result."""

@@ -24,6 +24,8 @@ Models = Annotated[
     Path | None, typer.Option(**Folder, help="Folder of models; the shipped ones if left out.")
 ]
 Cache = Annotated[Path | None, typer.Option(help="Folder of decoded frames; OUT/cache if left out.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if left out.")]
 Seed: dict[str, Any] = {"min": 0, "max": 2**32 - 1}  # of an option: what every random generator takes
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from shuttlelib.cli_data import Folder, listed
+from shuttlelib.cli_data import Folder, Threads, listed
 from shuttlelib.errors import UsageError
 from shuttlelib.files import atomic_write
 
@@ -25,7 +25,7 @@ def export(
     planes: Annotated[
         bool, typer.Option("--planes", help="Also write model.planes.onnx, which cuts windows itself.")
     ] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if left out.")] = None,
+    threads: Threads = None,
 ) -> None:
     """Write what a trained version is deployed as, and export.csv beside it: size, parity, latency."""
     import pandas as pd

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from shuttlelib.cli_data import Folder, Seed, listed
+from shuttlelib.cli_data import Device, Folder, Seed, listed
 from shuttlelib.cli_train import named_data, resumable
 from shuttlelib.errors import UsageError, check_choice
 
@@ -38,7 +38,7 @@ def reproduce(
     workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 0,
     seed: Annotated[int, typer.Option(**Seed, help="Of weights and draws.")] = 0,
     pretrained: Pretrained = True,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     dry_run: DryRun = False,
 ) -> None:
     """Train and publish the shipped pair, then the lineage and the baselines, in a given time."""

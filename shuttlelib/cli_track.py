@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shuttlelib.cli_data import Folder, Models
+from shuttlelib.cli_data import Device, Folder, Models, Threads
 from shuttlelib.errors import ShuttleError, StoppedError, UsageError, check_choice
 from shuttlelib.stopping import Asked, stop_at_once, stop_when_asked
 
@@ -82,9 +82,9 @@ def track(
     out: Annotated[Path, typer.Option(help="Folder for <stem>.csv, <stem>.json and <stem>.mp4.")],
     mode: Mode = "smart",
     backend: BackendName = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     overlay: Overlay = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores if left out.")] = None,
+    threads: Threads = None,
     models: Models = None,
     param: Param = None,
     vote: VoteOption = None,
