@@ -83,9 +83,7 @@ def looked_at(version: Version, found: Found) -> list[tuple[str, Sequence[Block 
     if not found.evaluation:
         why = Prose("Not measured: `shuttle report --data DIR` measures it and keeps it beside the weights.")
         return [(over, [why]), (gallery, [why])]
-    judged = version.metrics.get("judged_on", {}).get("data_hash")
-    sets = found.evaluation["sets"].items()
-    parts = {scores.VAL if part["data_hash"] == judged else name: part for name, part in sets}
+    parts = scores.evaluated(version, found)
     return [(over, _over(version.spec.name, parts)), (gallery, _gallery(parts))]
 
 

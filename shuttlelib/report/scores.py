@@ -27,14 +27,17 @@ def sets(version: Version, found: Found) -> dict[str, Mapping[str, Any]]:
     """Summaries in smart mode by set: what the card was judged on, what stands beside, what was measured."""
     own = version.metrics
     shown: dict[str, Mapping[str, Any]] = {}
-    judged = own.get("judged_on", {}).get("data_hash")
     if "smart" in own.get("free_running", {}):
         shown[VAL] = own["free_running"]["smart"]
     shown |= own.get("also", {})
-    if version.spec.name in found.pair:
-        for name, part in found.evaluation.get("sets", {}).items():
-            shown[VAL if part["data_hash"] == judged else name] = part["summary"]
-    return shown
+    return shown | {name: part["summary"] for name, part in evaluated(version, found).items()}
+
+
+def evaluated(version: Version, found: Found) -> dict[str, Mapping[str, Any]]:
+    """What `measure.evaluate` found of a version, by set; `VAL` is what its card was judged on."""
+    judged = version.metrics.get("judged_on", {}).get("data_hash")
+    sets = found.evaluation.get("sets", {}) if version.spec.name in found.pair else {}
+    return {VAL if part["data_hash"] == judged else name: part for name, part in sets.items()}
 
 
 def headline(part: Mapping[str, Any]) -> Headline:
