@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from shuttlelib.plots import BLUE, GREY, SKY, VERMILION, colors, new_figure, style
+from shuttlelib.rows import runs
 
 UNITS = ("px", "ms", "s", "fps", "mb")  # that a column's name may end in
 LOWER_IS_BETTER = ("_px", "_ms", "_s", "_mb", "_share", "_error", "loss", "parameters")
@@ -42,7 +43,7 @@ def trajectory(
             there = truth[column].where(truth["visible"].astype(bool))
             axis.plot(truth["frame"] * unit, there, color=SKY, lw=5, alpha=0.6, label="label")
         axis.plot(table["frame"] * unit, table[column].where(seen), color=VERMILION, lw=1.4, label=name)
-        for start, stop in _runs(~seen):
+        for start, stop in runs(~seen):
             frames = table["frame"].to_numpy()
             axis.axvspan(
                 (frames[start] - 0.5) * unit, (frames[stop - 1] + 0.5) * unit, color=GREY, alpha=0.2, lw=0
@@ -260,9 +261,3 @@ def _title(name: str) -> str:
     """A column's name for readers: latency_ms becomes "latency (ms)"."""
     head, _, unit = name.rpartition("_")
     return f"{head.replace('_', ' ')} ({unit})" if head and unit in UNITS else name.replace("_", " ")
-
-
-def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
-    """(start, stop) of every stretch of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist()))

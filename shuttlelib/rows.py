@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 SURE = 5e-5  # no probability is nearer to 0 or 1: a CSV has four decimals
 
 
@@ -26,3 +28,9 @@ class Row:
     y_px: float
     confidence: float
     source: str
+
+
+def runs(where: np.ndarray) -> list[tuple[int, int]]:
+    """First and end (the first one after) of every unbroken run of True in (N,) bool."""
+    edges = np.flatnonzero(np.diff(where.astype(int), prepend=0, append=0))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist()))

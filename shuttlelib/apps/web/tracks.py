@@ -12,6 +12,7 @@ import pandas as pd
 
 from shuttlelib.apps.web.stills import Stills
 from shuttlelib.files import atomic_write, write_json
+from shuttlelib.rows import runs
 from shuttlelib.tracking import TrackResult
 
 LABEL_COLUMNS = ("Frame", "Visibility", "X", "Y")  # TrackNet's, which every importer reads
@@ -131,12 +132,6 @@ class Track:
         """Delete what was made of the video."""
         self.stills.close()
         rmtree(self.result.csv.parent, ignore_errors=True)
-
-
-def runs(where: np.ndarray) -> list[list[int]]:
-    """First and end (the first one after) of every unbroken run of True in (N,) bool."""
-    edges = np.flatnonzero(np.diff(where.astype(int), prepend=0, append=0))
-    return edges.reshape(-1, 2).tolist()
 
 
 def write_labels(track: Track, corrections: Corrections) -> Path:

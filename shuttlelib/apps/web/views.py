@@ -12,7 +12,8 @@ import numpy as np
 
 from shuttlelib.apps.web.jobs import Job
 from shuttlelib.apps.web.stills import around, as_jpeg, whole
-from shuttlelib.apps.web.tracks import Corrections, Gap, Track, runs
+from shuttlelib.apps.web.tracks import Corrections, Gap, Track
+from shuttlelib.rows import runs
 
 _TRAIL_S = 0.6
 _POINTS = 2000  # of a curve; more than a screen has columns
