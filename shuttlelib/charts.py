@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from shuttlelib.plots import BLUE, GREY, SKY, VERMILION, colors, new_figure, style
+from shuttlelib.plots import BLUE, GREY, SKY, VERMILION, colors, new_figure, one_axis, style
 from shuttlelib.rows import runs
 
 UNITS = ("px", "ms", "s", "fps", "mb")  # that a column's name may end in
@@ -65,12 +65,11 @@ def error_curve(curves: Mapping[str, Mapping[str, Any]], grid: str = "grid512") 
         curves: the `curve` block of `metrics.summarize`, by name.
         grid: "grid512" or "native", where the tolerance is taken.
     """
-    figure, axes = new_figure(1, 1, (7, 4.2))
-    axis = axes[0, 0]
+    figure, axis = one_axis((7, 4.2))
     for i, (color, (name, curve)) in enumerate(zip(colors(len(curves)), curves.items())):
         values = np.array(curve[grid]["accuracy"], np.float64)  # null becomes nan, a gap
-        look = {"color": color, "ls": LINES[i % len(LINES)], "marker": MARKERS[i % len(MARKERS)]}
-        axis.plot(curve["tolerance_px"], values, lw=1.8, ms=3.5, label=name, **look)
+        ls, mark = LINES[i % len(LINES)], MARKERS[i % len(MARKERS)]
+        axis.plot(curve["tolerance_px"], values, color=color, ls=ls, marker=mark, lw=1.8, ms=3.5, label=name)
     axis.axvline(4, color=GREY, lw=1, ls=":")
     axis.annotate("4 px", (4, 0.02), xytext=(4, 0), textcoords="offset points", color=GREY, fontsize=9)
     axis.set(ylim=(0, 1.02), xlim=(0.7, 20.2), xticks=[1, 4, 8, 12, 16, 20])
@@ -190,8 +189,8 @@ def triggers_over_time(
         frame_count: length of the clip.
         fps: turns frame numbers into seconds.
     """
-    figure, axes = new_figure(1, 1, (10, 0.9 + 0.42 * max(1, len(triggers))))
-    axis, unit = axes[0, 0], 1 / fps if fps else 1.0
+    figure, axis = one_axis((10, 0.9 + 0.42 * max(1, len(triggers))))
+    unit = 1 / fps if fps else 1.0
     for i, (frames, color) in enumerate(zip(triggers.values(), colors(len(triggers)))):
         axis.eventplot(np.asarray(frames, np.float64) * unit, lineoffsets=i, linelengths=0.7, colors=color)
     names = [f"{name.replace('_', ' ')} ({len(frames)})" for name, frames in triggers.items()]
@@ -208,7 +207,7 @@ def speed_histogram(speeds: Mapping[str, np.ndarray]) -> Figure:
     Args:
         speeds: (N,) by name, px at 1280x720 in 1/30 s; nan (an invisible neighbour) is left out.
     """
-    figure, axes = new_figure(1, 1, (7, 3.8))
+    figure, axis = one_axis((7, 3.8))
     finite = {
         name: values[np.isfinite(values)] for name, values in ((n, np.asarray(v)) for n, v in speeds.items())
     }
@@ -216,11 +215,11 @@ def speed_histogram(speeds: Mapping[str, np.ndarray]) -> Figure:
     edges = np.linspace(0, top or 1.0, 41)
     for color, (name, values) in zip(colors(len(finite)), finite.items()):
         share = np.histogram(values, edges)[0] / max(1, len(values))
-        axes[0, 0].stairs(share, edges, color=color, lw=1.8, label=f"{name} ({len(values)})")
-        axes[0, 0].stairs(share, edges, color=color, fill=True, alpha=0.15)
-    axes[0, 0].set(xlim=(0, edges[-1]), ylim=(0, None))
-    style(axes[0, 0], "speed (px in 1/30 s, at 1280x720)", "share of frames")
-    axes[0, 0].legend(frameon=False)
+        axis.stairs(share, edges, color=color, lw=1.8, label=f"{name} ({len(values)})")
+        axis.stairs(share, edges, color=color, fill=True, alpha=0.15)
+    axis.set(xlim=(0, edges[-1]), ylim=(0, None))
+    style(axis, "speed (px in 1/30 s, at 1280x720)", "share of frames")
+    axis.legend(frameon=False)
     return figure
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from shuttlelib.plots import BLACK, BLUE, CYCLE, GREEN, GREY, PINK, VERMILION, colors, new_figure, style
+from shuttlelib.plots import BLACK, BLUE, CYCLE, GREEN, GREY, PINK, VERMILION, colors, one_axis, style
 
 PALE = {1: "#DCEAF5", 2: "#DDF1EA", 0: "#F6E7EF"}
 STAGE_COLOR = {1: BLUE, 2: GREEN, 0: PINK}
@@ -43,8 +43,7 @@ def family_tree(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
     column = {name: kinds.index(kind(row)) for name, row in rows.items()}
     wide, tall = max(column.values(), default=0) + 1, _places(column)
     height = 1 + max(tall.values(), default=0)
-    figure, axes = new_figure(1, 1, (4.6 * wide, 0.95 * height + 0.3))
-    axis = axes[0, 0]
+    figure, axis = one_axis((4.6 * wide, 0.95 * height + 0.3))
     for name, row in rows.items():
         x, y = column[name], tall[name]
         if row["parent"] in rows:
@@ -64,8 +63,7 @@ def bars(
         rows: by name; `measure` is a number or None, `<measure>_interval` [low, high] or None.
         unit: for the axis; lower: whether lower is better.
     """
-    figure, axes = new_figure(1, 1, (8, 1.1 + 0.32 * len(rows)))
-    axis = axes[0, 0]
+    figure, axis = one_axis((8, 1.1 + 0.32 * len(rows)))
     best: dict[int, float] = {}
     for row in rows.values():
         if row.get(measure) is not None:
@@ -103,8 +101,7 @@ def accuracy_over_time(histories: Mapping[str, pd.DataFrame], hardware: str = ""
         histories: `history.csv` by name: seconds and accuracy.
         hardware: what it was trained on, for the axis.
     """
-    figure, axes = new_figure(1, 1, (8, 4.6))
-    axis = axes[0, 0]
+    figure, axis = one_axis((8, 4.6))
     top = max((float(h["seconds"].max()) for h in histories.values()), default=60.0)
     unit, divisor = ("minutes", 60.0) if top >= 120 else ("seconds", 1.0)
     for i, (color, (name, history)) in enumerate(zip(colors(len(histories)), histories.items())):
@@ -131,8 +128,7 @@ def accuracy_against_latency(rows: Mapping[str, Mapping[str, Any]], hardware: st
     Args:
         rows: by name, with `latency_ms` and `accuracy`; those without either are left out.
     """
-    figure, axes = new_figure(1, 1, (8, 4.8))
-    axis = axes[0, 0]
+    figure, axis = one_axis((8, 4.8))
     shown = {
         n: (float(r["latency_ms"]), float(r["accuracy"]))
         for n, r in rows.items()
@@ -168,8 +164,7 @@ def loss_against_noise(sweeps: Mapping[str, pd.DataFrame]) -> Figure:
     Args:
         sweeps: `measures.noise_sweep` by name: level and loss.
     """
-    figure, axes = new_figure(1, 1, (6.4, 3.8))
-    axis = axes[0, 0]
+    figure, axis = one_axis((6.4, 3.8))
     for color, (name, table) in zip(colors(len(sweeps)), sweeps.items()):
         losses = table.groupby("level")["loss"].mean()
         axis.plot(losses.index, losses / losses.loc[0.0], color=color, marker="o", lw=1.8, label=name)

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from shuttlelib.charts import LINES, MARKERS
-from shuttlelib.plots import BLACK, BLUE, VERMILION, colors, new_figure, style
+from shuttlelib.plots import BLACK, BLUE, VERMILION, colors, new_figure, one_axis, style
 
 
 def cause_bars(table: pd.DataFrame) -> Figure:
@@ -17,8 +17,8 @@ def cause_bars(table: pd.DataFrame) -> Figure:
     Args:
         table: of `failures.by_cause`.
     """
-    figure, axes = new_figure(1, 1, (9, 1.2 + 0.42 * len(table)))
-    axis, places = axes[0, 0], np.arange(len(table))
+    figure, axis = one_axis((9, 1.2 + 0.42 * len(table)))
+    places = np.arange(len(table))
     rate, elsewhere = (table[name].to_numpy(np.float64) for name in ("error_rate", "elsewhere"))
     reach = np.abs(table[["low", "high"]].to_numpy(np.float64).T - rate)
     axis.barh(places, rate, color=BLUE, height=0.62, label="of its frames (line: 95% interval)")

@@ -150,8 +150,7 @@ def heatmap_overlay(
         point, truth: (2,) px of the image, nan if not visible.
     """
     h, w = image.shape[:2]
-    figure, axes = new_figure(1, 1, (8, 8 * h / w + 0.4))
-    axis = axes[0, 0]
+    figure, axis = one_axis((8, 8 * h / w + 0.4))
     grey = np.asarray(image, np.float64).mean(-1) if image.ndim == 3 else image
     axis.imshow(grey, cmap="gray", extent=(0, w, h, 0), vmin=0, vmax=255)
     top = max(float(heatmap.max()), FAINT)
@@ -221,6 +220,12 @@ def new_figure(
     )
     plt.close(figure)
     return figure, axes
+
+
+def one_axis(size: tuple[float, float]) -> tuple[Figure, Axes]:
+    """A figure (inches) of a single axis, and that."""
+    figure, axes = new_figure(1, 1, size)
+    return figure, axes[0, 0]
 
 
 def style(axis: Axes, x: str, y: str, title: str = "") -> None:
