@@ -220,7 +220,7 @@ def train_on(
     if init is not None:
         networks.start_from(networks.build(spec), init)
     samples = open_samples(spec, dataset, Path(cache_dir), seed, stage1)
-    result = train.fit(spec, samples.train, samples.val, Path(run_dir), schedule, samples.weights, init)
+    result = train.fit(spec, samples.train, samples.val, run_dir, schedule, samples.weights, init)
     facts = {"version": spec.name, "data_hash": clips.data_hash(dataset), "hardware": hardware()}
     return {**facts, **result}
 

@@ -61,18 +61,18 @@ def load(
 def _open(model_dir: Path, backend: str, device: str, threads: int | None, precision: str) -> Backend:
     card, threads = read_card(model_dir), threads or os.cpu_count() or 1
     if backend == "onnx":
-        return OnnxBackend(Path(model_dir), card, device, threads, precision)
+        return OnnxBackend(model_dir, card, device, threads, precision)
     if backend == "openvino":
         from shuttlelib.runtime.openvino import OpenVINOBackend
 
-        return OpenVINOBackend(Path(model_dir), card, threads, precision)
+        return OpenVINOBackend(model_dir, card, threads, precision)
     if backend.startswith("torch"):
         from shuttlelib.runtime.torch import TorchBackend
 
-        return TorchBackend(Path(model_dir), card, device, threads, backend)
+        return TorchBackend(model_dir, card, device, threads, backend)
     from shuttlelib.runtime.tensorrt import TensorRTBackend
 
-    return TensorRTBackend(Path(model_dir), card, precision)
+    return TensorRTBackend(model_dir, card, precision)
 
 
 class Choice(NamedTuple):
