@@ -47,7 +47,11 @@ DataPath = Annotated[
     typer.Option(help="Where samples are cut and augmented: cpu, device; auto: on a GPU that holds them."),
 ]
 MeasureData = Annotated[
-    bool, typer.Option("--measure-data", help="Only measure data and training steps, alone and together.")
+    bool,
+    typer.Option(
+        "--measure-data",
+        help="Only measure data and training steps, alone and together: --steps of each, or 30.",
+    ),
 ]
 versions_app = typer.Typer(help="The lineage of model versions.", invoke_without_command=True)
 

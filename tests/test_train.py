@@ -25,6 +25,7 @@ from shuttlelib import (
     runtime,
     samples,
     synth,
+    throughput,
     train,
     troubles,
     validation,
@@ -89,6 +90,22 @@ def test_weights_that_stay_are_the_best_or_the_last(data, tmp_path, monkeypatch,
     monkeypatch.setattr(train, "judge", judged)
     assert fit(data, tmp_path, replace(QUICK, keep=keep))["step"] == step
     assert runtime.read_card(tmp_path / "best")["step"] == step
+
+
+@pytest.mark.parametrize("steps", [{}, {"steps": 3}])
+def test_as_many_steps_are_measured_as_are_asked_for(data, tmp_path, monkeypatch, steps):
+    monkeypatch.setattr(throughput, "STEPS", 2)
+    monkeypatch.setattr(throughput, "WARM", 1)
+    monkeypatch.setattr(versions, "resolve", lambda *_, **__: SPEC)
+    monkeypatch.setattr(recipes, "load_data", lambda _: [])
+    monkeypatch.setattr(recipes, "open_samples", lambda *_: data)
+    updates, update = [], train.Training.update
+    monkeypatch.setattr(
+        train.Training, "update", lambda run, parts: updates.append(parts) or update(run, parts)
+    )
+    said = throughput.report("v", [], tmp_path, tmp_path, 0, {"batch": 4, "precision": "no", **steps})
+    assert "training step " in said
+    assert len(updates) == 2 * (1 + steps.get("steps", 2)), "the step alone, and with its data"
 
 
 def test_a_killed_training_resumes_to_the_same_result(data, tmp_path, monkeypatch):
