@@ -43,6 +43,7 @@ from shuttlelib.validation import judge
 
 STAGE1_SCALE = (0.7, 1.4)
 PRECISIONS = ("auto", "bf16", "fp16", "no")
+KEPT = ("best", "last")
 LOG_EVERY = 20  # steps
 AGREE_EVERY = 10  # steps after which several processes ask each other whether to stop
 MAX_SKIPPED = 25  # steps in a row that fp16 may leave out while it looks for its scale
@@ -69,8 +70,8 @@ class TrainConfig:
         keep: which validated weights stay: "best", of the highest accuracy, or "last".
 
     Raises:
-        UsageError: an unknown precision or data path, fp16 without a GPU, or a batch that does not divide
-            by `accumulate`.
+        UsageError: an unknown precision, data path or keep, fp16 without a GPU, or a batch that does not
+            divide by `accumulate`.
     """
 
     steps: int
@@ -92,6 +93,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_choice("--precision", self.precision, PRECISIONS)
         check_choice("--data-path", self.data_path, PATHS)
+        check_choice("keep", self.keep, KEPT)
         if self.precision == "fp16" and not torch.cuda.is_available():  # Accelerate would train in fp32
             raise UsageError("--precision fp16: needs a GPU; choose bf16, no or auto")
         if self.batch % self.accumulate:

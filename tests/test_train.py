@@ -496,6 +496,7 @@ def test_fine_tuning_starts_from_the_given_weights_of_the_same_version(data, tmp
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
         ),
         ({"data_path": "x"}, "--data-path x: choose one of auto, cpu, device"),
+        ({"keep": "x"}, "^keep x: choose one of best, last"),
         ({"batch": 4, "accumulate": 3}, "--accumulate 3: does not divide a batch of 4"),
         ({"init": "none"}, r"none.model\.safetensors is missing"),
         ({"init": "other"}, "do not fit stage2_v8: size mismatch for "),
