@@ -16,10 +16,9 @@ import av
 from shuttlelib.errors import UsageError
 from shuttlelib.files import as_url, atomic_write, writing
 from shuttlelib.frames import Frame
-from shuttlelib.geometry import SizeHW
 from shuttlelib.rows import Row
 from shuttlelib.sources import Source
-from shuttlelib.video import VideoWriter
+from shuttlelib.video import VideoInfo, VideoWriter
 
 COLUMNS = ("frame", "time_s", "visible", "x_px", "y_px", "confidence", "source")
 _NOTE = "shuttle overlay"  # a video that says so of itself may be overwritten
@@ -40,12 +39,16 @@ def json_rows(file: TextIO, video: str) -> Emit:
     return emit
 
 
-def overlay_video(path: Path, size_hw: SizeHW, fps: float, outputs: ExitStack) -> Emit:
-    """Draw each row on its frame; the video is whole when `outputs` close. Without a row there is none."""
+def overlay_video(path: Path, info: VideoInfo, outputs: ExitStack) -> Emit:
+    """Draw each row on its frame; the video is whole when `outputs` close. Without a row there is none.
+
+    `info`: of the video whose frames they are, which it plays like.
+    """
     from shuttlelib.overlay import Overlay
 
-    drawing = Overlay(size_hw[0])
-    opened = cache(lambda: outputs.enter_context(VideoWriter(path, size_hw, fps, note=_NOTE)))
+    drawing = Overlay(info.even_hw[0])
+    writer = VideoWriter(path, info.even_hw, info.fps, note=_NOTE, pixel_aspect=info.pixel_aspect)
+    opened = cache(lambda: outputs.enter_context(writer))
     return lambda frame, row: opened().write(drawing.draw(frame.rgb, row), frame.time_s)
 
 

@@ -152,6 +152,11 @@ class Converter:
         assert self._shown_hw is not None  # asked for before any picture
         return self._shown_hw
 
+    @property
+    def lies_on_its_side(self) -> bool:
+        """Whether stored rows are shown as columns; known from the first picture on."""
+        return self._turn.transpose
+
     def convert(
         self, decoded: Iterator["av.VideoFrame"], time_base: Fraction
     ) -> Iterator[tuple[float | None, "av.VideoFrame | np.ndarray"]]:

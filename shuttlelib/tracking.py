@@ -133,7 +133,7 @@ def tracking_source(
         summary_to = outputs.enter_context(atomic_write(report))  # entered first, so renamed last
         emits = [growing_csv(csv, outputs, keep=not source.rereadable), *also]
         if overlay:
-            emits.append(overlay_video(mp4, footage.info.even_hw, footage.info.fps, outputs))
+            emits.append(overlay_video(mp4, footage.info, outputs))
         emits.append(lambda frame, _: footage.done(frame))
         if on_frame is not None:
             emits.append(lambda *_: on_frame(run.frames, footage.info))

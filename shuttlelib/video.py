@@ -64,6 +64,7 @@ class VideoInfo:
         fps: mean frames per second, fractional (29.97 stays 29.97); by the first time stamps where the file
             does not say or pauses, or 30.
         frame_count: the container's claim, 0 if unknown.
+        pixel_aspect: width of a pixel over its height, as players show it; 1 where the file does not say.
     """
 
     path: Path
@@ -71,6 +72,7 @@ class VideoInfo:
     height: int
     fps: float
     frame_count: int
+    pixel_aspect: Fraction = Fraction(1)
 
     @property
     def even_hw(self) -> SizeHW:
@@ -124,7 +126,9 @@ class Reading:
         self._shown = chain(first, self._shown)
         height, width = converter.shown_hw
         fps = fps or measured_fps([stamp_s for stamp_s, _ in first])
-        self.info = VideoInfo(Path(name), width, height, fps, stream.frames)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        aspect = 1 / aspect if converter.lies_on_its_side else aspect
+        self.info = VideoInfo(Path(name), width, height, fps, stream.frames, aspect)
 
     def frames(self, first: int = 0, from_s: float = 0.0) -> Iterator[Frame]:
         """The frames, once: numbered from `first`, the first of them at `from_s`.
@@ -206,17 +210,27 @@ class VideoWriter:
         fps: frames per second, may be fractional.
         crf: x264's quality, lower is better and larger.
         note: what the file says of itself, its metadata's comment.
+        pixel_aspect: width of a pixel over its height.
 
     Raises:
         VideoError: an odd size, a frame of another size or type, or no frame at all.
         WriteError: the folder cannot be written or the disk is full.
     """
 
-    def __init__(self, path: str | Path, size_hw: SizeHW, fps: float, crf: int = 23, note: str = "") -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        size_hw: SizeHW,
+        fps: float,
+        crf: int = 23,
+        note: str = "",
+        pixel_aspect: Fraction = Fraction(1),
+    ) -> None:
         self.path = Path(path)
         if size_hw[0] % 2 or size_hw[1] % 2:
             raise VideoError(f"{path}: frame size {size_hw[1]}x{size_hw[0]} is odd; crop it to even numbers")
         self.size_hw, self.fps, self.crf, self.note = size_hw, fps, crf, note
+        self.pixel_aspect = pixel_aspect
         self._next = 0  # where the last frame ends, in sixteenths of a frame at a constant rate
         self._skipped = 0.0  # frames
 
@@ -241,6 +255,8 @@ class VideoWriter:
         context.time_base = 1 / (_TICKS * rate)
         context.colorspace = context.color_primaries = context.color_trc = 6  # SMPTE 170M: BT.601 as written
         context.color_range = ColorRange.MPEG
+        if self.pixel_aspect != 1:
+            context.sample_aspect_ratio = self.pixel_aspect
         return stream
 
     def write(self, rgb: np.ndarray, time_s: float | None = None) -> None:

@@ -33,6 +33,7 @@ def encode(
     time_base: Fraction = Fraction(1, 25),
     full_range: bool = False,
     turn: tuple[int, bool, bool] | None = None,
+    pixel_aspect: Fraction | None = None,
     **options: str,
 ) -> Path:
     """Write RGB pictures; `times` are in `time_base`; `turn` is degrees, mirrored left-right, top-bottom."""
@@ -46,6 +47,8 @@ def encode(
                 stream.pix_fmt = pix_fmt
                 if stamps is not None:
                     stream.codec_context.time_base = time_base
+                if pixel_aspect is not None:
+                    stream.codec_context.sample_aspect_ratio = pixel_aspect
                 if full_range:
                     stream.codec_context.color_range = ColorRange.JPEG
                 if turn is not None:

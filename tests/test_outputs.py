@@ -13,6 +13,7 @@ from shuttlelib.files import WriteError
 from shuttlelib.outputs import COLUMNS, check_outputs, growing_csv, json_rows, overlay_video
 from shuttlelib.rows import Row
 from shuttlelib.sources import video_file
+from shuttlelib.video import probe
 
 SEEN = Row(3, 0.1, True, 100.12345, 50.5, 0.87654, "detected")
 UNSEEN = Row(4, 4 / 30, False, math.nan, math.nan, 0.5, "none")
@@ -90,6 +91,6 @@ def test_a_video_is_overwritten_only_if_it_is_an_overlay(tiny_video, tmp_path):
     with pytest.raises(UsageError, match=r"rally\.mp4: is no track's overlay .*move it away"):
         check_outputs(source, tmp_path, overlay=True)
     with ExitStack() as outputs:
-        emit = overlay_video(video, (64, 96), 30.0, outputs)
+        emit = overlay_video(video, probe(source.name), outputs)
         emit(SimpleNamespace(rgb=np.zeros((64, 96, 3), np.uint8), time_s=0.0), UNSEEN)
     check_outputs(source, tmp_path, overlay=True)

@@ -8,10 +8,13 @@ import struct
 import time
 import weakref
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from bad_days import encode
 from fakes import BrightBackend, cut_short, write_models
 
 from shuttlelib import paths, tracking
@@ -272,6 +275,20 @@ def test_a_turned_video_is_tracked_as_players_show_it(clip, tmp_path):
     for row in rows_of(result.csv)[:15]:  # a quarter turn clockwise: what flew right falls
         place = float(row["x_px"]), float(row["y_px"])
         assert place == pytest.approx((180 - 84, 64 + 6 * int(row["frame"])), abs=5)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "stored", "shown"),
+    [(0, None, 1), (0, Fraction(4, 3), Fraction(4, 3)), (90, Fraction(4, 3), Fraction(3, 4))],
+)
+def test_an_overlay_plays_in_the_shape_of_its_video(tmp_path, degrees, stored, shown):
+    pictures, turn = map(court, range(4)), (degrees, False, False)
+    path = encode(tmp_path / "rally.mp4", pictures, turn=turn, pixel_aspect=stored)
+    result = track_video(path, tmp_path / "out", networks=networks(), overlay=True)
+    with av.open(str(result.overlay)) as container:
+        (stream,) = container.streams
+        assert (stream.sample_aspect_ratio or 1) == shown
+        assert (stream.height, stream.width) == (SIZE_HW[::-1] if degrees else SIZE_HW)
 
 
 def once(clip, stop_after=None, fail_after=None):
