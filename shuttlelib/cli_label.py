@@ -83,7 +83,7 @@ def serve(
         sent = sum(len(batch.why) for batch in batches)
         page = serving.address(client, labelling)
         print(f"{sent} frames of {len(batches)} clips are out in project {labelling.project}: {page}")
-        _invite(work, labelling, page, browser, wait)
+        _invite(work, labelling, page, browser, wait, client.stops_server)
 
 
 @label_app.command(epilog="Example: shuttle label pull --data data/mine")
@@ -197,8 +197,8 @@ def _batches(
     return batches
 
 
-def _invite(work: Path, labelling: "Work", page: str, browser: bool, wait: bool) -> None:
-    """Open the page, say how to log in, and keep an own server up."""
+def _invite(work: Path, labelling: "Work", page: str, browser: bool, wait: bool, started: bool) -> None:
+    """Open the page, say how to log in, and keep an own server up that was `started` for it."""
     import signal
     import webbrowser
 
@@ -207,6 +207,9 @@ def _invite(work: Path, labelling: "Work", page: str, browser: bool, wait: bool)
     if browser:
         webbrowser.open(page)
     if labelling.url or not wait:
+        return
+    if not started:
+        print("the server was running already; it stops with the command that started it")
         return
     print("Ctrl-C stops the server; `shuttle label serve` starts it again, labels are kept", flush=True)
     for stop in (signal.SIGINT, signal.SIGTERM):  # a shell starts what it puts aside without the first

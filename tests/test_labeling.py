@@ -1,6 +1,9 @@
 import http.server
 import json
+import signal
 import threading
+import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -288,6 +291,31 @@ def test_a_login_is_kept_and_private(tmp_path, monkeypatch):
     assert (tmp_path / "server" / "login.json").stat().st_mode & 0o077 == 0
     again = server.login(tmp_path)
     assert (again.password, again.token) == (first.password, first.token)
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_only_who_started_the_server_waits_for_ctrl_c_and_stops_it(tmp_path, monkeypatch, capsys, runs):
+    stopped, url = [], "http://127.0.0.1:9"
+
+    @contextmanager
+    def started(*_):
+        yield url
+        stopped.append(url)
+
+    def pressed(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(server, "find_program", lambda *_: "label-studio")
+    monkeypatch.setattr(server, "_running", lambda _: client_.Client(url, "token") if runs else None)
+    monkeypatch.setattr(server, "_started", started)
+    monkeypatch.setattr(serve, "publish", lambda _, labelling, *__: labelling)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(time, "sleep", pressed)
+    work_of(tmp_path).save()
+    assert cli.run(["label", "serve", "--work", str(tmp_path), "--no-open"]) == 0
+    said_here = capsys.readouterr().out
+    assert ("Ctrl-C stops the server" in said_here) == (stopped == [url]) == (not runs)
+    assert ("it stops with the command that started it" in said_here) == runs
 
 
 def test_the_commands_refuse_what_cannot_be(capsys, tmp_path):

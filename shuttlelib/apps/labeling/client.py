@@ -46,6 +46,10 @@ class Client:
         token: a personal access token or a legacy token.
         timeout_s: of one request.
 
+    Attributes:
+        url: of the server.
+        stops_server: whether the server was started for this client and stops with it.
+
     Raises:
         LabelServerError: every method, when the server is not there or says no; names the fix.
     """
@@ -53,7 +57,7 @@ class Client:
     def __init__(self, url: str, token: str, timeout_s: float = 120.0) -> None:
         import httpx
 
-        self.url = url.rstrip("/")
+        self.url, self.stops_server = url.rstrip("/"), False
         try:
             transport = httpx.HTTPTransport(retries=2)
             self._http = httpx.Client(base_url=self.url, timeout=timeout_s, transport=transport)

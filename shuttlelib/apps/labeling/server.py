@@ -137,6 +137,7 @@ def connected(work: Work, env_dir: Path | None = None, port: int | None = None) 
         return
     access = login(work.folder, env_dir, port)
     with _started(work.folder, access) as url, Client(url, access.token) as client:
+        client.stops_server = True
         yield client
 
 
