@@ -28,7 +28,6 @@ from shuttlelib.runtime.memory import free_unused, is_out_of_memory
 from shuttlelib.together import MOST, joined_history, take_grouped, take_on_host
 
 FULL_LOOKS = 300  # after the memory was full, so many batches are kept as small as it wanted
-KEPT_SIZES = 4  # of frames: what was made for the last ones stays, though nobody holds a frame of theirs
 
 
 class Planes:
@@ -44,23 +43,16 @@ class Planes:
 
     Attributes:
         tensor: uint8 (places, H*3//2, W); another one after more room was made.
-        sights: what answers looks at them, by stage, each with the tensor that it was made for.
     """
 
     def __init__(self, size_hw: SizeHW, device: str, places: int = 96) -> None:
         shape = (size_hw[0] * 3 // 2, size_hw[1])
         self.tensor = torch.empty((places, *shape), dtype=torch.uint8, device=device)
-        self.sights: dict[int, tuple[Tensor, Any]] = {}
         self._free = list(range(places))
         self._places: weakref.WeakKeyDictionary[Frame, int] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
         self._grown = self._seen = 0  # how often more room was made, and by when who looks has waited for it
         self._upload = _Upload(shape) if device == "cuda" else None
-
-    @property
-    def in_use(self) -> bool:
-        """Whether somebody still holds one of the frames."""
-        return len(self._places) > 0
 
     def place(self, frame: Frame) -> int:
         """Where in `tensor` a frame is; it is copied there if it is new."""
@@ -136,8 +128,9 @@ class DeviceEyes:
     def __init__(self, stage1: Backend, stage2: Backend | None, device: str) -> None:
         self._networks: dict[int, Any] = {1: stage1, 2: stage2}
         self._device = device
-        self._planes: dict[SizeHW, Planes] = {}  # the last asked for is the last
+        self._planes: dict[SizeHW, Planes] = {}
         self._lock = threading.Lock()
+        self._sights: dict[tuple[int, SizeHW], tuple[Tensor, Any]] = {}
         self._room: dict[tuple[int, SizeHW], int] = {}  # looks there is memory for, where it was full
         self._small = 0  # batches until more is tried again
         self.notes: list[str] = []
@@ -170,16 +163,9 @@ class DeviceEyes:
 
     def _of(self, frame: Frame) -> Planes:
         with self._lock:  # each stream's reader asks
-            planes = self._planes.pop(frame.size_hw, None) or Planes(frame.size_hw, self._device)
-            self._planes[frame.size_hw] = planes
-            return planes
-
-    def _let_go(self) -> None:
-        """Keep what was made for the last sizes, and for those that are in use."""
-        with self._lock:
-            idle = [size for size, planes in self._planes.items() if not planes.in_use]
-            for size in idle[: max(0, len(self._planes) - KEPT_SIZES)]:
-                del self._planes[size]
+            if frame.size_hw not in self._planes:
+                self._planes[frame.size_hw] = Planes(frame.size_hw, self._device)
+            return self._planes[frame.size_hw]
 
     def _run(self, kind: tuple[int, SizeHW], looks: Sequence[Look]) -> Candidates:
         """Looks of one stage at frames of one size; where memory runs out in halves, then from the host."""
@@ -212,18 +198,17 @@ class DeviceEyes:
                 box = window.x0, window.y0, window.w, window.h
                 rows.append((*box, *(places[frame] for frame in frames)))
         arrays = [np.array(rows, np.float32), joined_history(looks)]
-        sight = self._sight(looks[0], planes)  # of the planes as they are now
+        sight = self._sight(kind, looks[0], planes)  # of the planes as they are now
         for frame in seen:  # where memory ran out an older one may have come last
             planes.ready(frame)
         return Candidates(*sight(*(a for a in arrays if a is not None)))
 
-    def _sight(self, look: Look, planes: Planes) -> Any:
+    def _sight(self, kind: tuple[int, SizeHW], look: Look, planes: Planes) -> Any:
         """What answers a stage's looks at frames of one size, made when it is first wanted."""
-        made = planes.sights.get(look.stage)
+        made = self._sights.get(kind)
         if made is None or made[0] is not planes.tensor:
-            self._let_go()
-            made = planes.tensor, self._see(self._networks[look.stage], look, planes.tensor)
-        planes.sights[look.stage] = made
+            made = planes.tensor, self._see(self._networks[kind[0]], look, planes.tensor)
+        self._sights[kind] = made
         return made[1]
 
     def _see(self, network: Any, look: Look, tensor: Tensor) -> Any:

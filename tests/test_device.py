@@ -155,34 +155,6 @@ def test_eyes_go_with_their_last_holder_and_what_they_kept_with_them():
         gc.enable()
 
 
-def test_what_was_made_for_the_last_few_sizes_stays_and_for_frames_that_are_held():
-    both = pair()
-    eyes, made, sizes = DeviceEyes(*both, "cpu"), [], [(48, 64 + 16 * n) for n in range(7)]
-
-    def seen(size_hw):
-        frame = Frame(0, 0.0, np.zeros((size_hw[0] * 3 // 2, size_hw[1]), np.uint8))
-        window = sample_window(1, both[0].input_hw, size_hw)
-        eyes.take([Look(1, [window], [[frame] * both[0].frames], None)])
-        made.append([weakref.ref(each) for each in (eyes._of(frame).tensor, eyes._of(frame).sights[1][1])])
-        return frame
-
-    gc.disable()
-    try:
-        held = seen(sizes[0])
-        for size_hw in sizes[1:]:
-            seen(size_hw)
-        there = [[part() is not None for part in each] for each in made]
-        assert there == [[n in (0, 4, 5, 6)] * 2 for n in range(7)]
-        del held
-        seen(sizes[4])
-        seen(sizes[1])
-        assert list(eyes._planes) == [sizes[n] for n in (5, 6, 4, 1)]
-        assert [part() for part in made[0]] == [None, None]
-    finally:
-        gc.enable()
-    same(alone(both, scene(), eyes.take), alone(pair(), scene(), DeviceEyes(*pair(), "cpu").take), 0)
-
-
 class HostReads(TorchDispatchMode):
     """Notes what a CUDA graph may not hold: values that come from the host or go there."""
 
