@@ -64,7 +64,6 @@ class Augmentation:
         flip, affine, colour_share: how often the picture is mirrored; zoomed, shifted, rolled; tinted.
         jitter_norm: standard deviation of the past positions, fraction of the width: a tracker's own past
             is never exact.
-        mix: how often another clip shines through (see `samples.Mix`).
         poor: how often the pictures are those of a poor lens, exposure, sensor or codec (see `degradation`).
     """
 
@@ -80,7 +79,6 @@ class Augmentation:
     affine: float = 0.5
     colour_share: float = 0.8
     jitter_norm: float = 0.003
-    mix: float = 0.0
     poor: float = 0.0
 
     @property

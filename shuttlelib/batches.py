@@ -80,7 +80,7 @@ class Source:
             yield {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
 
     def _planned(self, lists: Iterable[Sequence[Item]], pixels: "Pixels") -> Iterator[Batch]:
-        def prepared() -> Generator[tuple[Plan, list[Tensor]], None, None]:
+        def prepared() -> Generator[tuple[Plan, Tensor], None, None]:
             for items in lists:
                 plan = self.samples.plan(items)
                 yield plan, pixels.read(plan)
@@ -112,21 +112,14 @@ class Pixels:
             self.flat[start : start + len(pixels)] = pixels
         self.tile = torch.from_numpy(augment.noise_tile()).to(device)
 
-    def read(self, plan: Plan) -> list[Tensor]:
-        """What can be done ahead, on the host: pieces of frames or where they begin; mixed samples."""
-        found = [self._read(plan)]
-        if plan.mixed:  # few, so these are cut on the CPU
-            mixed = np.stack([self.samples.look(plan, i) for i in plan.mixed])
-            found += [torch.tensor(plan.mixed), torch.from_numpy(mixed)]
-        return [self._pinned(x) for x in found]
+    def read(self, plan: Plan) -> Tensor:
+        """What can be done ahead, on the host: pieces of frames or where they begin."""
+        return self._pinned(self._read(plan))
 
-    def batch(self, plan: Plan, read: list[Tensor]) -> Batch:
+    def batch(self, plan: Plan, read: Tensor) -> Batch:
         """The batch of a plan and what `read` made of it; the same pictures whoever asks, autocast or not."""
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            first, *rare = (x.to(self.device, non_blocking=True) for x in read)
-            frames = self._look(first, plan.clip, plan.window)
-            if rare:
-                frames[rare[0]] = rare[1].permute(0, 1, 4, 2, 3).float()
+            frames = self._look(read.to(self.device, non_blocking=True), plan.clip, plan.window)
             if plan.changes is not None:
                 frames = self._change(frames, plan.changes)
         rest = {"xy": plan.xy, "history": plan.history, "index": plan.number}

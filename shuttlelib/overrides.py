@@ -14,10 +14,9 @@ TRAINING_FIELDS = (
     "crop_scale",
     "roll_deg",
     "perspective",
-    "mix",
     "poor",
 )
-SHARE_FIELDS = ("rendered_share", "mix", "poor")  # of the samples
+SHARE_FIELDS = ("rendered_share", "poor")  # of the samples
 
 
 def training_overrides(assignments: Iterable[str]) -> dict[str, float]:

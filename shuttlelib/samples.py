@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -50,20 +49,6 @@ class CropPolicy:
     zoom: tuple[float, float] = (0.6, 1.5)
 
 
-class Mix(NamedTuple):
-    """Another sample that shines through this one: foreign lines, boards and lights behind its shuttle.
-
-    Attributes:
-        clip: (B,); -1 for none. looks: (B, T) its frames. window: (B, 4) its window: x0, y0, w, h native px.
-        weight: (B,) share of the sample itself.
-    """
-
-    clip: np.ndarray
-    looks: np.ndarray
-    window: np.ndarray
-    weight: np.ndarray
-
-
 class Plan(NamedTuple):
     """All that is known of a batch of B samples of T frames before a pixel is read.
 
@@ -72,7 +57,7 @@ class Plan(NamedTuple):
         window: (B, 4) x0, y0, w, h, native px.
         xy: (B, 2) float32, the head after all changes, input px; nan where not visible.
         history: (B, 30, 3) float32, see `Samples`.
-        changes: None changes nothing. mix: None where no sample of the batch has one.
+        changes: None changes nothing.
     """
 
     number: np.ndarray
@@ -82,12 +67,6 @@ class Plan(NamedTuple):
     xy: np.ndarray
     history: np.ndarray
     changes: Changes | None = None
-    mix: Mix | None = None
-
-    @property
-    def mixed(self) -> list[int]:
-        """The samples that another one shines through."""
-        return [] if self.mix is None else np.flatnonzero(self.mix.clip >= 0).tolist()
 
 
 class Samples(Dataset):
@@ -184,14 +163,13 @@ class Samples(Dataset):
         if asks_all:
             times[:, :t] = looks[:, ::-1]
         xy = self._seen(clip, times[:, ahead:], window)
-        mix = self._mix(draws, back[:, t - 1 :: -1], a.mix) if a and a.mix else None
         if changes is not None:
             xy = augment.move(xy, changes.matrix) + changes.jitter
         head, history = self._targets(xy)
         if asks_all:
             labelled = self._flat[self._base[clip][:, None] + looks[:, :-1], 3] > 0
             history[:, 1 - t :, 2] = np.where(labelled, history[:, 1 - t :, 2], np.nan)
-        return Plan(number, clip, looks, window, head, history, changes, mix)
+        return Plan(number, clip, looks, window, head, history, changes)
 
     def window(self, number: int, draw: int) -> Window:
         """The window a draw of a sample looks through (for placing predictions back in the frame)."""
@@ -201,16 +179,8 @@ class Samples(Dataset):
 
     def look(self, plan: Plan, i: int) -> np.ndarray:
         """uint8 (T, H, W, 3) of one sample of a plan, before its changes."""
-        images = self._look(plan.clip[i], plan.looks[i], plan.window[i])
-        m = plan.mix
-        if m is not None and m.clip[i] >= 0:
-            other = self._look(m.clip[i], m.looks[i], m.window[i])
-            images = cv2.addWeighted(images, m.weight[i], other, 1 - m.weight[i], 0)
-        return images
-
-    def _look(self, clip: int, frames: np.ndarray, window: np.ndarray) -> np.ndarray:
-        view = self._view(window)
-        return np.stack([self.caches[clip].window(int(f), view) for f in frames])
+        view, cache = self._view(plan.window[i]), self.caches[plan.clip[i]]
+        return np.stack([cache.window(int(f), view) for f in plan.looks[i]])
 
     def _view(self, window: np.ndarray) -> Window:
         x0, y0, w, h = window.tolist()
@@ -278,13 +248,6 @@ class Samples(Dataset):
         follows = _both(kind < policy.elsewhere_share + policy.follow_share, before[:, 2] > 0)
         near = np.where((now[:, 2] > 0)[:, None], np.where(follows, before[:, :2] + nudge, on), gone)
         return np.where((kind < policy.elsewhere_share)[:, None], elsewhere, near)
-
-    def _mix(self, draws: Draws, back: np.ndarray, share: float) -> Mix:
-        chosen = draws.chance(share)
-        clip, frame = self._where[draws.below(np.full(len(chosen), len(self)))].T
-        looks = self._inside(clip, self._times(clip, frame, back))
-        window = self._windows(clip, frame, draws)
-        return Mix(np.where(chosen, clip, -1), looks, window, draws.uniform(0.6, 0.9))
 
 
 def _points(cache: FrameCache) -> np.ndarray:

@@ -49,7 +49,7 @@ class Spec:
         lr, backbone_lr_scale, weight_decay, batch, steps: training at the full profile.
         rendered_share: share of training samples drawn from rendered rallies.
         crop_scale: side of the crops of training, in sides of the input, which is what deployment sees.
-        roll_deg, perspective, mix, poor: see `augment.Augmentation`; 0 is off.
+        roll_deg, perspective, poor: see `augment.Augmentation`; 0 is off.
     """
 
     name: str
@@ -94,7 +94,6 @@ class Spec:
     crop_scale: float = 1.0
     roll_deg: float = 0.0
     perspective: float = 0.0
-    mix: float = 0.0
     poor: float = 0.0
 
     @property

@@ -55,6 +55,10 @@ class TrackParams:
         landed_doubt: the same where a flight came to rest: networks take little that lies for a shuttle.
         fly_s: a flight was seen at least this long, not counting what was before a hit …
         fly_heights: … with steps of at least this in 1/30 s.
+        landed_s: for so long after a flight was last seen, going down, what has come to rest there is looked
+            for, against what was there before; 0 never looks …
+        still_s: … and believed once it was seen for so long …
+        still_heights: … within this distance.
         drag_per_height: share of the speed that a flight of one height loses. With it and gravity 5% of the
             labels' steps lie more than 20 px off at 1280x720, 27 px if the last place is expected.
         gravity_heights: fall, gained a thirtieth of a second.
@@ -103,6 +107,9 @@ class TrackParams:
     landed_doubt: float = 0.2
     fly_s: float = 0.1
     fly_heights: float = 0.008
+    landed_s: float = 1.0
+    still_s: float = 0.1
+    still_heights: float = 0.005
     drag_per_height: float = 4.0
     gravity_heights: float = 0.001
     velocity_gain: float = 0.7

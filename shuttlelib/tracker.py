@@ -17,6 +17,7 @@ from shuttlelib.errors import UsageError, check_choice
 from shuttlelib.frames import BASE_FPS, PAST, Frame, history_stride
 from shuttlelib.geometry import SizeHW, Window, crop_window, frame_to_window, full_window, window_to_frame
 from shuttlelib.hypotheses import Column, Hypotheses, Sighting, Verdict, sightings_in, verdict
+from shuttlelib.landing import Landing
 from shuttlelib.looks import Look, with_coming
 from shuttlelib.offline import Memory
 from shuttlelib.rows import SURE, Row
@@ -93,6 +94,7 @@ class Tracker:
         self._frames: deque[Frame] = deque(maxlen=past * self._stride + 1)
         self._coming: Sequence[Frame] = ()
         self._triggers = Triggers(self.params, size_hw[0], fps)
+        self._landing = Landing(self.params, size_hw, fps)
         self._lag = self._frames_in(self.params.lag_s)
         self._doubts: deque[bool] = deque(maxlen=self._frames_in(self.params.noise_window_s))
         least = self.params.noise_calibrations
@@ -105,6 +107,7 @@ class Tracker:
         self._regions = np.empty((0, 2))  # where the last calibration's stage 1 saw one, native px
         self._foreseen: dict[int, Foreseen] = {}  # of the next frame, by its number
         self._hint: np.ndarray | None = None  # best place of the last calibration, visible or not
+        self._landed: list[Sighting] | None = None  # in this frame; None: not looked for
         self._since_calibration = 0
 
     def tracking(
@@ -142,10 +145,10 @@ class Tracker:
         if self._memory is not None:
             return self._judge(frame, self._track.ahead((yield from self._look_again(frame, self._memory))))
         foreseen, self._foreseen = self._foreseen.get(frame.index, []), {}
-        trigger, sightings = self._due(), list[Sighting]()
+        trigger, sightings, self._landed = self._due(), list[Sighting](), None
         if not trigger:
             sightings = yield from self._follow(foreseen)
-            column = self._track.ahead(sightings)
+            column = yield from self._weighed(frame, sightings)
             trigger = self._doubt(verdict(column))
         self._since_calibration += 1
         if trigger:
@@ -155,9 +158,9 @@ class Tracker:
             found = yield from self._calibrate(sightings if trigger in SEEN else [])
             sightings = self._doubted(sightings) + found
             self._hint = np.array(max(found or sightings, key=lambda sighting: sighting.logit)[:2])
-            column = self._track.ahead(sightings)
+            column = yield from self._weighed(frame, sightings)
         if self.mode == OFFLINE:
-            self.sightings[frame.index] = sightings
+            self.sightings[frame.index] = sightings + (self._landed or [])
         row = self._judge(frame, column)
         self._doubts.append(trigger in NOISE)
         if 0 < self._noisy <= sum(self._doubts):
@@ -186,6 +189,21 @@ class Tracker:
         if coming:
             self._foreseen = {self._coming[0].index: list(zip(coming, seen[len(places) :]))}
         return found + list(chain(*seen[: len(places)]))
+
+    def _weighed(self, frame: Frame, sightings: list[Sighting]) -> Generator[Look, Candidates, Column]:
+        """The hypotheses of this frame; where it is not seen, also from a look at what came to rest."""
+        assert self.stage2 is not None
+        column = self._track.ahead(sightings + (self._landed or []))
+        if self._landed is not None or verdict(column).probability >= self.params.visible_threshold:
+            return column
+        look = self._landing.look(frame, self.stage2)
+        if look is None:
+            return column
+        result = yield look
+        self.counts["landed"] += 1
+        self.counts["stage2_inputs"] += 1
+        self._landed = self._landing.stayed(sightings_in(result, look.windows, self.size_hw, self.params)[0])
+        return self._track.ahead(sightings + self._landed) if self._landed else column
 
     def _due(self) -> str:
         """The trigger that fires without a look, if any."""
@@ -322,6 +340,7 @@ class Tracker:
         if row.visible:
             self._last_seen = found.xy_px
         self._triggers.told(row.visible)
+        self._landing.told(frame, found, row.visible)
         self._rows.append(row)
         return row
 

@@ -111,7 +111,7 @@ class TrainConfig:
 def augmentation(spec: Spec) -> Augmentation:
     """The training augmentation of a version; stage 2 gets its scale from the crop itself."""
     scale = STAGE1_SCALE if spec.stage == 1 else (1.0, 1.0)
-    extras = {name: getattr(spec, name) for name in ("roll_deg", "perspective", "mix", "poor")}
+    extras = {name: getattr(spec, name) for name in ("roll_deg", "perspective", "poor")}
     # where a version does not look at the past positions, they may be its targets
     jitter = Augmentation.jitter_norm if networks.uses_history(spec) else 0.0
     return Augmentation(spec.noise_std, spec.noise, scale, jitter_norm=jitter, **extras)

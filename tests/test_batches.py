@@ -59,12 +59,10 @@ def test_the_device_path_makes_the_pictures_of_the_cpu_path(data, stage, residen
 
 def test_so_it_does_with_every_extra(data):
     samples = data[1]
-    extras = {"mix": 0.5, "roll_deg": 8.0, "perspective": 0.1, "poor": 0.6}
+    extras = {"roll_deg": 8.0, "perspective": 0.1, "poor": 0.6}
     plain, samples.augmentation = samples.augmentation, replace(PLAIN[1], **extras)
-    plan = samples.plan(draws(samples, 24))
     gaps = compare(samples, draws(samples, 24), True)
     samples.augmentation = plain
-    assert len(plan.mixed) > 3
     assert gaps.mean() < 1.0
     assert gaps.max() < 3.0
 

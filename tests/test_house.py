@@ -65,6 +65,7 @@ FLOW = [
         "hypotheses",
         "looks",
         "triggers",
+        "landing",
         "offline",
         "rectify",
         "tracker",

@@ -50,15 +50,26 @@ def test_the_first_of_a_stage_changes_nothing_and_one_idea_is_one_field():
 
 
 def test_how_a_row_is_trained_may_be_changed_from_a_command_line():
-    given = overrides.training_overrides(["lr=1e-3", "mix=0.1", "lr=0.002"])
-    assert given == {"lr": 0.002, "mix": 0.1}
+    given = overrides.training_overrides(["lr=1e-3", "poor=0.1", "lr=0.002"])
+    assert given == {"lr": 0.002, "poor": 0.1}
     spec = versions.resolve("stage2_v8", **given)
-    assert (spec.lr, spec.mix, spec.frames) == (0.002, 0.1, 4)
+    assert (spec.lr, spec.poor, spec.frames) == (0.002, 0.1, 4)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["frames=5", "lr", "", "lr=", "mix=-0.1", "lr=nan", "lr=inf", "mix=some", "mix=5", "rendered_share=30"],
+    [
+        "frames=5",
+        "lr",
+        "",
+        "lr=",
+        "poor=-0.1",
+        "lr=nan",
+        "lr=inf",
+        "poor=some",
+        "poor=5",
+        "rendered_share=30",
+    ],
 )
 def test_what_a_row_is_may_not(text):
     with pytest.raises(UsageError, match=f"--set {text}: "):
