@@ -30,12 +30,14 @@ def mine(
     """Find what a model gets wrong on its training data, fine-tune on it, list labels in doubt."""
     import pandas as pd
 
-    from shuttlelib import mining, networks, recipes
+    from shuttlelib import clips, mining, networks, recipes
     from shuttlelib.files import write_json
 
     spec = networks.load(model).net.spec
     finder = partner if spec.stage == 2 else None
-    samples = recipes.open_samples(spec, recipes.load_data(data), cache or out / "cache", seed, finder)
+    dataset = recipes.load_data(data)
+    clips.require_splits(dataset, "train", "val")
+    samples = recipes.open_samples(spec, dataset, cache or out / "cache", seed, finder)
     params = mining.MiningParams(batch or spec.batch, passes, every, at_most, hard_share)
     result = recipes.mine_round(model, samples, out, steps, params, seed, partner)
     table = pd.DataFrame(result.pop("compared", {})).T

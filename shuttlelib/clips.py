@@ -104,6 +104,20 @@ def split(dataset: Sequence[Clip], name: str) -> list[Clip]:
     return [clip for clip in dataset if clip.split == name]
 
 
+def require_splits(dataset: Sequence[Clip], *names: str) -> None:
+    """Make sure that none of these splits is empty, before the clips of the others are decoded.
+
+    Raises:
+        LabelError: one is.
+    """
+    for name in names:
+        if not split(dataset, name):
+            folders = ", ".join(sorted({str(clip.video_path.parent) for clip in dataset}))
+            raise LabelError(
+                f"{folders}: no clip is in split {name!r}; `shuttle data split` divides a folder by venue"
+            )
+
+
 def store(clip: Clip, out: str | Path, link: bool = True) -> Clip:
     """Write one clip into a data folder: video (linked or copied), labels, and its line of `splits.csv`.
 

@@ -236,6 +236,7 @@ def train_on(
     schedule = TrainConfig.of(spec, seed=seed, **config)  # like the next lines: before minutes of decoding
     if init is not None:
         networks.start_from(networks.build(spec), init)
+    clips.require_splits(dataset, "train", "val")
     samples = open_samples(spec, dataset, Path(cache_dir), seed, stage1)
     result = train.fit(spec, samples.train, samples.val, run_dir, schedule, samples.weights, init)
     facts = {"version": spec.name, "data_hash": clips.data_hash(dataset), "hardware": hardware()}

@@ -257,7 +257,8 @@ def test_a_round_in_which_nothing_is_hard_shows_no_table(shuttle, tmp_path, monk
 
     model = SimpleNamespace(net=SimpleNamespace(spec=versions.resolve("stage2_v8")))
     monkeypatch.setattr(networks, "load", lambda _: model)
-    monkeypatch.setattr(recipes, "load_data", lambda _: [])
+    both = [SimpleNamespace(split=name) for name in ("train", "val")]
+    monkeypatch.setattr(recipes, "load_data", lambda _: both)
     monkeypatch.setattr(recipes, "open_samples", lambda *_: None)
     monkeypatch.setattr(recipes, "mine_round", lambda *_: {"hard": 0, "suspects": 0})
     status, said, _ = shuttle("mine", "--model", tmp_path, "--data", tmp_path, "--out", tmp_path / "out")

@@ -1,6 +1,7 @@
 """Planted truth: on clips of a bright dot a model that finds the brightest pixel is right by construction."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
@@ -325,6 +326,19 @@ def test_a_round_without_a_val_split_is_said_before_anything_is_scored(make, tmp
     data = recipes.open_samples(SPEC1, [make("a"), make("b")], tmp_path / "cache")
     with pytest.raises(recipes.ShuttleError, match=r"mined: \d+ training and 0 validation samples"):
         recipes.mine_round(tmp_path / "model", data, tmp_path / "mined", 2, looks(1))
+
+
+@pytest.mark.parametrize(("parts", "empty"), [("train", "val"), ("val", "train")])
+def test_a_folder_without_one_of_the_splits_is_said_before_anything_is_decoded(
+    make, tmp_path, monkeypatch, capsys, parts, empty
+):
+    monkeypatch.setattr(recipes, "open_samples", lambda *_: pytest.fail("decoded"))
+    networks.save(networks.build(SPEC1), tmp_path / "model")
+    clips.store(replace(make("a"), split=parts), tmp_path / "data")
+    where = ("--model", tmp_path / "model", "--data", tmp_path / "data", "--out", tmp_path / "out")
+    assert run(["mine", *map(str, where)]) == 1
+    told = f"data: no clip is in split '{empty}'; `shuttle data split` divides a folder by venue"
+    assert told in capsys.readouterr().err
 
 
 def test_a_bad_partner_or_share_is_said_before_anything_is_scored(round_of, tmp_path, monkeypatch, capsys):

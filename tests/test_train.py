@@ -510,6 +510,16 @@ def test_what_cannot_be_trained_with_is_told_before_anything_is_decoded(tmp_path
         recipes.train_on(SPEC, [], tmp_path / "run", tmp_path / "cache", **config)
 
 
+@pytest.mark.parametrize("empty", ["train", "val"])
+def test_a_split_without_clips_is_told_before_anything_is_decoded(data, tmp_path, monkeypatch, empty):
+    monkeypatch.setattr(recipes, "open_samples", lambda *_: pytest.fail("decoded"))
+    dataset = [each.clip for part in (data.train, data.val) for each in part.caches]
+    others = [clip for clip in dataset if clip.split != empty]
+    folder = others[0].video_path.parent
+    with pytest.raises(ShuttleError, match=f"^{folder}: no clip is in split '{empty}'; `shuttle data split`"):
+        recipes.train_on(SPEC, others, tmp_path / "run", tmp_path / "cache")
+
+
 def test_folders_that_disagree_about_a_venue_are_not_joined(tmp_path):
     for seed, name in ((1, "a"), (2, "b")):
         synth.make_dataset(tmp_path / name, 2, seed=seed, size_hw=(48, 64), frame_count=2, val_share=0.5)
