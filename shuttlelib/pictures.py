@@ -168,6 +168,9 @@ class Converter:
                 own_hw = (picture.height, picture.width)
                 self._shown_hw = self._shown_hw or (own_hw[::-1] if self._turn.transpose else own_hw)
                 self._stored_wh = self.shown_hw if self._turn.transpose else self.shown_hw[::-1]
+                if self._turn != UPRIGHT:
+                    h, w = self.shown_hw
+                    note_once(self._notes, f"its pictures are stored turned or mirrored; shown as {w}x{h}")
             if (picture.width, picture.height) != self._stored_wh:
                 h, w = self.shown_hw
                 note_once(

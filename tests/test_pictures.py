@@ -63,7 +63,10 @@ def test_a_turned_or_mirrored_video_is_read_as_players_show_it(tmp_path, degrees
     shown = shown[::-1] if vflip else shown
     path = encode(tmp_path / "v.mp4", [rgb] * 3, turn=(degrees, hflip, vflip), **SHARP)
     frames, notes, error = read(path)
-    assert (len(frames), notes, error) == (3, [], None)
+    h, w = shown.shape[:2]
+    told = [f"its pictures are stored turned or mirrored; shown as {w}x{h}"]
+    assert notes == (told if degrees or hflip or vflip else [])
+    assert (len(frames), error) == (3, None)
     info = probe(path)
     assert (info.height, info.width) == info.even_hw == frames[0].size_hw == shown.shape[:2]
     assert np.abs(frames[1].rgb.astype(int) - shown).mean() < 3
