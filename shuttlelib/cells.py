@@ -1,6 +1,7 @@
 """Text and values of label files, with their place, so that a bad one is named; used by their readers."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,15 @@ def zero_or_one(cell: Cell) -> bool:
     if value not in (0, 1):
         raise cell.fail("write 0 (not visible) or 1 (visible)")
     return value == 1
+
+
+def wrong_separator(header: Iterable[str]) -> str:
+    """What is wrong with a header that was written with semicolons or tabs; "" where nothing is."""
+    names = list(header)
+    for mark, name in ((";", "';'"), ("\t", "tabs")):
+        if len(names) == 1 and mark in names[0]:
+            return f"separated by {name}, not by ','; save it with commas"
+    return ""
 
 
 def read_text(path: Path) -> str:

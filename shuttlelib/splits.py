@@ -8,7 +8,7 @@ import csv
 import io
 from pathlib import Path
 
-from shuttlelib.cells import read_text
+from shuttlelib.cells import read_text, wrong_separator
 from shuttlelib.files import atomic_write
 from shuttlelib.labels import LabelError
 
@@ -22,13 +22,16 @@ def read(data_dir: str | Path) -> Places:
     """Clip name to (venue, split) from `splits.csv`; empty where there is no such file.
 
     Raises:
-        LabelError: not UTF-8, a missing column, an unknown split, a clip twice, or a venue in two splits.
+        LabelError: not UTF-8, another separator, a missing column, an unknown split, a clip twice, or a venue
+            in two splits.
     """
     path = Path(data_dir) / "splits.csv"
     if not path.exists():
         return {}
     places: Places = {}
     reader = csv.DictReader(io.StringIO(read_text(path)))
+    if wrong := wrong_separator(reader.fieldnames or ()):
+        raise LabelError(f"{path}: {wrong}")
     for name in COLUMNS:
         if name not in (reader.fieldnames or ()):
             raise LabelError(f"{path}: row 1, column {name!r} is missing; write clip,venue,split")

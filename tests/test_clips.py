@@ -160,6 +160,7 @@ def test_rows_that_cannot_be_believed_are_not_loaded(data):
     ("text", "words"),
     [
         ("clip,split\n1,train\n", "row 1, column 'venue' is missing"),
+        ("clip;venue;split\n1;a;train\n", r"splits\.csv: separated by ';', not by ','; save it with commas"),
         (
             "clip,venue,split\n1,a,training\n",
             "row 2, column 'split' is 'training': write one of train, val, test",

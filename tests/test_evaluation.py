@@ -180,6 +180,15 @@ def test_missing_column_names_file_and_column(folders, column):
         evaluate_folders(pred, truth)
 
 
+def test_predictions_separated_by_something_else_than_commas_are_named(folders):
+    pred, truth = folders
+    write_tracknet(truth, "a")
+    for separator, name in ((";", "';'"), ("\t", "tabs")):
+        PRED.to_csv(pred / "a.csv", index=False, sep=separator)
+        with pytest.raises(MetricsError, match=rf"a\.csv: separated by {name}, not by ','; save it with"):
+            evaluate_folders(pred, truth, HD)
+
+
 def test_unreadable_predictions_and_bad_labels_are_named(folders):
     pred, truth = folders
     (pred / "a.csv").write_bytes(b"")
