@@ -30,7 +30,8 @@ def evaluate_folders(
         size_hw: frame size of all clips; None finds it for each clip.
 
     Raises:
-        MetricsError: nothing matches, a table is malformed, or a frame size cannot be known.
+        MetricsError: nothing matches, no frame is labelled, a table is malformed, or a frame size cannot be
+            known.
         LabelError: labels or `splits.csv` cannot be read.
     """
     pred_paths = _tables(Path(pred_dir), (".csv",))
@@ -50,6 +51,7 @@ def evaluate_folders(
         if lonely:
             _warn(f"without a partner, not scored: {_names(lonely)} in {folder}")
     scores: dict[str, ClipScore] = {}
+    labelled = 0
     rates: dict[str, float] = {}
     for stem in stems:
         pred_path, label_path = pred_paths[stem], label_paths[stem]
@@ -60,11 +62,14 @@ def evaluate_folders(
             table = importers.read_labels(label_path, size, stem)
         truth = _possible(labels.usable(table), size, label_path)
         scores[stem] = score_clip(pred, truth, size, (str(pred_path), str(label_path)))
+        labelled += len(truth)
         fps = _rate(told, pred_path, label_path, info)
         if fps is not None:
             rates[stem] = fps
         if len(truth) and scores[stem].missing_predictions == len(truth):
             _warn(f"{pred_path}: has none of the frames that are labelled")
+    if not labelled:
+        raise MetricsError(f"{labels_dir}: no frame of {_names(stems)} is labelled; write one row a frame")
     places = splits.read(labels_dir)
     trained = [stem for stem in stems if places.get(stem, ("", ""))[1] == "train"]
     if trained:

@@ -210,6 +210,18 @@ def test_header_without_rows_means_every_prediction_is_missing(folders):
     assert result["counts"]["grid512_4px"]["fn"] == 3
 
 
+def test_labels_without_any_usable_row_are_an_error(folders):
+    pred, truth = folders
+    for stem in ("a", "b"):
+        write_pred(pred, stem)
+    (truth / "a.csv").write_text("Frame,Visibility,X,Y\n")
+    write_parquet(truth, "b", HD, flags="out_of_frame")
+    with pytest.raises(MetricsError, match="labels: no frame of a, b is labelled; write one row a frame"):
+        evaluate_folders(pred, truth, HD)
+    write_tracknet(truth, "a")
+    assert evaluate_folders(pred, truth, HD)["frames"] == 5
+
+
 def test_labels_of_another_size_than_the_track_are_refused(folders):
     pred, truth = folders
     PRED.to_csv(pred / "a.csv", index=False)
