@@ -83,7 +83,8 @@ def _possible(truth: pd.DataFrame, size: SizeHW, path: Path) -> pd.DataFrame:
     wrong = truth["visible"] & (((x == 0) & (y == 0)) | ~(x.between(0, size[1]) & y.between(0, size[0])))
     if wrong.any():
         where = (
-            f"at (0, 0) or outside {size[1]}x{size[0]}, the first in frame {truth['frame'][wrong].iloc[0]}"
+            f"without a place, at (0, 0) or outside {size[1]}x{size[0]}, the first in frame "
+            f"{truth['frame'][wrong].iloc[0]}"
         )
         _warn(f"{path}: {wrong.sum()} visible labels {where}, count as unlabelled; see `shuttle data clean`")
     return truth[~wrong]
