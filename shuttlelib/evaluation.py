@@ -36,8 +36,8 @@ def evaluate_folders(
     """
     pred_paths = _tables(Path(pred_dir), (".csv",))
     label_paths = _tables(Path(labels_dir), (".parquet", ".csv", ".json"))
-    for stem in [stem for stem in label_paths if stem.endswith("_ball") and stem not in pred_paths]:
-        label_paths.setdefault(stem.removesuffix("_ball"), label_paths.pop(stem))
+    for stem in [stem for stem in label_paths if stem.lower().endswith("_ball") and stem not in pred_paths]:
+        label_paths.setdefault(stem[: -len("_ball")], label_paths.pop(stem))
     stems = sorted(set(pred_paths) & set(label_paths))
     if not stems:
         raise MetricsError(
@@ -56,7 +56,8 @@ def evaluate_folders(
     for stem in stems:
         pred_path, label_path = pred_paths[stem], label_paths[stem]
         pred, told = _read_predictions(pred_path), _told(pred_path)
-        table, info = labels.read_table(label_path) if label_path.suffix == ".parquet" else (None, None)
+        kept = label_path.suffix.lower() == ".parquet"
+        table, info = labels.read_table(label_path) if kept else (None, None)
         size = size_hw or _frame_size(pred, told, pred_path, label_path, info)
         if table is None:
             table = importers.read_labels(label_path, size, stem)
@@ -165,14 +166,14 @@ def _rate(told: dict[str, Any], pred_path: Path, label_path: Path, info: ClipInf
 
 
 def _tables(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """Tables by stem; of several suffixes the first named wins."""
+    """Tables by stem; of several suffixes, which may be of any case, the first named wins."""
     if not folder.is_dir():
         raise MetricsError(f"{folder}: no such folder")
     return {
         p.stem: p
         for s in reversed(suffixes)
-        for p in sorted(folder.glob(f"*{s}"))
-        if p.name != "splits.csv" and not is_stray(p)
+        for p in sorted(folder.iterdir())
+        if p.suffix.lower() == s and p.name.lower() != "splits.csv" and not is_stray(p)
     }
 
 

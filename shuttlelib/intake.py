@@ -3,6 +3,7 @@
 `importers` reads the label files, `layouts` knows how public sets are laid out.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -109,8 +110,9 @@ def split_by_venue(dataset: Sequence[Clip], val_share: float, seed: int) -> list
 def exports_in(folder: Path, fmt: str) -> dict[str, dict[Path, pd.DataFrame]]:
     """Labels by clip name and file, of the Label Studio exports of a folder that hold many clips."""
     found: dict[str, dict[Path, pd.DataFrame]] = {}
-    own = {file for name in clips.videos_in(folder) for file in _label_names(folder, name)}
-    for path in sorted((*folder.glob("*.json"), *folder.glob("*.csv"))):
+    own = {file for name in clips.videos_in(folder) for file in _label_files(folder, name)}
+    tables = (path for path in folder.iterdir() if path.suffix.lower() in (".json", ".csv"))
+    for path in sorted(tables, key=lambda path: (path.suffix.lower() == ".csv", path)):
         if fmt in ("auto", "label_studio") and path not in own and importers.is_label_studio(path):
             for name, rows in importers.read_labels(path).groupby("clip"):
                 found.setdefault(str(name), {})[path] = rows
@@ -128,7 +130,7 @@ def _labelled(src: Path, fmt: str) -> Iterator[tuple[Path, Clip]]:
         info = clips.probe(path)
         if source:
             table = importers.read_labels(source, info.size_hw, name, fmt)
-            if source.suffix == ".parquet":
+            if source.suffix.lower() == ".parquet":
                 stated, fix = labels.read_table(source)[1], "import them beside the video that was labelled"
                 clips.require_same(source, stated, path, info, fix)
         else:
@@ -144,14 +146,16 @@ def _in_layouts(src: Path, fmt: str) -> Iterator[tuple[Path, Clip]]:
         yield rally.labels, Clip(rally.name, rally.video, table, info, rally.venue, rally.split)
 
 
-def _label_names(folder: Path, clip: str, fmt: str = "auto") -> tuple[Path, ...]:
-    """Where a clip's own label file of a format may be, best first."""
+def _label_files(folder: Path, clip: str, fmt: str = "auto") -> list[Path]:
+    """A clip's own label files of a format, best first; what follows its name may be of any case."""
     ends: tuple[str, ...] = (".parquet", "_ball.csv", ".csv", ".json")  # .csv may be a track
     if fmt in importers.CSV_FORMATS:
         ends = ("_ball.csv", ".csv")
     elif fmt in ("parquet", "label_studio"):
         ends = ends[:1] if fmt == "parquet" else ends[1:]
-    return tuple(folder / f"{clip}{end}" for end in ends)
+    named = sorted((name for name in os.listdir(folder) if name.startswith(clip)), reverse=True)
+    found = (folder / name for end in ends for name in named if name[len(clip) :].lower() == end)
+    return [path for path in found if path.is_file()]
 
 
 def _own_labels(folder: Path, clip: str, fmt: str, exported: Iterable[Path]) -> Path | None:
@@ -160,8 +164,8 @@ def _own_labels(folder: Path, clip: str, fmt: str, exported: Iterable[Path]) -> 
     Raises:
         LabelError: it is a Parquet file (an earlier import, often), and other labels are newer.
     """
-    found = [file for file in _label_names(folder, clip, fmt) if file.is_file()]
-    if fmt == "auto" and found and found[0].suffix == ".parquet":
+    found = _label_files(folder, clip, fmt)
+    if fmt == "auto" and found and found[0].suffix.lower() == ".parquet":
         for other in (*found[1:], *exported):
             if other.stat().st_mtime_ns > found[0].stat().st_mtime_ns:
                 raise LabelError(

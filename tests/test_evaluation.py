@@ -111,6 +111,19 @@ def test_ball_files_match_the_videos_name_and_size(folders):
     assert scale_of(result) == pytest.approx(3)
 
 
+def test_what_follows_a_clips_name_may_be_of_any_case(folders):
+    pred, truth = folders
+    for stem in ("a", "b", "c"):
+        write_pred(pred, stem)
+    for stem, name in (("a", "a.CSV"), ("b", "b_Ball.CSV")):
+        write_tracknet(truth, stem)
+        (truth / f"{stem}.csv").rename(truth / name)
+    write_parquet(truth, "c", HD)
+    (truth / "c.parquet").rename(truth / "c.PARQUET")
+    (pred / "a.csv").rename(pred / "a.Csv")
+    assert list(evaluate_folders(pred, truth, HD)["per_clip"]) == ["a", "b", "c"]
+
+
 def test_unknown_size_is_assumed_aloud_or_refused(folders, capsys):
     pred, truth = folders
     write_pred(pred, "a")

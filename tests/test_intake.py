@@ -43,6 +43,16 @@ def test_a_folder_is_imported_and_loaded(source, tmp_path):
     assert clips.split(dataset, "val") == [second]
 
 
+def test_what_follows_a_clips_name_may_be_of_any_case(source, tmp_path):
+    (source / "00001.csv").rename(source / "00001.CSV")
+    (source / "00002_ball.csv").rename(source / "00002_Ball.CSV")
+    (source / "export.JSON").write_text(
+        '[{"data": {"clip": "00003", "frame": 2}, "annotations": [{"result": []}]}]'
+    )
+    imported = intake.import_folder(source, tmp_path / "data")
+    assert {clip.name: len(clip.table) for clip in imported} == {"00001": 4, "00002": 1, "00003": 1}
+
+
 def test_copies_stand_alone_and_importing_again_changes_nothing(source, tmp_path):
     out = tmp_path / "data"
     intake.import_folder(source, out, link=False)
