@@ -46,6 +46,11 @@ def listed(text: str) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
+def counted(number: int, thing: str) -> str:
+    """So many things, in the singular where it is one."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 class Format(StrEnum):
     """Label formats that can be insisted on."""
 
@@ -78,11 +83,13 @@ def import_command(
     left = sorted(set(clips.videos_in(source)) - names)
     bare = sorted(set(intake.exports_in(source, format.value)) - names)
     rows = sum(len(clip.table) for clip in imported)
-    typer.echo(f"{len(imported)} clips with {rows} labelled frames in {out}")
+    typer.echo(f"{counted(len(imported), 'clip')} with {counted(rows, 'labelled frame')} in {out}")
     if left:
-        typer.echo(f"{len(left)} videos without labels left out: {', '.join(left[:10])}", err=True)
+        without = counted(len(left), "video")
+        typer.echo(f"{without} without labels left out: {', '.join(left[:10])}", err=True)
     if bare:
-        typer.echo(f"{len(bare)} exported clips without a video left out: {', '.join(bare[:10])}", err=True)
+        without = counted(len(bare), "exported clip")
+        typer.echo(f"{without} without a video left out: {', '.join(bare[:10])}", err=True)
 
 
 @data_app.command("synth")
@@ -114,7 +121,7 @@ def synth_command(
             make_dataset(out, clips, seed, size_hw, fps, frames, (view,), val_share, bar.update)
         except LabelError as error:  # of the splits that are there
             raise UsageError(f"--out {out} --seed {seed}: {error}; or give another of the two") from error
-    typer.echo(f"{clips} rendered rallies in {out}")
+    typer.echo(f"{clips} rendered {'rally' if clips == 1 else 'rallies'} in {out}")
 
 
 @data_app.command("onto")
@@ -134,7 +141,7 @@ def onto_command(
 
     with tqdm(total=clips, desc="render", unit="clip") as bar:
         onto.make_dataset(data, out, clips, seed, bar.update)
-    typer.echo(f"{clips} clips with rendered shuttles in {out}")
+    typer.echo(f"{counted(clips, 'clip')} with rendered shuttles in {out}")
 
 
 @data_app.command("stats")
@@ -155,8 +162,8 @@ def stats_command(
     for name, part in table.groupby("split"):
         shown = (part["visible"] * part["labelled"]).sum() / max(part["labelled"].sum(), 1)
         typer.echo(
-            f"{name}: {len(part)} clips, {part['venue'].nunique()} venues, {part['labelled'].sum()} labelled "
-            f"frames, {shown:.0%} visible"
+            f"{name}: {counted(len(part), 'clip')}, {counted(part['venue'].nunique(), 'venue')}, "
+            f"{counted(int(part['labelled'].sum()), 'labelled frame')}, {shown:.0%} visible"
         )
     typer.echo(f"data hash {clips.data_hash(dataset)}")
     if csv:
@@ -182,9 +189,8 @@ def split_command(
     for name in splits.NAMES:
         part = clips.split(divided, name)
         venues = ", ".join(sorted({clip.venue for clip in part})) or "none"
-        typer.echo(
-            f"{name}: {len(part)} clips, {sum(c.info.frame_count for c in part)} frames, venues: {venues}"
-        )
+        frames = counted(sum(c.info.frame_count for c in part), "frame")
+        typer.echo(f"{name}: {counted(len(part), 'clip')}, {frames}, venues: {venues}")
 
 
 @data_app.command("clean")
@@ -200,5 +206,6 @@ def clean_command(
 
     audit = cleanup.clean_dataset(data, out)
     for (check, action), rows in audit.groupby(["check", "action"]):
-        typer.echo(f"{check}: {len(rows)} rows in {rows['clip'].nunique()} clips {action}")
-    typer.echo(f"{len(audit)} findings, listed in {out / 'cleanup' / 'audit.csv'}")
+        where = f"{counted(len(rows), 'row')} in {counted(rows['clip'].nunique(), 'clip')}"
+        typer.echo(f"{check}: {where} {action}")
+    typer.echo(f"{counted(len(audit), 'finding')}, listed in {out / 'cleanup' / 'audit.csv'}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shuttlelib.cli_data import Folder, data_app
+from shuttlelib.cli_data import Folder, counted, data_app
 from shuttlelib.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def fetch_data(
     rows = sum(len(clip.table) for clip in imported)
     folder = shlex.quote(str(out))
     following = f"shuttle data clean {folder} --out {folder}"
-    typer.echo(f"{len(imported)} clips with {rows} labelled frames in {out}; next: {following}")
+    what = f"{counted(len(imported), 'clip')} with {counted(rows, 'labelled frame')}"
+    typer.echo(f"{what} in {out}; next: {following}")
 
 
 @models_app.command("push")

@@ -40,13 +40,13 @@ def test_the_road_from_a_folder_to_clean_divided_clips(source, tmp_path):
     data, clean = tmp_path / "data", tmp_path / "clean"
     output = run("import", source, "--out", data)
     assert f"2 clips with 8 labelled frames in {data}" in output
-    assert "1 videos without labels left out: c" in output
+    assert "1 video without labels left out: c" in output
     assert "duplicate: 2 rows in 2 clips dropped" in run("clean", data, "--out", clean)
-    assert "val: 1 clips, 3 frames" in run("split", clean, "--val-share", "0.5")
+    assert "val: 1 clip, 3 frames" in run("split", clean, "--val-share", "0.5")
     table = tmp_path / "stats.csv"
     output = run("stats", clean, "--csv", table)
     assert clips.data_hash(clips.load_dataset(clean)) in output
-    assert "1 venues, 3 labelled frames, 67% visible" in output
+    assert "1 clip, 1 venue, 3 labelled frames, 67% visible" in output
     assert pd.read_csv(table)["labelled"].tolist() == [3, 3]
 
 
@@ -69,7 +69,7 @@ def test_a_set_that_does_not_go_with_the_splits_there_names_both_options(tmp_pat
 def test_rendered_shuttles_go_onto_train_clips(tmp_path):
     run("synth", "--out", tmp_path / "a", "--clips", 2, "--size", "160x96", "--frames", 8)
     output = run("onto", tmp_path / "a", "--out", tmp_path / "b", "--clips", 1, "--seed", 5)
-    assert f"1 clips with rendered shuttles in {tmp_path / 'b'}" in output
+    assert f"1 clip with rendered shuttles in {tmp_path / 'b'}" in output
     assert [clip.split for clip in clips.load_dataset(tmp_path / "b")] == ["train"]
 
 
@@ -84,7 +84,7 @@ def test_exported_clips_without_a_video_are_named(source, tmp_path):
     (source / "export.csv").write_text(text)
     output = run("import", source, "--out", tmp_path / "data")
     assert "3 clips with 9 labelled frames" in output
-    assert "1 exported clips without a video left out: elsewhere" in output
+    assert "1 exported clip without a video left out: elsewhere" in output
 
 
 @pytest.mark.parametrize("size", ["720", "1280x", "axb", "0x96", "8x8", "161x96"])

@@ -40,7 +40,7 @@ def test_a_copy_that_is_here_is_imported(tmp_path, tiny_video):
     tiny_video("raw_data/00001.mp4", frames=2)
     (folder / "00001.csv").write_text("Frame,Ball,x,y\n0,1,0.5,0.5\n1,0,-1,-1\n")
     output = run("data", "fetch", "tracknetv3", "--yes", "--source", folder, "--out", tmp_path / "out")
-    assert output.index("licence: MIT") < output.index("1 clips with 2 labelled frames")
+    assert output.index("licence: MIT") < output.index("1 clip with 2 labelled frames")
     following = output.rpartition("next: shuttle ")[2]
     assert "findings, listed in" in run(*shlex.split(following))
     assert "00001,Kuala Lumpur,val" in (tmp_path / "out" / "splits.csv").read_text()
