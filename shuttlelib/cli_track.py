@@ -115,6 +115,8 @@ def track(
     outputs.check_stems(found)
     for source in found:
         outputs.check_outputs(source, out, overlay)
+        if not overlay and (left := outputs.overlay_left(source, out)):
+            complain(f"note: {left}: shows an earlier track and stays as it is; --overlay draws the new one")
     networks = tracking.load_networks(
         backend, device, threads, models, mode=mode, precision=precision, vote=vote or ()
     )

@@ -99,6 +99,14 @@ def check_outputs(source: Source, out_dir: Path, overlay: bool = False) -> None:
             raise UsageError(f"{path}: is no {kind} but in its place; move it away or choose another --out")
 
 
+def overlay_left(source: Source, out_dir: Path) -> Path | None:
+    """The overlay of an earlier track there, which tracking without one leaves as it is; None without it."""
+    path, original = out_dir / f"{source.stem}.mp4", Path(source.name)
+    if not path.exists() or (original.exists() and path.samefile(original)):
+        return None
+    return path if _is_ours(path) else None
+
+
 def _is_ours(path: Path) -> bool:
     """Whether tracking wrote a file, by a CSV's header, a summary's versions or a video's note."""
     try:

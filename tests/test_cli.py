@@ -60,6 +60,9 @@ def test_track_writes_its_files_and_a_last_line(shuttle, clip, models, tmp_path)
     pattern = r"frames 8, seconds [\d.]+, fps [\d.]+, visible share 1.000, backend \w+, device "
     pattern += r"cpu \(1 threads(, bf16)?\)"
     assert re.fullmatch(pattern, text.splitlines()[-1])
+    status, _, errors = shuttle("track", clip, "--out", out, "--models", models, "--threads", 1)
+    left = f"{out / 'rally.mp4'}: shows an earlier track and stays as it is; --overlay draws the new one"
+    assert (status, errors) == (0, [f"note: {left}"])
 
 
 def test_several_videos_go_on_past_a_bad_one(shuttle, clip, models, tmp_path):

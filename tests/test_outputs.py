@@ -10,7 +10,7 @@ import pytest
 
 from shuttlelib.errors import UsageError
 from shuttlelib.files import WriteError
-from shuttlelib.outputs import COLUMNS, check_outputs, growing_csv, json_rows, overlay_video
+from shuttlelib.outputs import COLUMNS, check_outputs, growing_csv, json_rows, overlay_left, overlay_video
 from shuttlelib.rows import Row
 from shuttlelib.sources import video_file
 from shuttlelib.video import probe
@@ -88,9 +88,12 @@ def test_a_video_is_overwritten_only_if_it_is_an_overlay(tiny_video, tmp_path):
     source, video = video_file(tiny_video("rally.mov")), tiny_video("rally.mp4")
     (tmp_path / "rally.json").write_text('{"versions": {}}')
     check_outputs(source, tmp_path)
+    assert overlay_left(source, tmp_path) is None
     with pytest.raises(UsageError, match=r"rally\.mp4: is no track's overlay .*move it away"):
         check_outputs(source, tmp_path, overlay=True)
     with ExitStack() as outputs:
         emit = overlay_video(video, probe(source.name), outputs)
         emit(SimpleNamespace(rgb=np.zeros((64, 96, 3), np.uint8), time_s=0.0), UNSEEN)
     check_outputs(source, tmp_path, overlay=True)
+    assert overlay_left(source, tmp_path) == video
+    assert overlay_left(video_file(video), tmp_path) is None
