@@ -10,8 +10,7 @@ from shuttlelib.spec import Spec
 
 LIMITS = """## Limits
 
-- Trained on broadcast footage (a camera behind the baseline) and rendered rallies. Amateur halls, very
-  low cameras and fisheye lenses are where it breaks first.
+- Weakest on footage unlike what it was trained on: another view, hall, light or lens.
 - The labels' own noise{noise}; an error near that is a floor, not a merit.
 - A shuttle in a hand, under a racket or behind a player is where visibility is wrong most often.
 - Not trained for anything but badminton; says nothing about who hit the shuttle or whether it was in.
@@ -47,7 +46,7 @@ def write_card(
 
 Stage {spec.stage}, {kind}: {spec.backbone}, {spec.fusion} fusion of {_frames(spec)},
 {spec.neck.upper()} over strides {", ".join(map(str, spec.taps))}, input {w}x{h}, heatmap stride
-{spec.heatmap_stride}, {spec.decode.replace("_", "-")} decoding. {spec.notes[:1].upper()}{spec.notes[1:]}.
+{spec.heatmap_stride}, {spec.decode.replace("_", "-")} decoding. The lineage says of this row: {spec.notes}.
 
 ## Training
 
@@ -56,8 +55,8 @@ Stage {spec.stage}, {kind}: {spec.backbone}, {spec.fusion} fusion of {_frames(sp
 ## Free-running on the val split
 
 Whole tracker with the default pair, its history its own predictions, venues never trained on; TP within
-4 px on the 512x288 grid (10 px at 1280x720). Weights, thresholds and the confidence curve were chosen on
-this split, so a new venue will do somewhat worse.{_elsewhere(also or {})}
+4 px on the 512x288 grid (10 px at 1280x720). Weights and the confidence curve were chosen on this split,
+so a new venue will do somewhat worse.{_elsewhere(also or {})}
 
 | | frames | accuracy | F1 | false alarms | median error, px at 1920x1080 | mean of hits | calibration error |
 |---|---|---|---|---|---|---|---|

@@ -60,6 +60,14 @@ def test_a_card_says_which_frames_its_version_sees():
     assert seen == {"stage2_v8": "4 frames", "stage2_v9": "5 frames, 2 of them after the current one"}
 
 
+def test_a_card_says_nothing_of_how_another_pair_was_trained(shipped):
+    card = (shipped[0] / "models" / "stage2_v8" / "README.md").read_text()
+    assert f"The lineage says of this row: {versions.resolve('stage2_v8').notes}." in card
+    assert "- Weakest on footage unlike what it was trained on: " in card
+    assert "Weights and the confidence curve were chosen on this split" in card
+    assert not any(word in card.lower() for word in ("broadcast", "amateur", "thresholds"))
+
+
 def test_a_card_shows_the_undefined_as_a_dash(shipped, tmp_path):
     root, results = shipped
     blank = json.loads(json.dumps(results))
@@ -74,7 +82,8 @@ def test_a_card_has_other_clips_and_the_time_of_training(shipped):
     card = (root / "models" / "stage1_v5" / "README.md").read_text()
     assert "| smart, side | 12 |" in card
     assert "Other clips, never trained on, beside them: side." in card
-    assert "training time: 1.5 min; accuracy on val samples 0.5 after 1.5 min, 0.6 after" in card
+    grid = "accuracy within 4 px of the 512x288 grid, on val samples"
+    assert f"training time: 1.5 min; {grid}: 0.5 after 1.5 min, 0.6 after" in card
     stored = json.loads((root / "out" / "metrics.json").read_text())
     assert set(stored["also"]) == {"side"}
 
