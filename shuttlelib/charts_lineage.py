@@ -126,7 +126,8 @@ def accuracy_against_latency(rows: Mapping[str, Mapping[str, Any]], hardware: st
     """Accuracy against the time of one look: up and to the left is better, what nothing beats is ringed.
 
     Args:
-        rows: by name, with `latency_ms` and `accuracy`; those without either are left out.
+        rows: by name, with `latency_ms` and `accuracy`; those without either are left out. `measured_on` is
+            the hardware of the latency; rows of another one are not rivals.
     """
     figure, axis = one_axis((8, 4.8))
     shown = {
@@ -137,7 +138,7 @@ def accuracy_against_latency(rows: Mapping[str, Mapping[str, Any]], hardware: st
     for name, (x, y) in shown.items():
         color = STAGE_COLOR[kind(rows[name])]
         axis.plot(x, y, marker="o", ms=7, color=color, ls="")
-        rivals = [p for n, p in shown.items() if kind(rows[n]) == kind(rows[name])]
+        rivals = [p for n, p in shown.items() if _timed_alike(rows[n], rows[name])]
         if not any(a <= x and b >= y and (a, b) != (x, y) for a, b in rivals):
             axis.plot(x, y, marker="o", ms=13, mfc="none", mec=color, ls="")
     _names(axis, shown)
@@ -149,7 +150,7 @@ def accuracy_against_latency(rows: Mapping[str, Mapping[str, Any]], hardware: st
     pad = max(0.02, 0.12 * (high - low))
     axis.set(ylim=(low - pad, high + pad))
     where = f" on {hardware}" if hardware else ""
-    ringed = "ringed: no row of its kind is both faster and better"
+    ringed = "ringed: no row of its kind and hardware is both faster and better"
     style(axis, f"one look, ms{where} (logarithmic)", "accuracy", ringed)
     for k in _kinds({name: rows[name] for name in shown}):
         axis.plot([], [], marker="o", ls="", color=STAGE_COLOR[k], label=f"stage {k}" if k else "baseline")
@@ -179,6 +180,11 @@ def loss_against_noise(sweeps: Mapping[str, pd.DataFrame]) -> Figure:
 def _kinds(rows: Mapping[str, Mapping[str, Any]]) -> list[int]:
     """The kinds of some rows: the stages, then the baselines."""
     return sorted({kind(row) for row in rows.values()}, key=lambda k: k or 3)
+
+
+def _timed_alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether two rows are of one kind, and were timed on the same hardware."""
+    return kind(a) == kind(b) and a.get("measured_on") == b.get("measured_on")
 
 
 def _places(column: Mapping[str, int]) -> dict[str, int]:
@@ -223,12 +229,14 @@ def _box(axis: Axes, x: float, y: float, name: str, row: Mapping[str, Any], boug
 
 
 def _names(axis: Axes, points: Mapping[str, tuple[float, float]]) -> None:
-    """Names beside their points, pushed apart where two would lie on each other."""
+    """Names beside their points, pushed up where one would lie on another or on another's point."""
     placed: list[tuple[float, float]] = []
     span = max((p[1] for p in points.values()), default=1) - min((p[1] for p in points.values()), default=0)
     for name, (x, y) in sorted(points.items(), key=lambda item: item[1][1]):
+        right = [point for point in points.values() if 0 < np.log(point[0] / x) < 0.5]
+        near = [(a, b) for a, b in placed if abs(np.log(x / a)) < 0.5] + right
         lift = 0.0
-        while any(abs(np.log(x / a)) < 0.5 and abs(y + lift - b) < 0.05 * (span or 1) for a, b in placed):
+        while any(abs(y + lift - b) < 0.05 * (span or 1) for _, b in near):
             lift += 0.05 * (span or 1)
         placed.append((x, y + lift))
         axis.annotate(

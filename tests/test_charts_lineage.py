@@ -81,6 +81,26 @@ def test_rows_that_nothing_of_their_kind_beats_are_ringed():
     assert ringed == {(1.0, 0.95), (2.0, 0.9), (50.0, 0.6)}
 
 
+def test_rows_that_were_timed_on_other_hardware_are_no_rivals():
+    rows = {
+        "a": row(measured_on="slow"),
+        "b": row(accuracy=0.9, latency_ms=1.0, measured_on="fast"),
+        "c": row(accuracy=0.4, latency_ms=6.0, measured_on="slow"),
+    }
+    axis = charts_lineage.accuracy_against_latency(rows).axes[0]
+    ringed = {tuple(line.get_xydata()[0]) for line in axis.lines if line.get_markersize() == 13}
+    assert ringed == {(5.0, 0.5), (1.0, 0.9)}
+    assert "kind and hardware" in axis.get_title() + axis.get_title("left")
+
+
+def test_a_name_does_not_lie_on_the_point_of_another_row():
+    rows = {"a": row(), "b": row(latency_ms=6.0), "c": row(accuracy=0.9, latency_ms=50.0)}
+    axis = charts_lineage.accuracy_against_latency(rows).axes[0]
+    height = {text.get_text(): text.xy[1] for text in axis.texts}
+    assert height["a"] > 0.51
+    assert height["c"] == 0.9
+
+
 def test_ticks_of_latency_keep_apart():
     rows = {str(ms): row(latency_ms=ms) for ms in (12.0, 350.0)}
     figure = charts_lineage.accuracy_against_latency(rows)
