@@ -143,6 +143,7 @@ def accuracy_against_latency(rows: Mapping[str, Mapping[str, Any]], hardware: st
             axis.plot(x, y, marker="o", ms=13, mfc="none", mec=color, ls="")
     _names(axis, shown)
     axis.set_xscale("log")
+    axis.margins(x=0.16)  # of a name beside the outermost points
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # of all nine numbers the last would touch
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter(NullFormatter())
@@ -229,22 +230,24 @@ def _box(axis: Axes, x: float, y: float, name: str, row: Mapping[str, Any], boug
 
 
 def _names(axis: Axes, points: Mapping[str, tuple[float, float]]) -> None:
-    """Names beside their points, pushed up where one would lie on another or on another's point."""
-    placed: list[tuple[float, float]] = []
-    span = max((p[1] for p in points.values()), default=1) - min((p[1] for p in points.values()), default=0)
+    """Names beside their points: to the right, else to the left, else higher, where nothing else lies."""
+    heights = [y for _, y in points.values()] or [0.0]
+    step = 0.04 * (max(heights) - min(heights) or 1)
+    taken: list[tuple[float, float, float]] = [(np.log(x), np.log(x), y) for x, y in points.values()]
     for name, (x, y) in sorted(points.items(), key=lambda item: item[1][1]):
-        right = [point for point in points.values() if 0 < np.log(point[0] / x) < 0.5]
-        near = [(a, b) for a, b in placed if abs(np.log(x / a)) < 0.5] + right
-        lift = 0.0
-        while any(abs(y + lift - b) < 0.05 * (span or 1) for _, b in near):
-            lift += 0.05 * (span or 1)
-        placed.append((x, y + lift))
+        places = ((side, y + lift * step) for lift in range(len(taken) + 1) for side in (1, -1))
+        for side, at in places:
+            low, high = sorted((np.log(x) + side * 0.06, np.log(x) + side * 0.45))
+            if not any(low < end and start < high and abs(at - b) < step for start, end, b in taken):
+                break
+        taken.append((low, high, at))
         axis.annotate(
             name,
-            (x, y + lift),
-            xytext=(8, 0),
+            (x, at),
+            xytext=(8 * side, 0),
             textcoords="offset points",
             va="center",
+            ha="left" if side == 1 else "right",
             fontsize=8,
             color=BLACK,
         )
