@@ -1,7 +1,8 @@
 """How fast tracking is here: behind `shuttle bench`, on top of tracking.
 
 Each configuration is measured in a fresh process (`bench_run`), its startup by running `shuttle track`.
-Writes bench.json, bench.txt (the table), bench.png and bench.svg. The JSON holds
+Writes bench.json, anew after each of them, and in the end bench.txt (the table), bench.png and bench.svg. The
+JSON holds
 
 - schema: "shuttle-bench-1"; environment: see `runs.environment`; video: name, width, height, fps, frames;
   data: name of the folder that accuracy was judged on, "" where it was not;
@@ -45,6 +46,8 @@ def bench(
     models_dir: Path | None = None,
     data: Path | None = None,
     tell: Callable[[str], None] = lambda line: None,
+    out_dir: Path | None = None,
+    limit_s: float = 600.0,
 ) -> dict[str, Any]:
     """Measure configurations one after the other.
 
@@ -53,6 +56,8 @@ def bench(
         models_dir: folder of models; None is the repository's.
         data: labelled clips, whose val split says the accuracy.
         tell: called with a line before each configuration.
+        out_dir: gets bench.json after each, so that a stop loses none of those before.
+        limit_s: so long one may take, without its startup; one that takes longer is given up.
 
     Returns:
         What the JSON holds; see the module.
@@ -64,27 +69,32 @@ def bench(
     info = probe(video)
     if data is not None and not clips.split(clips.load_dataset(data), "val"):
         raise ShuttleError(f"{data}: has no val clip to judge on; run `shuttle data split` on it")
-    rows = []
-    for setup in setups:
-        tell(f"{setup.backend}, {setup.mode}, {setup.precision}, {setup.streams} at once …")
-        rows.append(asdict(setup) | _row(setup, video, repeat, models_dir, data))
     shown = {"name": video.name, "width": info.width, "height": info.height, "fps": info.fps}
-    return {
+    report: dict[str, Any] = {
         "schema": SCHEMA,
         "environment": runs.environment(),
         "video": shown | {"frames": info.frame_count},
         "data": "" if data is None else data.name,
-        "rows": rows,
+        "rows": [],
     }
+    for setup in setups:
+        tell(f"{setup.backend}, {setup.mode}, {setup.precision}, {setup.streams} at once …")
+        report["rows"].append(asdict(setup) | _row(setup, video, repeat, models_dir, data, limit_s))
+        if out_dir is not None:
+            write_json(out_dir / "bench.json", report)
+    return report
 
 
 def _row(
-    setup: Setup, video: Path, repeat: int, models_dir: Path | None, data: Path | None
+    setup: Setup, video: Path, repeat: int, models_dir: Path | None, data: Path | None, limit_s: float
 ) -> dict[str, Any]:
     asked = {"setup": asdict(setup), "video": str(video), "repeat": repeat}
     asked |= {"models_dir": models_dir and str(models_dir), "data": str(data or "")}
     command = [sys.executable, "-m", "shuttlelib.bench_run", json.dumps(asked)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        return {"reason": f"took longer than {limit_s:g} s; give it more by --limit"}
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
         return {"reason": f"failed: {lines[-1]}"}

@@ -28,6 +28,7 @@ def bench(
         list[str] | None, typer.Option(help="CPU threads: all cores if left out; again for more.")
     ] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Passes over the video that count.")] = 3,
+    limit: Annotated[float, typer.Option(min=1, help="Seconds that one of them may take.")] = 600.0,
     out: Annotated[
         Path, typer.Option(help="Folder for bench.json, bench.txt, bench.png and bench.svg.")
     ] = Path("runs/bench"),
@@ -58,6 +59,8 @@ def bench(
         models,
         data,
         lambda line: print(line, flush=True),
+        out,
+        limit,
     )
     print(benching.table(report), end="")
     for path in benching.write(report, out):

@@ -104,6 +104,31 @@ def test_a_start_without_a_row_is_the_reason_of_its_configuration_alone(tiny_vid
     assert [row["reason"] for row in report["rows"]] == ["", str(caught.value)]
 
 
+def test_a_bench_that_is_stopped_keeps_the_rows_before(tiny_video, models, tmp_path, monkeypatch):
+    measured, out = bench._row, tmp_path / "out"
+
+    def stopped(setup, *rest):
+        if setup.threads == 2:
+            raise KeyboardInterrupt
+        return measured(setup, *rest)
+
+    monkeypatch.setattr(bench, "_row", stopped)
+    several = Setup("onnx", "smart", "fp32", 2, 1)
+    with pytest.raises(KeyboardInterrupt):
+        bench.bench(
+            tiny_video(frames=4), [several, Setup("onnx", "smart", "fp32", 1, 2)], 1, models, out_dir=out
+        )
+    report = json.loads((out / "bench.json").read_text())
+    assert [(row["streams"], row["reason"]) for row in report["rows"]] == [(2, "")]
+    assert bench.table(report)
+    assert [path.name for path in out.iterdir()] == ["bench.json"]
+
+
+def test_a_configuration_that_takes_too_long_is_given_up_and_says_so(tiny_video, models):
+    report = bench.bench(tiny_video(), [ONE], 1, models, limit_s=0.01)
+    assert [row["reason"] for row in report["rows"]] == ["took longer than 0.01 s; give it more by --limit"]
+
+
 @pytest.mark.slow
 def test_the_start_on_a_damaged_video_is_measured_too(tiny_video, models):
     cut = cut_short(tiny_video(frames=30, size_hw=(90, 160)), 0.5)
