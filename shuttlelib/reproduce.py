@@ -218,7 +218,8 @@ class _Run:
         """Train and compare rows of the lineage, each for the minutes that were fixed with the first.
 
         Raises:
-            ShuttleError: rows that failed; the comparison of the others is written, and they are tried again.
+            ShuttleError: rows that failed, or for which no time was left; the comparison of the others is
+                written, and they are tried again.
         """
         plan = self.plan
         mine = max(1, len(self.rows[kinds[-1]]))
@@ -242,11 +243,15 @@ class _Run:
             Looks(plan.val_samples, plan.clips, own),
             plan.overrides,
             self.say,
+            lambda: self.clock.spent_s < 60 * plan.minutes,
             **plan.config,
         )
-        failed = {name: row["error"] for name, row in report["rows"].items() if "error" in row}
+        failed: dict[str, list[str]] = {}
+        for name, row in report["rows"].items():
+            if "error" in row:
+                failed.setdefault(row["error"], []).append(name)
         if failed:
-            raise ShuttleError("; ".join(f"{name}: {error}" for name, error in failed.items()))
+            raise ShuttleError("; ".join(f"{', '.join(names)}: {error}" for error, names in failed.items()))
         return {name: row["accuracy"] for name, row in report["rows"].items()}
 
 

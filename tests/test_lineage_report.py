@@ -4,7 +4,10 @@ import pandas as pd
 import pytest
 from test_charts_lineage import ROWS
 
+from shuttlelib.lineage import training
 from shuttlelib.lineage.claims import Claim
+from shuttlelib.lineage.comparison import Looks
+from shuttlelib.lineage.training import Budget
 from shuttlelib.report import lineage, markdown
 
 MEASURED = {
@@ -89,3 +92,61 @@ def test_files_are_written_and_read_back(report, tmp_path):
     shown = [part.split(")")[0] for part in text.split("](")[1:]]
     assert len(shown) == 6
     assert all((tmp_path / path).is_file() for path in shown)
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """The rows that were trained and those that were measured, with both replaced by notes of them."""
+    trained, measured = [], []
+
+    def attempt(spec, *_):
+        if trained == ["stage1_v1", "stage1_v2"]:
+            trained.append("a stop")
+            raise KeyboardInterrupt
+        trained.append(spec.name)
+        return {"start": "scratch"}
+
+    def measure_rows(results, *_):
+        measured.extend(name for name, result in results.items() if "error" not in result)
+        good = {**ROWS["a"], **MEASURED, "parent": ""}
+        return {
+            name: {**good, **({"error": result["error"]} if "error" in result else {})}
+            for name, result in results.items()
+        }, {}
+
+    monkeypatch.setattr(training, "_attempt", attempt)
+    monkeypatch.setattr(training, "_line", str)
+    monkeypatch.setattr(lineage.comparison, "measure_rows", measure_rows)
+    return trained, measured
+
+
+def test_rows_before_a_stop_are_reported_and_those_without_time_named(done, tmp_path):
+    trained, measured = done
+    names = ["stage1_v1", "stage1_v2", "stage1_v3", "stage1_v4"]
+
+    def compare(minutes_left):
+        left = iter([True] * minutes_left)
+        budget, looks = Budget(steps=1), Looks(clips=0)
+        return lineage.compare(
+            names,
+            [],
+            tmp_path,
+            tmp_path,
+            budget,
+            looks=looks,
+            say=str,
+            time_left=lambda: next(left, False),
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(4)
+    report = json.loads((tmp_path / "lineage.json").read_text())
+    assert list(report["rows"]) == ["stage1_v1", "stage1_v2"]
+    assert (tmp_path / "lineage.md").is_file()
+    report = compare(1)
+    assert trained == ["stage1_v1", "stage1_v2", "a stop", "stage1_v3"]
+    assert measured == ["stage1_v1", "stage1_v2", "stage1_v1", "stage1_v2", "stage1_v3"]
+    assert json.loads((tmp_path / "lineage.json").read_text()) == json.loads(json.dumps(report))
+    assert [name for name, row in report["rows"].items() if "error" in row] == ["stage1_v4"]
+    assert report["rows"]["stage1_v4"]["error"] == "no time left"
+    assert not (tmp_path / "stage1_v4" / "row.json").exists()  # it is tried the next time

@@ -21,10 +21,10 @@ def data(tmp_path_factory):
 
 def rows(names, data, out, budget, **options):
     said = []
-    found = training.train_rows(
+    each = training.train_rows(
         names, data, out, out.parent / "cache", budget, overrides=SMALL, say=said.append, **options
     )
-    return found, said
+    return dict(each), said
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def test_one_backbone_goes_to_every_row_but_the_u_nets(monkeypatch, data, tmp_pa
     monkeypatch.setattr(training, "_attempt", attempt)
     names, common = ["stage1_v1", "unet_3in3", "stage2_v8"], "mobilenetv4_conv_small_050"
     budget = Budget(steps=1, backbone=common, unet_channels=8)
-    training.train_rows(names, data, tmp_path, tmp_path, budget, say=str)
+    dict(training.train_rows(names, data, tmp_path, tmp_path, budget, say=str))
     assert [spec.backbone for spec in seen.values()] == [common, "unet", common]
     assert list(seen) == names
     assert training.networks.build(seen["unet_3in3"]).out.in_channels == 8
@@ -73,7 +73,7 @@ def test_one_backbone_goes_to_every_row_but_the_u_nets(monkeypatch, data, tmp_pa
     frames = torch.zeros(1, 4, 3, 64, 64)
     assert training.networks.build(seen["stage1_v1"])(frames).points.shape == (1, 1, 2)
     with pytest.raises(UsageError, match=r"backbone resnet_9999: .*list_models"):
-        training.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1, backbone="resnet_9999"))
+        dict(training.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1, backbone="resnet_9999")))
 
 
 def test_a_scale_shrinks_every_rows_input(monkeypatch, data, tmp_path):
@@ -82,11 +82,11 @@ def test_a_scale_shrinks_every_rows_input(monkeypatch, data, tmp_path):
         training, "_attempt", lambda spec, *rest: seen.update({spec.name: spec}) or {"error": ""}
     )
     names = ["stage1_v1", "stage1_v5", "stage2_v4", "stage2_v8", "unet_8in8"]
-    training.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1, scale=0.5), say=str)
+    dict(training.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1, scale=0.5), say=str))
     sizes = [(144, 144), (144, 256), (112, 112), (80, 80), (144, 256)]
     assert [spec.input_hw for spec in seen.values()] == sizes
     with pytest.raises(ShuttleError, match="holds a lineage of another budget"):
-        training.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1), say=str)
+        dict(training.train_rows(names, data, tmp_path, tmp_path, Budget(steps=1), say=str))
 
 
 def test_rows_that_cannot_reach_the_hub_say_so_and_start_from_scratch(monkeypatch):

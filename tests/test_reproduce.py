@@ -148,6 +148,22 @@ def test_a_row_that_fails_is_named_and_tried_again(plan, work):
     assert (outcome["publish"], outcome["lineage"], outcome["baselines"]) == ("done before", "done", "done")
 
 
+def test_rows_for_which_no_time_was_left_are_named(plan, work, monkeypatch):
+    def compare(names, *args, **options):
+        time_left = args[-1]
+        assert time_left()
+        clock.append(31 * 60)
+        assert not time_left()
+        return {"rows": {name: {"error": "not trained: no time left"} for name in names}}
+
+    clock = [60.0]
+    monkeypatch.setattr(Clock, "spent_s", property(lambda _: clock[-1]))
+    monkeypatch.setattr(reproduce.lineage, "compare", compare)
+    outcome = reproduce.run(replace(plan, rows=("stage1_v4", "stage2_v8", "unet_3in3")), lambda _: None)
+    told = "failed: ShuttleError: stage1_v4, stage2_v8: not trained: no time left"
+    assert (outcome["lineage"], outcome["baselines"]) == (told, "no time left")
+
+
 def test_the_pair_that_completes_rows_is_fixed_with_the_first(plan, work):
     first = replace(plan, shares={"stage1": 0.0, "stage2": 0.0, "publish": 0.0})
     asked = []

@@ -8,7 +8,7 @@ failed is tried again. `comparison` measures what came out.
 import gc
 import json
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shutil import rmtree
@@ -83,9 +83,10 @@ def train_rows(
     pretrained: bool = True,
     overrides: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
+    time_left: Callable[[], bool] = lambda: True,
     **config: Any,
-) -> dict[str, dict[str, Any]]:
-    """Train rows one after the other; one that fails is recorded, and the rest go on.
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Train rows one after the other, as they are asked for; one that fails is recorded, and the rest go on.
 
     Args:
         names: rows of `versions.names()`.
@@ -93,12 +94,12 @@ def train_rows(
         stage1: see `recipes.open_samples`; the same for all stage-2 rows.
         pretrained: start rows that want it from ImageNet weights where the Hub can be reached.
         overrides: fields of every row's spec (tests make them small).
-        say: where progress goes.
+        say, time_left: where progress goes; whether a row may still begin.
         config: further fields of `TrainConfig`.
 
-    Returns:
-        By name what `row.json` holds: what `recipes.train_on` returns, parameters (how many), `start` of the
-        weights and batch; or `error`.
+    Yields:
+        Each name, and what `row.json` holds: what `recipes.train_on` returns, parameters (how many), `start`
+        of the weights and batch; or `error`.
 
     Raises:
         UsageError: no such row or backbone.
@@ -113,24 +114,24 @@ def train_rows(
     # early in a training the most accurate weights are often those that call every shuttle hidden
     options = {"seed": seed, "batch": budget.batch, "keep": "last", **config}
     options |= {"stage1": stage1, "val_samples": budget.val_samples}
-    results: dict[str, dict[str, Any]] = {}
+    refused = ""  # why a row before could not start from ImageNet
     for i, (name, spec) in enumerate(specs.items(), 1):
-        path = out / name / "row.json"
-        done = read_json(path)
+        done = read_json(out / name / "row.json")
         if done and "error" not in done:
             say(f"[{i}/{len(specs)}] {name}: done before")
+        elif not time_left():
+            done = {"error": "no time left"}
         else:
             say(f"[{i}/{len(specs)}] {name}: {budget}")
-            starts = (done.get("start", "") for done in results.values())
-            refused = next((start for start in starts if start.startswith("scratch (")), "")
-            start = "" if pretrained and spec.pretrained else "scratch"
-            done = _attempt(spec, dataset, out / name, cache_dir, budget, start or refused, options)
-            write_json(path, done)
+            start = refused if pretrained and spec.pretrained else "scratch"
+            done = _attempt(spec, dataset, out / name, cache_dir, budget, start, options)
+            write_json(out / name / "row.json", done)
             if "error" not in done:  # gigabytes over all rows; an error is tried again from them
                 rmtree(out / name / "checkpoints", ignore_errors=True)
             say(f"    {_line(done)}")
-        results[name] = done
-    return results
+        if done.get("start", "").startswith("scratch ("):
+            refused = done["start"]
+        yield name, done
 
 
 def time_to_accuracy(history: pd.DataFrame, levels: Sequence[float] = LEVELS) -> dict[str, float | None]:

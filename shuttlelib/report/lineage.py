@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from shuttlelib import charts_lineage as drawn
 from shuttlelib import clips, recipes, runs, runtime
 from shuttlelib.clips import Clip
-from shuttlelib.files import atomic_write, write_json
+from shuttlelib.files import atomic_write, read_json, write_json
 from shuttlelib.lineage import comparison, training
 from shuttlelib.lineage.claims import Row, judge_all
 from shuttlelib.lineage.comparison import Looks
@@ -79,12 +79,15 @@ def compare(
     looks: Looks | None = None,
     overrides: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print,
+    time_left: Callable[[], bool] = lambda: True,
     **config: Any,
 ) -> dict[str, Any]:
     """Train rows under one budget, measure them, judge the claims, write the comparison into `out`.
 
+    What is written is whole after each row, so that a stop loses none of those before.
+
     Args:
-        names, dataset, out, cache_dir, budget, seed, stage1, pretrained, overrides, config: see
+        names, dataset, out, cache_dir, budget, seed, stage1, pretrained, overrides, time_left, config: see
             `training.train_rows`.
         looks: how closely rows are looked at.
 
@@ -92,11 +95,28 @@ def compare(
         What `lineage.json` holds: facts, rows, claims.
     """
     looks = looks or Looks()
-    results = training.train_rows(
-        names, dataset, out, cache_dir, budget, seed, stage1, pretrained, overrides, say, **config
+    written = read_json(out / "lineage.json").get("rows", {})
+    entries, rows = dict[str, dict[str, Any]](), dict[str, Row]()
+    report: dict[str, Any] = {}
+    each = training.train_rows(
+        names, dataset, out, cache_dir, budget, seed, stage1, pretrained, overrides, say, time_left, **config
     )
-    entries, rows = comparison.measure_rows(results, dataset, out, cache_dir, looks, stage1, say)
-    facts = {
+    for name, result in each:
+        more = comparison.measure_rows({name: result}, dataset, out, cache_dir, looks, stage1, say)
+        entries.update(more[0])
+        rows.update(more[1])
+        if name == names[-1] or entries[name] != written.get(name):
+            facts = _facts(entries, dataset, budget, seed, looks)
+            claims = [claim.as_dict() for claim in judge_all(rows)]
+            report = {"facts": facts, "rows": dict(entries), "claims": claims}
+            write(report, rows, out)
+    return report
+
+
+def _facts(
+    entries: Mapping[str, Mapping[str, Any]], dataset: list[Clip], budget: Budget, seed: int, looks: Looks
+) -> dict[str, Any]:
+    return {
         "budget": str(budget),
         "seed": seed,
         "data_hash": clips.data_hash(dataset),
@@ -110,9 +130,6 @@ def compare(
         else [],
         "environment": runs.environment(),
     }
-    report = {"facts": facts, "rows": entries, "claims": [claim.as_dict() for claim in judge_all(rows)]}
-    write(report, rows, out)
-    return report
 
 
 def write(report: Mapping[str, Any], rows: Mapping[str, Row], out: Path) -> None:
