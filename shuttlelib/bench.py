@@ -8,7 +8,7 @@ JSON holds
   data: name of the folder that accuracy was judged on, "" where it was not;
 - rows, one a configuration: backend, mode, precision, streams, threads, and `reason`. Where that is not "",
   it says why the configuration does not run here, and nothing else is there. Else:
-  - device, for people; versions: stage1, stage2 (null: none);
+  - device and notes (how it went; an old file has none), for people; versions: stage1, stage2 (null: none);
   - end_to_end: decoding and writing included, all streams together: fps (median of the passes), fps_best,
     fps_runs, frames (of a pass), and frame_ms from one frame of a stream to its next: p50, p95, p99;
   - stages: decode (waiting for a picture that another thread decodes; its repeats are told apart here),
@@ -112,14 +112,14 @@ def _row(
 def table(report: dict[str, Any]) -> str:
     """The report as text, a line a configuration."""
     head = ["backend", "mode", "precision", "streams", "threads", "fps", "best", "p50 ms", "p95 ms", "p99 ms"]
-    head += ["start s", "cold s", "RSS MB", "accuracy"]
+    head += ["start s", "cold s", "RSS MB", "accuracy", "device"]
     ran = [row for row in report["rows"] if not row["reason"]]
     lines = [head, *(_cells(row) for row in ran)]
     widths = [max(map(len, column)) for column in zip(*lines)]
     text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines]
     for row in report["rows"]:
-        if row["reason"]:
-            text.append(f"{row['backend']} {row['mode']} {row['precision']}: {row['reason']}")
+        for said in filter(None, (row["reason"], *row.get("notes", ()))):
+            text.append(f"{row['backend']} {row['mode']} {row['precision']}: {said}")
     return "\n".join([headline(report), *text]) + "\n"
 
 
@@ -140,6 +140,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         *(_number(started[name], 2) for name in ("warm", "cold")),
         _number(row["peak_rss_mb"], 0),
         _number(right.get("accuracy"), 3),
+        row["device"].partition(" ")[0],
     )
     return [*names, *numbers]
 

@@ -72,6 +72,7 @@ def measure(
         row |= {
             "precision": lanes[0].precision,
             "device": last.device,
+            "notes": list(dict.fromkeys(note for lane in lanes for note in lane.notes)),
             "versions": versions,
             "peak_rss_mb": peak_rss_mb(),
         }

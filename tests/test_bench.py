@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fakes import cut_short, write_models
 
-from shuttlelib import bench, cli, clips, labels
+from shuttlelib import bench, cli, clips, labels, pair
 from shuttlelib.bench_run import Setup, measure, percentiles
 from shuttlelib.bench_startup import startup_s
 from shuttlelib.charts_bench import bench_chart
@@ -36,6 +36,23 @@ def test_a_row_says_where_the_time_goes(tiny_video, models):
     assert every_ms <= 1e3 / row["clocked_fps"]  # no time is counted twice
     assert row["versions"] == {"stage1": "bright1", "stage2": "bright2"}
     assert row["accuracy"] is None
+    assert (row["device"], row["notes"]) == ("cpu (1 threads)", [])
+
+
+def test_what_a_person_should_know_of_how_it_went_stands_under_the_table(tiny_video, models, monkeypatch):
+    slower = "CUDA graphs do not work here (not permitted): slower without"
+    monkeypatch.setattr(pair.Networks, "notes", property(lambda _: [slower]))
+    row = measure(Setup("onnx", "smart", "fp32", 2, 2), tiny_video(frames=5), 1, models)
+    assert row["notes"] == [slower]
+    row |= {"reason": "", "startup_s": {"warm": None, "cold": None}, "device": "cuda (a card, fp16)"}
+    old = {name: value for name, value in row.items() if name != "notes"}
+    old |= {"device": "cpu (2 threads)"}
+    setup = {"backend": "torch", "mode": "smart", "streams": 2, "threads": 2}
+    video = {"name": "a.mp4", "width": 96, "height": 64, "frames": 5}
+    report = {"video": video, "environment": {"cpu": "a processor", "cores": 2}}
+    text = bench.table(report | {"rows": [row | setup, old | setup]}).splitlines()
+    assert [line.split()[-1] for line in text[1:4]] == ["device", "cuda", "cpu"]
+    assert text[4:] == [f"torch smart fp32: {slower}"]
 
 
 def test_several_streams_are_tracked_at_once(tiny_video, models):
