@@ -183,7 +183,7 @@ class _Run:
         def found() -> str:
             return "init" if options["init"] else starting_weights(spec, plan.pretrained)
 
-        start, sizes = timebox.planned(folder, lean, found, dataset, plan.cache, box, **options)
+        start, sizes = timebox.planned(folder, lean, found, dataset, plan.cache, box, charged=True, **options)
         options["init"] = before if start == "init" else None
         self.say(f"    {sizes['steps']:,} steps of {options['batch']} samples, from {start}")
         result = recipes.train_on(lean(start), dataset, folder, plan.cache, **(options | sizes))

@@ -95,6 +95,7 @@ def planned(
     seconds: float,
     validations: int = 20,
     steps: int | None = None,
+    charged: bool = False,
     **options: Any,
 ) -> tuple[str, dict[str, int]]:
     """What a training starts from and its sizes, decided before its first step and kept in `plan.json`.
@@ -105,6 +106,7 @@ def planned(
         start: finds out what weights there are to start from.
         seconds, validations: see `schedule`.
         steps: where they are known, so that no trial is needed.
+        charged: take what finding out needs (the start, what the samples want, the trial) from the seconds.
         options: see `trial`.
 
     Returns:
@@ -112,12 +114,14 @@ def planned(
     """
 
     def plan() -> dict[str, Any]:
+        began = time.perf_counter()
         found = start()
         if steps:
             every = max(1, round(steps / validations))
             return {"start": found, "steps": steps, "val_every": every, "checkpoint_every": every}
         timing = trial(lean(found), dataset, folder / "trial", cache_dir, **options)
-        return {"start": found, **schedule(seconds, timing, validations)}
+        needed = time.perf_counter() - began if charged else 0.0
+        return {"start": found, **schedule(max(1.0, seconds - needed), timing, validations)}
 
     kept = once(folder / "plan.json", plan)
     return kept["start"], {key: kept[key] for key in ("steps", "val_every", "checkpoint_every")}

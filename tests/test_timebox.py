@@ -48,6 +48,32 @@ def test_a_trial_times_steps_without_validations_and_leaves_nothing(tmp_path, mo
     assert not (tmp_path / "trial").exists()
 
 
+@pytest.mark.parametrize(("charged", "left"), [(True, 480.0), (False, 600.0)])
+def test_finding_out_how_many_steps_fit_is_a_part_of_the_box_where_it_is_charged(
+    tmp_path, monkeypatch, charged, left
+):
+    now = [0.0]
+
+    def found():
+        now[0] += 20.0
+        return "scratch"
+
+    def trial(*_, **__):
+        now[0] += 100.0
+        return TIMING
+
+    monkeypatch.setattr(timebox, "trial", trial)
+    monkeypatch.setattr(timebox.time, "perf_counter", lambda: now[0])
+
+    def planned(name, seconds):
+        folder = tmp_path / name
+        return timebox.planned(folder, lambda _: None, found, [], tmp_path, seconds, charged=charged)
+
+    assert planned("a", 600.0) == ("scratch", timebox.schedule(left, TIMING))
+    assert planned("a", 60.0) == planned("a", 600.0)  # it is decided once
+    assert planned("b", 60.0)[1] == timebox.schedule(1.0 if charged else 60.0, TIMING)
+
+
 def test_what_was_fixed_once_stays(tmp_path):
     path = tmp_path / "plan.json"
     assert timebox.once(path, lambda: {"steps": 5}) == {"steps": 5}
