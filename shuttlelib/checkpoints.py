@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import SCALER_NAME
-from torch import nn
+from torch import Tensor, nn
 
 from shuttlelib import networks
 from shuttlelib.files import WriteError, read_json, write_json, writing
@@ -40,21 +40,29 @@ class Average(nn.Module):
 
     def __init__(self, net: ShuttleNet, decay: float):
         super().__init__()
-        self.net = networks.build(net.spec)
+        # laid out as the net that is trained, or each tensor is moved by itself
+        self.net = networks.build(net.spec).to(memory_format=torch.channels_last)
         self.net.load_state_dict(net.state_dict())
         self.net.requires_grad_(False).eval()
         self.decay = decay
+        self._tensors: list[list[Tensor]] = []
 
     @torch.no_grad()
     def update(self, net: ShuttleNet, step: int) -> None:
-        """Move towards `net`; faster in the first steps, so that the start is forgotten."""
+        """Move towards `net`, always the same one; faster in the first steps, so that the start is forgotten.
+
+        From the first call on the tensors of both may only change in place.
+        """
         decay = min(self.decay, (1 + step) / (10 + step))
-        pairs = list(zip(self.net.state_dict().values(), net.state_dict().values(), strict=True))
-        mine, theirs = zip(*((a, b.to(a.dtype)) for a, b in pairs if a.is_floating_point()))
-        torch._foreach_lerp_(list(mine), list(theirs), 1 - decay)  # one launch, not one a tensor
-        for a, b in pairs:
-            if not a.is_floating_point():
-                a.copy_(b)
+        if not self._tensors:
+            states = [list(each.state_dict().values()) for each in (self.net, net)]
+            self._tensors = [
+                [t for t in s if t.is_floating_point() == x] for x in (True, False) for s in states
+            ]
+        mine, theirs, counts, counted = self._tensors
+        torch._foreach_lerp_(mine, theirs, 1 - decay)  # one launch, not one a tensor
+        for a, b in zip(counts, counted):
+            a.copy_(b)
 
 
 class Checkpoints:

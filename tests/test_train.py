@@ -418,6 +418,30 @@ def test_average_follows_the_network():
     assert all(torch.allclose(ours[k].float(), theirs[k].float(), atol=1e-3) for k in ours)
 
 
+def test_an_average_that_goes_on_is_what_each_tensor_alone_would_be():
+    net = networks.build(SPEC).to(memory_format=torch.channels_last)
+    average = checkpoints.Average(net, 0.9)
+    expected = {name: value.clone().contiguous() for name, value in average.state_dict().items()}
+    draws = torch.Generator().manual_seed(0)
+    for step in range(8):
+        with torch.no_grad():
+            for name, value in net.state_dict().items():
+                change = torch.rand(value.shape, generator=draws)
+                value.copy_(value + change if value.is_floating_point() else value + 1)
+                old, share = expected[f"net.{name}"], 1 - min(0.9, (1 + step) / (10 + step))
+                expected[f"net.{name}"] = (
+                    old.lerp(value, share) if value.is_floating_point() else value.clone()
+                )
+        if step == 4:  # a checkpoint, and what resumes from it
+            state, average = average.state_dict(), checkpoints.Average(net, 0.9)
+            average.load_state_dict(state)
+        average.update(net, step)
+    assert list(average.state_dict()) == list(expected)
+    assert all(torch.equal(value, expected[name]) for name, value in average.state_dict().items())
+    kernels = [value for value in average.state_dict().values() if value.ndim == 4]
+    assert all(value.is_contiguous(memory_format=torch.channels_last) for value in kernels)
+
+
 def test_distractors_are_false_places_and_never_the_shuttle(data, tmp_path):
     spec = versions.resolve("stage1_v5", input_hw=(96, 160))
     dataset = [cache.clip for cache in data.val.caches]
