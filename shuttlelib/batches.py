@@ -292,7 +292,8 @@ def _warp(frames: Tensor, inverse: Tensor) -> Tensor:
     y, x = (torch.arange(n, device=frames.device) + 0.5 for n in (h, w))
     places = torch.stack([x.expand(h, w), y[:, None].expand(h, w), torch.ones_like(x).expand(h, w)], -1)
     found = torch.einsum("bij,hwj->bhwi", inverse, places)
-    grid = found[..., :2] / found[..., 2:] * found.new_tensor([2 / w, 2 / h]) - 1
+    size = torch.stack([found.new_full((), 2 / n) for n in (w, h)])  # a copy from the host would wait
+    grid = found[..., :2] / found[..., 2:] * size - 1
     return (
         F.grid_sample(frames.flatten(1, 2), grid, align_corners=False)
         .unflatten(1, frames.shape[1:3])

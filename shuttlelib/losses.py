@@ -39,8 +39,7 @@ def training_loss(
     elif spec.loss == "weighted_bce":
         parts = {"place": weighted_bce(*_all_frames(spec, predicted, xy, visible, history))}
     else:
-        h, w = spec.input_hw
-        size = xy.new_tensor((w, h))
+        size = _size(spec, xy)
         found = prediction.places(spec, predicted) / size
         squared = spec.loss == "relaxed_l2_squared"
         parts = {"place": relaxed_l2(found, xy / size, visible, spec.margin_norm, squared)}
@@ -112,12 +111,16 @@ def _all_frames(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Logits, heads in cells, visibility, and whether there is a label; of every frame seen, oldest first."""
     past = prediction.no_track(xy, history)[:, 1 - spec.frames :]
-    h, w = spec.input_hw
-    heads = torch.cat([past[..., :2] * xy.new_tensor((w, h)), xy[:, None]], 1)
+    heads = torch.cat([past[..., :2] * _size(spec, xy), xy[:, None]], 1)
     logits = torch.cat([predicted.past, predicted.heatmap[:, None]], 1)
     seen = torch.cat([past[..., 2] > 0.5, visible[:, None]], 1)
     known = torch.cat([past[..., 2].isfinite(), torch.ones_like(visible)[:, None]], 1)
     return logits, geometry.px_to_cell(heads, spec.heatmap_stride), seen, known
+
+
+def _size(spec: Spec, like: Tensor) -> Tensor:
+    """(width, height) of the input, made on the device: a copy from the host would wait for a GPU's work."""
+    return torch.stack([like.new_full((), side) for side in spec.input_hw[::-1]])
 
 
 def cell_cross_entropy(heatmap: Tensor, xy_cell: Tensor, visible: Tensor) -> Tensor:

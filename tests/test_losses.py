@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from shuttlelib import blocks, losses, networks, versions
 from shuttlelib.prediction import Prediction
@@ -140,3 +141,29 @@ def test_a_u_net_learns_where_and_whether():
     error = torch.linalg.norm(net.decode(prediction, 1)[0][visible, 0] - xy[visible], dim=1)
     assert error.median() < 0.5
     assert ((prediction.visible_logit > 0) == visible).float().mean() > 0.9
+
+
+class NoPythonNumbers(TorchFunctionMode):
+    """Refuses what copies Python numbers to the device, which waits for a GPU."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        assert func not in (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["stage1_v1", "stage2_v4", "stage1_v5", "stage2_v8", "unet_3in3"])
+def test_no_loss_waits_for_numbers_from_the_host(name):
+    spec = versions.resolve(name)
+    h, w = (side // spec.heatmap_stride for side in spec.input_hw)
+    predicted = Prediction(
+        heatmap=torch.zeros(2, h, w),
+        offset=torch.zeros(2, 2, h, w),
+        visible_logit=torch.zeros(2),
+        points=torch.full((2, spec.points, 2), 0.5),
+        past=torch.zeros(2, spec.frames - 1, h, w),
+    )
+    xy, history = torch.tensor([[20.25, 30.5], [float("nan")] * 2]), torch.rand(2, 30, 3)
+    with NoPythonNumbers():
+        parts = losses.training_loss(spec, predicted, xy, history)
+    assert parts["loss"].isfinite()
+    assert torch.equal(losses._size(spec, xy), xy.new_tensor(spec.input_hw[::-1]))
