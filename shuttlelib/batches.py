@@ -151,7 +151,8 @@ class Pixels:
         size_hw = self.size_hw[clip]
         if self.resident:
             read = self._gather(read, self._sent(corner), self._sent(size_hw), side)
-        rgb = _rgb(read, side) * self._on(_shown(window, corner, size_hw, side))[:, None, None]
+        shown = self._sent(_shown(window, corner, size_hw, side))
+        rgb = _rgb(read, side) * (shown[:, 1, :, None] & shown[:, 0, None])[:, None, None]
         # where an input pixel covers several of the frame, that many looks are averaged
         dense = np.maximum(1, np.ceil(window[:, 2] / w - 0.05)).astype(int)
         pieces = rgb.flatten(1, 2)
@@ -262,12 +263,11 @@ def _rgb(planes: Tensor, side: int) -> Tensor:
 
 
 def _shown(window: np.ndarray, corner: np.ndarray, size_hw: np.ndarray, side: int) -> np.ndarray:
-    """(B, side, side) whether a pixel of a piece is in the frame and in the window's even span."""
+    """(B, 2, side) whether a column, and a row, of a piece is in the frame and in the window's even span."""
     along = corner[:, :, None] + np.arange(side)
     low = np.maximum(0, 2 * np.floor(window[:, :2] / 2))[..., None]
     high = np.minimum(size_hw[:, ::-1], 2 * np.ceil((window[:, :2] + window[:, 2:]) / 2))[..., None]
-    inside = (along >= low) & (along < high)
-    return inside[:, 1, :, None] & inside[:, 0, None]
+    return (along >= low) & (along < high)
 
 
 def _theta(window: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:

@@ -79,6 +79,19 @@ def test_crops_outside_the_frame_are_black_there(data):
 
 
 @pytest.mark.parametrize("stage", [1, 2])
+def test_of_frames_that_are_there_a_batch_sends_numbers_and_no_pictures(data, monkeypatch, stage):
+    sent, count = batches.Pixels._sent, []
+
+    def counted(pixels, values):
+        count.append(values.nbytes)
+        return sent(pixels, values)
+
+    monkeypatch.setattr(batches.Pixels, "_sent", counted)
+    frames = on_device(data[stage], draws(data[stage], 12), True)["frames"]
+    assert 0 < sum(count) < 0.1 * frames.nbytes
+
+
+@pytest.mark.parametrize("stage", [1, 2])
 def test_autocast_around_it_changes_no_picture(data, stage):
     items = draws(data[stage], 12)
     frames = on_device(data[stage], items, True)["frames"]
