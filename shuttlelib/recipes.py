@@ -7,11 +7,9 @@ mine a round, evaluate a pair free-running. Sizes come from the profile, behavio
 import os
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import copytree, rmtree
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -42,9 +40,8 @@ from shuttlelib import (
 )
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
-from shuttlelib.files import atomic_write, sha256, write_json, writing
+from shuttlelib.files import atomic_write, sha256, write_json
 from shuttlelib.mixing import mixing_weights
-from shuttlelib.profiles import Profile
 from shuttlelib.samples import Samples
 from shuttlelib.spec import Spec, check
 from shuttlelib.train import TrainConfig
@@ -68,38 +65,24 @@ def ensure_data(data_dir: str | Path, profile: str, seed: int) -> Path:
         profile: how much to render.
 
     Raises:
-        ShuttleError: the folder holds something else, or cannot be written.
+        ShuttleError: the folder holds something else.
     """
     size = profiles.get(profile)
     folder = Path(data_dir) if data_dir else paths.DATA / profile
     if not any(folder.glob("*.parquet")):
         if folder.exists() and any(folder.iterdir()):
             raise ShuttleError(f"{folder}: holds files but no clips (*.parquet); run `shuttle data import`")
-        with writing(folder):
-            _render(folder, size, seed)
-        print(f"{size.clips} rendered rallies in {folder}")
-    return folder
-
-
-def _render(folder: Path, size: Profile, seed: int) -> None:
-    """Render a data folder beside its place, so that half a one is not taken for data, and move it there.
-
-    Where another process was faster, its data stay.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f"{folder.name}.partial-", dir=folder.parent) as beside:
-        rendering = Path(beside) / folder.name
+        rendering = folder.with_name(f"{folder.name}.partial")
+        rmtree(rendering, ignore_errors=True)
         views = ("broadcast", "broadcast", "corner", "broadcast", "wide", "side")
         sizes = (size.clips, seed, size.size_hw, size.fps, size.frames_per_clip, views, size.val_share)
         with tqdm(total=size.clips, desc="render", unit="clip", leave=False) as bar:
             synth.make_dataset(rendering, *sizes, bar.update)
-        try:
-            with suppress(OSError):  # it is not there, or no longer empty
-                folder.rmdir()
-            rendering.rename(folder)
-        except OSError:
-            if not any(folder.glob("*.parquet")):
-                raise
+        if folder.is_dir():
+            folder.rmdir()
+        rendering.rename(folder)  # only now, so that an interrupted rendering is not taken for data
+        print(f"{size.clips} rendered rallies in {folder}")
+    return folder
 
 
 def load_data(data_dirs: Sequence[str | Path]) -> list[Clip]:

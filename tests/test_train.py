@@ -582,35 +582,3 @@ def test_rendering_never_goes_into_a_folder_that_holds_something_else(tmp_path):
     with pytest.raises(ShuttleError, match="holds files but no clips"):
         recipes.ensure_data(tmp_path, "quick", 0)
     assert [path.name for path in tmp_path.iterdir()] == ["match.mp4"]
-
-
-@pytest.mark.parametrize("empty", [False, True])
-def test_of_two_that_render_into_one_folder_the_faster_ones_data_stay_whole(tmp_path, monkeypatch, empty):
-    folder = tmp_path / "data"
-    seeds = [1, 2]
-
-    def make_dataset(out, _, seed, *__):
-        out.mkdir(parents=True)
-        (out / "a.parquet").write_text(str(seed))
-        seeds.remove(seed)
-        if seeds:  # the other starts and ends while this one is half done
-            assert recipes.ensure_data(folder, "quick", seeds[0]) == folder
-        (out / "b.parquet").write_text(str(seed))
-
-    monkeypatch.setattr(synth, "make_dataset", make_dataset)
-    if empty:
-        folder.mkdir()
-    assert recipes.ensure_data(folder, "quick", 1) == folder
-    assert {path.name: path.read_text() for path in folder.iterdir()} == {"a.parquet": "2", "b.parquet": "2"}
-    assert list(tmp_path.iterdir()) == [folder]
-
-
-def test_a_rendering_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    def make_dataset(out, *_):
-        out.mkdir(parents=True)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(synth, "make_dataset", make_dataset)
-    with pytest.raises(KeyboardInterrupt):
-        recipes.ensure_data(tmp_path / "new" / "data", "quick", 1)
-    assert list((tmp_path / "new").iterdir()) == []
