@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from shuttlelib import clips, importers, labels, splits, video
+from shuttlelib.cells import wrong_separator
 from shuttlelib.files import is_stray
 from shuttlelib.geometry import CANONICAL_HW, SizeHW
 from shuttlelib.labels import ClipInfo
@@ -93,11 +94,14 @@ def _possible(truth: pd.DataFrame, size: SizeHW, path: Path) -> pd.DataFrame:
 
 def _read_predictions(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path)
+        table = pd.read_csv(path)
     except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
         raise MetricsError(
             f"{path}: cannot be read as CSV ({error}); `shuttle track` writes such files"
         ) from error
+    if wrong := wrong_separator(",".join(map(str, table.columns))):
+        raise MetricsError(f"{path}: {wrong}")
+    return table
 
 
 def _told(pred_path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from shuttlelib import label_studio
-from shuttlelib.cells import Cell, number, read_text, whole_number, wrong_separator, zero_or_one
+from shuttlelib.cells import Cell, number, read_text, whole_number, zero_or_one
 from shuttlelib.geometry import SizeHW, norm_to_px
 from shuttlelib.labels import LabelError, make_table, read_table
 
@@ -173,8 +173,6 @@ def _read_csv(path: Path, text: str) -> tuple[list[str], list[tuple[int, list[st
     if not lines:
         raise LabelError(f"{path}: the file is empty; write a header and one row a frame")
     header = [name.strip() for name in lines[0][1]]
-    if wrong := wrong_separator(header):
-        raise LabelError(f"{path}: {wrong}")
     for line, values in lines[1:]:
         if len(values) != len(header):
             at = min(len(values), len(header) - 1)

@@ -42,7 +42,6 @@ class Landing:
         self._rising = False
         self._unseen = 0  # frames since something was seen there
         self._last: np.ndarray | None = None  # (2,) native px: what was seen in the frame before
-        self._asked = False  # in this frame
         self._still = max(1, round(params.still_s * fps))  # looks
         self._told: deque[list[Sighting]] = deque(maxlen=self._still)
 
@@ -54,13 +53,12 @@ class Landing:
         before = self._before(frame)
         if before is None:
             return None
-        self._asked = True
         shown = [before] * network.frames
         shown[-1 - network.ahead] = frame
         return Look(2, [crop_window(self._site, self._size_hw, network.input_hw[0])], [shown], None)
 
     def stayed(self, sightings: list[Sighting]) -> list[Sighting]:
-        """Those that were seen in the same place in every look of the last `still_s`."""
+        """Those that were seen in the same place in every look before, as many as `still_s` has frames."""
         before = list(self._told)
         self._told.append(sightings)
         if len(before) < self._still:
@@ -69,9 +67,6 @@ class Landing:
 
     def told(self, frame: Frame, found: Verdict, visible: bool) -> None:
         """Take note of a frame's row."""
-        if not self._asked:
-            self._told.clear()
-        self._asked = False
         self._unseen += 1
         last, self._last = self._last, found.xy_px if visible else None
         if self._last is None:

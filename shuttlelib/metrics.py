@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from shuttlelib.cells import wrong_separator
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import plain
 from shuttlelib.geometry import FULLHD_HW, GRID512_HW, SizeHW, rescale
@@ -351,8 +350,7 @@ def check_table(table: pd.DataFrame, source: str) -> None:
     needed = ("frame", "visible", "x_px", "y_px")
     for column in (*needed, *(("confidence",) if "confidence" in table else ())):
         if column not in table:
-            without = f"no column '{column}'; it has {', '.join(map(str, table.columns))}"
-            raise MetricsError(f"{source}: {wrong_separator(map(str, table.columns)) or without}")
+            raise MetricsError(f"{source}: no column '{column}'; it has {', '.join(map(str, table.columns))}")
         if len(table) and not pd.api.types.is_numeric_dtype(table[column]):
             held = table[column].dropna()
             text = held[pd.to_numeric(held, errors="coerce").isna()]

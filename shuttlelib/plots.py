@@ -11,6 +11,7 @@ cell, and nothing piles up in memory.
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
+import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import patheffects
@@ -108,6 +109,20 @@ def blend_heatmap(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
     paint = plt.get_cmap("inferno")(share[..., 0])[..., :3] * 255
     alpha = share**0.5 * 0.85
     return np.asarray(grey * (1 - alpha) + paint * alpha, np.uint8)
+
+
+def mark(image: np.ndarray, place: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) uint8 with a ring at a place and a cross at a label, (2,) px; nan draws none."""
+    image = image.copy()
+    if np.isfinite(place).all():
+        cv2.circle(image, tuple(map(int, place)), 7, _rgb(ORANGE), 1, cv2.LINE_AA)
+    if np.isfinite(label).all():
+        cv2.drawMarker(image, tuple(map(int, label)), _rgb(SKY), cv2.MARKER_TILTED_CROSS, 9)
+    return image
+
+
+def _rgb(color: str) -> tuple[int, ...]:
+    return tuple(bytes.fromhex(color[1:]))
 
 
 def row_sheet(

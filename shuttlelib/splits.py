@@ -8,7 +8,7 @@ import csv
 import io
 from pathlib import Path
 
-from shuttlelib.cells import read_text, wrong_separator
+from shuttlelib.cells import read_text
 from shuttlelib.files import atomic_write
 from shuttlelib.labels import LabelError
 
@@ -30,8 +30,6 @@ def read(data_dir: str | Path) -> Places:
         return {}
     places: Places = {}
     reader = csv.DictReader(io.StringIO(read_text(path)))
-    if wrong := wrong_separator(reader.fieldnames or ()):
-        raise LabelError(f"{path}: {wrong}")
     for name in COLUMNS:
         if name not in (reader.fieldnames or ()):
             raise LabelError(f"{path}: row 1, column {name!r} is missing; write clip,venue,split")

@@ -83,13 +83,8 @@ class Tracker:
         self._whole = full_window(size_hw, stage1.input_hw)
         networks = [network for network in (stage1, stage2) if network is not None]
         past = max(network.frames - 1 - network.ahead for network in networks)
-        self._foresees = (
-            stage2 is not None
-            and not stage2.uses_history
-            and self.params.foresee_heights > 0
-            and mode in ("smart", "fast", OFFLINE)
-            and memory is None
-        )
+        follows = stage2 is not None and mode in ("smart", "fast", OFFLINE) and memory is None
+        self._foresees = follows and not networks[-1].uses_history and self.params.foresee_heights > 0
         self.ahead = max(network.ahead for network in networks) * self._stride + self._foresees
         self._frames: deque[Frame] = deque(maxlen=past * self._stride + 1)
         self._coming: Sequence[Frame] = ()
@@ -247,8 +242,6 @@ class Tracker:
     def _doubted(self, sightings: list[Sighting]) -> list[Sighting]:
         """What was seen on the crops that follow the track: of less evidence where stage 1 sees nothing."""
         reach, price = self.params.alone_heights * self.size_hw[0], self.params.alone_logit
-        if not price:
-            return sightings
         gaps = [np.hypot(*(self._regions - sighting[:2]).T).min(initial=np.inf) for sighting in sightings]
         return [
             sighting._replace(logit=sighting.logit - price * (gap > reach))

@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 from torch.utils.data import default_collate
 from torch.utils.tensorboard import SummaryWriter
 
@@ -19,7 +17,6 @@ from shuttlelib.samples import Samples
 from shuttlelib.validation import evenly
 
 FIXED, HARD = 4, 6  # validation samples that are shown each time: always the same; the worst
-LABEL, PLACE = (86, 180, 233), (230, 159, 0)  # the colours of `plots`: cross and ring
 
 
 class TrainLog:
@@ -88,17 +85,9 @@ def _strip(net: ShuttleNet, val: Samples, numbers: list[int]) -> np.ndarray:
     device = next(net.parameters()).device
     prediction = net(batch["frames"].to(device), batch["history"].to(device))
     heatmaps = net.probabilities(prediction).float().cpu().numpy()
-    xy = net.decode(prediction, 1)[0][:, 0].float().cpu()
+    xy = net.decode(prediction, 1)[0][:, 0].float().cpu().numpy()
     images = []
     for i, image in enumerate(batch["frames"][:, net.spec.current].permute(0, 2, 3, 1).numpy()):
-        image = np.ascontiguousarray(plots.blend_heatmap(image, heatmaps[i]))
-        if prediction.visible_logit[i] >= 0:
-            cv2.circle(image, _pixel(xy[i]), 7, PLACE, 1, cv2.LINE_AA)
-        if torch.isfinite(batch["xy"][i]).all():
-            cv2.drawMarker(image, _pixel(batch["xy"][i]), LABEL, cv2.MARKER_TILTED_CROSS, 9)
-        images.append(image)
+        place = xy[i] if prediction.visible_logit[i] >= 0 else xy[i] * np.nan
+        images.append(plots.mark(plots.blend_heatmap(image, heatmaps[i]), place, batch["xy"][i].numpy()))
     return np.concatenate(images, 1)
-
-
-def _pixel(xy: Tensor) -> tuple[int, int]:
-    return int(xy[0]), int(xy[1])
