@@ -1,6 +1,5 @@
 """The page itself: what stands where, and which event calls which handler."""
 
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -130,13 +129,14 @@ def _wire_question(part: dict[str, Any], handlers: Handlers) -> None:
 
 
 def _show(event: Any, part: dict[str, Any], handlers: Handlers) -> None:
-    """After `event`: everything that depends on the least confidence, and the current frame."""
+    """After `event`: everything that depends on the least confidence, and the current frame.
+
+    The files come first, so that what a page shows can be downloaded.
+    """
     names = ("overview", "court", "curves", "lost", "player", "mp4")
-    shown = partial(event, handlers.show, part["least"], [part[name] for name in names])
-    where = [part["frame"], part["least"], part["zoom"]]
-    shown(**_QUIET).then(handlers.frame, where, part["viewer"], **_QUIET).then(
-        handlers.corrected, part["least"], _corrected(part), **_QUIET
-    )
+    written = event(handlers.corrected, part["least"], _corrected(part), **_QUIET)
+    shown = written.then(handlers.show, part["least"], [part[name] for name in names], **_QUIET)
+    shown.then(handlers.frame, [part["frame"], part["least"], part["zoom"]], part["viewer"], **_QUIET)
 
 
 def _corrected(part: dict[str, Any]) -> list[Any]:
