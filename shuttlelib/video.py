@@ -246,7 +246,7 @@ class VideoWriter:
         return self
 
     def _add_stream(self) -> "av.VideoStream":
-        rate = Fraction(self.fps).limit_denominator(1001)
+        rate = Fraction(self.fps).limit_denominator(round(1001 / min(self.fps, 1)))
         options = {"crf": str(self.crf), "preset": "veryfast"}
         stream = self._container.add_stream("libx264", rate, options=options)
         stream.height, stream.width = self.size_hw

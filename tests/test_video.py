@@ -71,7 +71,7 @@ def test_every_frame_is_itself_with_b_frames_in_between(tmp_path):
     assert [frame.time_s for frame in frames] == pytest.approx([i / 30 for i in range(60)], abs=1e-4)
 
 
-@pytest.mark.parametrize("fps", [29.97, 30000 / 1001, 23.976, 119.88, 25.0])
+@pytest.mark.parametrize("fps", [29.97, 30000 / 1001, 23.976, 119.88, 25.0, 1 / 3600])
 def test_the_rate_stays_fractional(tmp_path, fps):
     with VideoWriter(tmp_path / "v.mp4", (64, 160), fps) as writer:
         for index in range(10):
