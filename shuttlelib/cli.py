@@ -3,6 +3,7 @@
 Every command imports what it needs when it runs: how fast `shuttle track` starts depends on it.
 """
 
+import errno
 import os
 import re
 import sys
@@ -31,6 +32,11 @@ from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.files import writing
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
+_FIXES = {
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.ENAMETOOLONG: "give a shorter name",
+}
 
 app = typer.Typer(
     help="Find the badminton shuttle in video: data, training, tracking, evaluation.",
@@ -127,8 +133,8 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):  # the parser's own usage errors
             return _usage(error)
-        if isinstance(error, PermissionError) and error.filename:
-            complain(f"error: {error.filename}: {error.strerror}; check its permissions")
+        if isinstance(error, OSError) and error.errno in _FIXES and error.filename:
+            complain(f"error: {error.filename}: {error.strerror}; {_FIXES[error.errno]}")
             return 1
         return _unexpected(error)
 

@@ -374,6 +374,14 @@ def test_a_file_that_may_not_be_read_is_named(shuttle, clip, models, tmp_path, m
     assert (status, errors) == (1, ["error: weights.onnx: Permission denied; check its permissions"])
 
 
+def test_a_name_that_is_too_long_is_named(shuttle, clip, tmp_path):
+    name = "x" * 300
+    fix = "File name too long; give a shorter name"
+    video, out = tmp_path / f"{name}.mp4", tmp_path / name
+    assert shuttle("track", video, "--out", tmp_path)[::2] == (1, [f"error: {video}: {fix}"])
+    assert shuttle("track", clip, "--out", out)[::2] == (1, [f"error: {out / clip.stem}.csv: {fix}"])
+
+
 def test_ctrl_c_is_quiet(shuttle, clip, models, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
