@@ -110,7 +110,7 @@ def track(
     check_choice("--decoder", decoder, nvdec.DECODERS)
     params = TrackParams.parse(param or ())
     settings = streams.Settings(live, latency_ms / 1000, reconnect_s, raw=raw, camera=camera, decoder=decoder)
-    found = _named([source for video in videos for source in streams.find(video, settings)], name)
+    found = _named([source for video in videos for source in _found(video, settings)], name)
     streams.refuse_idle(settings, videos, found[0].endless)
     outputs.check_stems(found)
     for source in found:
@@ -134,6 +134,20 @@ def track(
         print(_last_line(done, seconds), file=sys.stderr if jsonl else sys.stdout)
     if failed or any(summary["warning"] for summary in done):
         raise typer.Exit(1)
+
+
+def _found(video: str, settings: Any) -> "list[Source]":
+    """The sources that a name stands for; the overlays beside their tracks in a folder are no footage."""
+    from shuttlelib import outputs, streams
+
+    found = streams.find(video, settings)
+    if not Path(video).is_dir():
+        return found
+    paths = [Path(source.name) for source in found]
+    drawn = [path.with_suffix(".csv").exists() and outputs.is_ours(path) for path in paths]
+    if all(drawn):
+        raise UsageError(f"{video}: the folder has overlays of tracks alone; name the one with the videos")
+    return [source for source, ours in zip(found, drawn) if not ours]
 
 
 def _named(found: "list[Source]", name: str) -> "list[Source]":

@@ -95,7 +95,7 @@ def check_outputs(source: Source, out_dir: Path, overlay: bool = False) -> None:
         raise UsageError(f"--out {out_dir}: the overlay would replace {original}; choose another folder")
     kinds = {csv: "track", report: "track's summary"} | ({video: "track's overlay"} if overlay else {})
     for path, kind in kinds.items():
-        if path.exists() and not _is_ours(path):
+        if path.exists() and not is_ours(path):
             raise UsageError(f"{path}: is no {kind} but in its place; move it away or choose another --out")
 
 
@@ -104,10 +104,10 @@ def overlay_left(source: Source, out_dir: Path) -> Path | None:
     path, original = out_dir / f"{source.stem}.mp4", Path(source.name)
     if not path.exists() or (original.exists() and path.samefile(original)):
         return None
-    return path if _is_ours(path) else None
+    return path if is_ours(path) else None
 
 
-def _is_ours(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
     """Whether tracking wrote a file, by a CSV's header, a summary's versions or a video's note."""
     try:
         if path.suffix == ".csv":

@@ -374,6 +374,22 @@ def test_a_file_that_may_not_be_read_is_named(shuttle, clip, models, tmp_path, m
     assert (status, errors) == (1, ["error: weights.onnx: Permission denied; check its permissions"])
 
 
+def test_the_overlays_of_a_folder_are_tracked_no_second_time(shuttle, clip, models, tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    kept = clip.rename(folder / clip.name)
+    command = ("track", folder, "--out", folder, "--models", models, "--live", "--overlay")
+    assert shuttle(*command)[0] == 0
+    before = files_in(folder)
+    assert f"{kept.stem}-live.mp4" in map(str, before)
+    assert shuttle(*command)[0] == 0
+    assert files_in(folder) == before
+    kept.unlink()
+    status, _, errors = shuttle(*command)
+    assert (status, len(errors)) == (2, 1)
+    assert "overlays of tracks alone" in errors[0]
+
+
 def test_a_name_that_is_too_long_is_named(shuttle, clip, tmp_path):
     name = "x" * 300
     fix = "File name too long; give a shorter name"
