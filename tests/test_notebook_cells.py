@@ -141,3 +141,22 @@ def test_networks_without_a_map_of_one_place_are_drawn_but_not_measured(rendered
     assert "nowhere" not in done["captions"]["stage 1, this run"]
     (skipped,) = done["run"].skipped
     assert version in skipped["reason"]
+
+
+@pytest.fixture
+def dark(tmp_path, tiny_video):
+    """A data folder whose only val clip is of three frames and never shows the shuttle."""
+    for name, frames in {"train": 12, "val": 3}.items():
+        table = labels.make_table(name, range(frames), name == "train", 20.0, 30.0, "label_studio")
+        clip = Clip(
+            name, tiny_video(f"{name}.mp4", frames), table, labels.ClipInfo(96, 64, 30.0, frames), name, name
+        )
+        clips.store(clip, tmp_path / "dark")
+    return tmp_path / "dark"
+
+
+@pytest.mark.slow
+def test_a_brief_clip_without_a_shuttle_is_taken_apart_and_counted(dark, tmp_path):
+    done = run_cells("06", data_dir=str(dark), run_dir=str(tmp_path / "run"))
+    assert done["strip"] == [0, 1]
+    assert done["causes"]["extra"].isna().all()
