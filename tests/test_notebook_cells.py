@@ -160,3 +160,10 @@ def test_a_brief_clip_without_a_shuttle_is_taken_apart_and_counted(dark, tmp_pat
     done = run_cells("06", data_dir=str(dark), run_dir=str(tmp_path / "run"))
     assert done["strip"] == [0, 1]
     assert done["causes"]["extra"].isna().all()
+
+
+@pytest.mark.slow
+def test_a_brief_clip_is_shown_in_as_many_stills_as_it_has_frames(dark, tmp_path):
+    done = run_cells("08", data_dir=str(dark), run_dir=str(tmp_path / "run"))
+    assert done["wanted"] == [0, 1, 2]
+    assert len(done["stills"]) == 3
