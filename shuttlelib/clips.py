@@ -88,6 +88,7 @@ def load_dataset(data_dir: str | Path, raw: bool = False) -> list[Clip]:
     dataset = []
     for path in paths:
         table, info = labels.read_table(path)
+        table["clip"] = path.stem  # its files may have been renamed
         if not raw:
             table = labels.usable(table)
             labels.require_clean(table, path, info.frame_count)

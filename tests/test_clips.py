@@ -52,6 +52,14 @@ def test_a_clip_is_linked_or_a_copy_as_it_was_stored_last(data):
     assert sha256(copied.video_path) == linked.info.video_sha256
 
 
+def test_rows_have_the_name_that_the_files_have_now(data):
+    for suffix in (".mp4", ".parquet"):
+        (data / f"00001{suffix}").rename(data / f"renamed{suffix}")
+    splits.write(data, {"renamed": ("Odense", "train"), "00002": ("Tokyo", "val")})
+    for raw in (True, False):
+        assert set(clips.load_dataset(data, raw)[1].table["clip"]) == {"renamed"}
+
+
 @pytest.mark.parametrize("suffix", [".MP4", ".Mov"])
 def test_a_videos_suffix_may_be_of_any_case(data, suffix):
     (data / "00001.mp4").rename(data / f"00001{suffix}")
