@@ -48,6 +48,18 @@ def test_a_row_that_fails_is_recorded_and_the_rest_go_on_and_what_is_done_is_not
     rows(names, data, tmp_path / "runs", budget, workers=1)  # decides no result
 
 
+def test_rows_that_learned_from_other_false_places_are_not_gone_on_with(data, tmp_path):
+    stage1, budget = tmp_path / "best", Budget(steps=1)
+    stage1.mkdir()
+    (stage1 / "model.safetensors").write_bytes(b"first")
+    options = {"stage1": stage1, "time_left": lambda: False}
+    for _ in range(2):
+        rows(["stage2_v8"], data, tmp_path / "runs", budget, **options)
+    (stage1 / "model.safetensors").write_bytes(b"trained on")
+    with pytest.raises(ShuttleError, match=r"another stage1_sha256"):
+        rows(["stage2_v8"], data, tmp_path / "runs", budget, **options)
+
+
 def test_the_same_data_mix_for_every_row_and_pretraining_only_where_it_was_had():
     spec = training._lean(training.resolve("stage1_v4"), "scratch (no Hub)", Budget(steps=1))
     assert (spec.rendered_share, spec.pretrained, spec.backbone_lr_scale) == (0.3, False, 1.0)

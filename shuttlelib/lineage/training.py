@@ -21,7 +21,7 @@ import torch
 from shuttlelib import clips, networks, recipes, timebox, train
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError, UsageError
-from shuttlelib.files import read_json, write_json
+from shuttlelib.files import read_json, sha256, write_json
 from shuttlelib.spec import Spec
 from shuttlelib.versions import resolve
 
@@ -98,17 +98,17 @@ def train_rows(
         config: further fields of `TrainConfig`.
 
     Yields:
-        Each name, and what `row.json` holds: what `recipes.train_on` returns, parameters (how many), `start`
-        of the weights and batch; or `error`.
+        Each name, and what `row.json` holds: `recipes.train_on`'s, parameters, `start` and batch; or `error`.
 
     Raises:
         UsageError: no such row or backbone.
-        ShuttleError: `out` holds rows of another budget, seed, data or config.
+        ShuttleError: `out` holds rows of another budget, seed, data, stage 1 or config.
         KeyboardInterrupt: the row at work is saved and resumes.
     """
     specs = _specs(names, budget, overrides or {})
     mine = {"budget": asdict(budget), "seed": seed, "data": clips.data_hash(dataset)}
     mine |= {"overrides": dict(overrides or {}), "stage1": str(stage1 or ""), "pretrained": pretrained}
+    mine |= {"stage1_sha256": sha256(stage1 / "model.safetensors")} if stage1 else {}
     mine |= {"config": {key: value for key, value in config.items() if key not in train.FREE_FIELDS}}
     _claim(out / "budget.json", json.loads(json.dumps(mine)))
     # early in a training the most accurate weights are often those that call every shuttle hidden
@@ -228,7 +228,7 @@ def _lean(spec: Spec, start: str, budget: Budget) -> Spec:
 def _claim(path: Path, mine: dict[str, Any]) -> None:
     held = timebox.once(path, lambda: mine)
     other = [
-        f"{key} {held.get(key)!r} (now {value!r})" for key, value in mine.items() if held.get(key) != value
+        f"{key} {held[key]!r} (now {value!r})" for key, value in mine.items() if held.get(key, value) != value
     ]
     if other:
         raise ShuttleError(
