@@ -1,6 +1,7 @@
 """Notebooks on data and parameters that a quick run does not have."""
 
 import json
+import shlex
 
 import numpy as np
 import pandas as pd
@@ -125,6 +126,22 @@ def test_training_and_looks_are_said_to_run_where_they_did(rendered, tmp_path, m
 def test_the_samples_shown_are_those_trained_on(rendered, tmp_path):
     shown = run_cells("04", (1, 2, 4, 6), data_dir=str(rendered), run_dir=str(tmp_path / "run"))
     assert np.isfinite(shown["splits"].train.false_places).any()  # where stage 1 saw what is not there
+
+
+@pytest.mark.parametrize(("name", "last"), [("03", ()), ("04", ()), ("05", (6, 8, 16))])
+def test_commands_to_copy_hold_paths_with_blanks(rendered, tmp_path, monkeypatch, capsys, name, last):
+    def mined(start, splits, run_dir, *args):
+        row = pd.DataFrame({"index": [0], "kind": "", "p_visible": 1.0, "error_px": 1.0})
+        for table in ("scores", "hard", "suspects"):
+            row.to_parquet(run_dir / f"{table}.parquet")
+
+    monkeypatch.setattr(recipes, "mine_round", mined)
+    done = run_cells(name, (1, 2, 4, *last), data_dir=str(rendered), run_dir=str(tmp_path / "my run"))
+    said = capsys.readouterr().out.splitlines()
+    lines = [line for line in said if "tensorboard" in line or "--work" in line]
+    assert len(lines) == (2 if name == "05" else 1)
+    folders = {str(done["run"].dir), str(done["run"].dir / "doubts")}
+    assert all(folders & set(shlex.split(line)) for line in lines)
 
 
 @pytest.mark.slow
