@@ -142,17 +142,13 @@ def training_times(stage1: Path, stage2: Path) -> dict[str, str]:
 
 
 def _judge(made: Path, dataset: list[Clip], out_dir: Path) -> dict[str, Any]:
-    """Fit the confidence curves, put them into stage 2's card, and judge every mode with them.
-
-    What networks saw is calibrated in smart mode, what physics filled in where only that happens.
-    """
+    """Fit the confidence curves of every mode, put them into stage 2's card, and judge with them."""
     raw_pair = replace(tracking.load_networks(models_dir=made), calibration=None)
-    smart, offline = (
-        recipes.evaluate_pair(raw_pair, dataset, out_dir / f"uncalibrated-{mode}", mode)["confidence_curves"]
-        for mode in ("smart", tracker.OFFLINE)
-    )
+    curves = {}
+    for mode in tracker.MODES:
+        raw = recipes.evaluate_pair(raw_pair, dataset, out_dir / f"uncalibrated-{mode}", mode)
+        curves[mode] = raw["confidence_curves"]
     card = runtime.default_pair(made)[1] / "version.json"
-    curves = {**smart, "rectified": offline["rectified"]}
     write_json(card, {**read_json(card), "calibration": curves})
     pair = tracking.load_networks(models_dir=made)
     return {mode: recipes.evaluate_pair(pair, dataset, out_dir / mode, mode) for mode in tracker.MODES}

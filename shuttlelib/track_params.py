@@ -8,8 +8,9 @@ from typing import Any
 from shuttlelib.errors import UsageError
 
 _PROBABILITIES = ("visible_threshold", "candidate_min_score", "alone_min_score", "peak_min")
-_MOST_LOGIT = 100.0  # exponentials of more overflow, as with more `evidence` than this:
-_MOST = {"lag_s": 60.0, "evidence": 10.0}  # so much of the track is gone through at every frame
+_MOST_LOGIT = 100.0  # exponentials of more overflow, as with more `evidence`
+# so much of the track is gone through at every frame
+_MOST = {"lag_s": 60.0, "smooth_s": 60.0, "evidence": 10.0}
 _ABOVE_0 = ("stage1_candidates", "peaks", "sightings_kept", "sigma_heights", "first_sigma_heights")
 
 
@@ -59,6 +60,10 @@ class TrackParams:
             for, against what was there before; 0 never looks …
         still_s: … and believed once it was seen for so long …
         still_heights: … within this distance.
+        smooth_s: a place is moved onto the parabola of those within this time of it, on either side …
+        smooth_heights: … if none of them lies farther from that than this.
+        lead_heights: places are told so much further along the flight, less where it is slower than
+            rest_heights: people set labels behind the head, and networks learn it from them.
         drag_per_height: share of the speed that a flight of one height loses. With it and gravity 5% of the
             labels' steps lie more than 20 px off at 1280x720, 27 px if the last place is expected.
         gravity_heights: fall, gained a thirtieth of a second.
@@ -110,6 +115,9 @@ class TrackParams:
     landed_s: float = 1.0
     still_s: float = 0.1
     still_heights: float = 0.005
+    smooth_s: float = 0.07
+    smooth_heights: float = 0.0028
+    lead_heights: float = 0.0007
     drag_per_height: float = 4.0
     gravity_heights: float = 0.001
     velocity_gain: float = 0.7

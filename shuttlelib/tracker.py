@@ -20,6 +20,7 @@ from shuttlelib.hypotheses import Column, Hypotheses, Sighting, Verdict, sightin
 from shuttlelib.landing import Landing
 from shuttlelib.looks import Look, with_coming
 from shuttlelib.offline import Memory
+from shuttlelib.refine import refined
 from shuttlelib.rows import SURE, Row
 from shuttlelib.runtime import Backend, Candidates
 from shuttlelib.track_params import TrackParams
@@ -95,7 +96,7 @@ class Tracker:
         least = self.params.noise_calibrations
         self._noisy = round(max(least * fps / BASE_FPS, min(least, 2)))  # one is never many
         self.settles = max(self._lag, self._doubts.maxlen or 0)
-        kept = max(PAST * self._stride, self.settles + 1)
+        kept = max(PAST * self._stride, self.settles + 1 + self._frames_in(self.params.smooth_s))
         self._rows: deque[Row] = deque(maxlen=kept)
         self._track = Hypotheses(self.params, size_hw[0], fps, self._lag)
         self._last_seen: np.ndarray | None = None  # native px
@@ -112,17 +113,18 @@ class Tracker:
 
         When `frames` raises, the rows so far come out first.
         """
-        waiting: deque[tuple[Frame, Row]] = deque()
+        waiting: deque[Frame] = deque()
         try:
             for frame, coming in with_coming(frames, self.ahead):
-                waiting.append((frame, (yield from self.asking(frame, coming))))
+                yield from self.asking(frame, coming)
+                waiting.append(frame)
                 if len(waiting) > self.settles:
-                    emit(*waiting.popleft())
+                    emit(waiting.popleft(), self._refined(self.settles))
         finally:
             for back in range(self._lag - 1, -1, -1):
                 self._settle(back)
-            for item in waiting:
-                emit(*item)
+            for back in range(len(waiting) - 1, -1, -1):
+                emit(waiting.popleft(), self._refined(back))
 
     def asking(self, frame: Frame, coming: Sequence[Frame] = ()) -> Generator[Look, Candidates, Row]:
         """The next frame's row, which `settles` more frames may change; each `Look` wants its `Candidates`.
@@ -341,6 +343,12 @@ class Tracker:
         """Judge the row `back` frames ago again, now that it is known what came after."""
         if back < len(self._track):
             self._fill(self._rows[-1 - back], self._track.settled(back))
+
+    def _refined(self, back: int) -> Row:
+        """The row so many frames ago, settled, as it is told; in mode whole as the network said it."""
+        if self.mode == WHOLE:
+            return self._rows[-1 - back]
+        return refined(self._rows, len(self._rows) - 1 - back, self.params, self.size_hw, self.fps)
 
     def _fill(self, row: Row, found: Verdict) -> None:
         somewhere = not math.isnan(found.xy_px[0])  # nothing was seen is below a threshold of 0 too

@@ -178,10 +178,10 @@ class _Run:
         self._start = time.perf_counter()
 
     def _new_tracker(self, rate: float, memory: Memory | None = None) -> Tracker:
-        size_hw, nets = self._footage.info.even_hw, self._nets
+        size_hw, nets, curves = self._footage.info.even_hw, self._nets, self._nets.calibration or {}
+        curves = curves.get(self._mode, curves)  # of one mode, or of all as in cards of old
         return Tracker(
-            *(nets.stage1, nets.stage2, size_hw, rate, self._mode, self._params, nets.calibration),
-            memory=memory,
+            *(nets.stage1, nets.stage2, size_hw, rate, self._mode, self._params, curves), memory=memory
         )
 
     def looks(

@@ -68,6 +68,7 @@ FLOW = [
         "landing",
         "offline",
         "rectify",
+        "refine",
         "tracker",
         "together",
         "device",

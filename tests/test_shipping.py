@@ -41,7 +41,9 @@ def test_publishing_makes_a_pair_that_loads_with_its_confidence_curve(shipped):
             "metrics.json",
             "README.md",
         }
-    assert set(runtime.read_card(stage2)["calibration"]) == {"visible", "rectified", "invisible"}
+    curves = runtime.read_card(stage2)["calibration"]
+    assert set(curves) == {"smart", "fast", "calibration", "offline"}
+    assert all(set(of_mode) == {"visible", "rectified", "invisible"} for of_mode in curves.values())
 
 
 def test_results_hold_every_mode_and_the_card_repeats_them(shipped):

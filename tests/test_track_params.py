@@ -22,6 +22,7 @@ def test_thresholds_are_set_by_name():
         ("lag_s=-1", "lag_s -1: must be 0 or more"),
         ("lag_s=-100", "lag_s -100: must be 0 or more"),
         ("lag_s=1e9", "lag_s 1e[+]09: must be at most 60"),
+        ("smooth_s=1e9", "smooth_s 1e[+]09: must be at most 60"),
         ("near_logit=800", "near_logit 800: must be at most 100, of either sign"),
         ("appear_logit=-1e5", "appear_logit -100000: must be at most 100, of either sign"),
         ("evidence=1e308", "evidence 1e[+]308: must be at most 10"),

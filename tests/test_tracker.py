@@ -9,6 +9,7 @@ from shuttlelib.errors import UsageError
 from shuttlelib.frames import Frame, history_stride
 from shuttlelib.looks import answer_all, with_coming
 from shuttlelib.offline import Memory
+from shuttlelib.refine import refined
 from shuttlelib.runtime import Candidates
 from shuttlelib.together import take_on_host
 from shuttlelib.track_params import TrackParams
@@ -450,6 +451,27 @@ def test_a_row_is_settled_after_the_lag_and_never_later():
     assert tracker.settles == 6
     for back in range(len(rows) - tracker.settles):
         assert len({moment[back] for moment in shown[back + tracker.settles :]}) == 1
+
+
+@pytest.mark.parametrize("frames", [4, 20])
+def test_a_place_is_told_on_its_flight_and_ahead(frames):
+    shaken = [(x + 0.6 * (-1) ** n, y) for n, (x, y) in enumerate(STRAIGHT[:frames])]
+    shown = [dot(index, xy) for index, xy in enumerate(shaken)]
+    as_seen = TrackParams(noise_calibrations=0, smooth_s=0, lead_heights=0)
+    seen, told = track(make(params=as_seen), shown), track(make(), shown)
+    assert told == [refined(seen, n, NEVER_NOISE, SIZE_HW, 30.0) for n in range(frames)]
+    assert told != seen
+
+
+def test_a_stage_1_alone_is_told_as_it_said():
+    frames = [dot(index, xy) for index, xy in enumerate(STRAIGHT)]
+    whole = [
+        Tracker(BrightBackend((180, 320), 60), None, SIZE_HW, 30.0, "whole", params)
+        for params in (TrackParams(), TrackParams(smooth_s=0, lead_heights=0))
+    ]
+    with_places, as_seen = (track(tracker, frames) for tracker in whole)
+    assert with_places == as_seen
+    assert any(row.visible for row in as_seen)
 
 
 def test_a_weak_track_is_asked_about_at_once_and_then_once_a_while():

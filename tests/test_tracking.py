@@ -190,6 +190,17 @@ def test_a_calibration_on_the_card_reaches_the_rows(clip, tmp_path):
     assert {row["confidence"] for row in rows if row["visible"] == "0"} == {"0.7500"}
 
 
+def test_each_mode_has_a_calibration_of_its_own(clip, tmp_path):
+    models = write_models(tmp_path / "models", (90, 160), (160, 160))
+    card = json.loads((models / "bright2" / "version.json").read_text())
+    card["calibration"] = {"smart": {"visible": [0.0, 0.0]}, "fast": {"visible": [0.0, math.log(3)]}}
+    (models / "bright2" / "version.json").write_text(json.dumps(card))
+    pair = load_networks("onnx", "cpu", 1, models)
+    for mode, confidence in (("smart", "0.5000"), ("fast", "0.7500")):
+        rows = rows_of(track_video(clip, tmp_path / mode, mode, networks=pair).csv)
+        assert {row["confidence"] for row in rows if row["visible"] == "1"} == {confidence}
+
+
 @pytest.mark.parametrize(("size_hw", "frames"), [((16, 16), 4), ((90, 160), 1), ((720, 406), 3)])
 def test_small_short_and_upright_videos_are_tracked(tiny_video, tmp_path, size_hw, frames):
     path = tiny_video("v.mp4", frames=frames, size_hw=size_hw)
