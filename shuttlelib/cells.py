@@ -1,8 +1,7 @@
-"""Text and values of label files, with their place, so that a bad one is named; used by their readers."""
+"""Values of label files, with their place, so that a bad one is named; used by their readers."""
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from shuttlelib.labels import LabelError
@@ -70,26 +69,3 @@ def zero_or_one(cell: Cell) -> bool:
     if value not in (0, 1):
         raise cell.fail("write 0 (not visible) or 1 (visible)")
     return value == 1
-
-
-def wrong_separator(header: str) -> str:
-    """What is wrong with a header that was written with semicolons or tabs; "" where nothing is."""
-    found = [name for mark, name in ((";", "';'"), ("\t", "tabs")) if mark in header and "," not in header]
-    return f"separated by {found[0]}, not by ','; save it with commas" if found else ""
-
-
-def read_text(path: Path) -> str:
-    """The text of a label or splits file, less a byte order mark.
-
-    Raises:
-        LabelError: it is not UTF-8, or its values are not separated by commas.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise LabelError(
-            f"{path}: not a text file in UTF-8 (byte {error.start}); save it as UTF-8, in Excel as CSV UTF-8"
-        ) from error
-    if wrong := wrong_separator(text.partition("\n")[0]):
-        raise LabelError(f"{path}: {wrong}")
-    return text

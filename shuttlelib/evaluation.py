@@ -12,10 +12,9 @@ from typing import Any
 import pandas as pd
 
 from shuttlelib import clips, importers, labels, splits, video
-from shuttlelib.cells import wrong_separator
 from shuttlelib.files import is_stray
 from shuttlelib.geometry import CANONICAL_HW, SizeHW
-from shuttlelib.labels import ClipInfo
+from shuttlelib.labels import ClipInfo, wrong_separator
 from shuttlelib.metrics import ClipScore, MetricsError, check_table, score_clip, summarize
 
 

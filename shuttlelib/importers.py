@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from shuttlelib import label_studio
-from shuttlelib.cells import Cell, number, read_text, whole_number, zero_or_one
+from shuttlelib.cells import Cell, number, whole_number, zero_or_one
 from shuttlelib.geometry import SizeHW, norm_to_px
-from shuttlelib.labels import LabelError, make_table, read_table
+from shuttlelib.labels import LabelError, make_table, read_table, read_text
 
 
 @dataclass(frozen=True)

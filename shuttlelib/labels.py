@@ -4,7 +4,7 @@ One row says what is known of one frame: `clip, frame, visible, x_px, y_px, orig
 a row is unlabelled, which is not the same as invisible. `origin` is where the label came from
 (label_studio, tracknet_csv, racketvision_csv, normalized_csv, synthetic, onto, prelabel). `flags` holds
 ';'-joined names of what importers and cleanup noticed; rows with an `UNUSABLE` flag stay in the file but
-out of training.
+out of training. `read_text` is for labels and splits that are still text.
 """
 
 import json
@@ -196,6 +196,29 @@ def read_table(path: str | Path) -> tuple[pd.DataFrame, ClipInfo]:
         return table, ClipInfo(**json.loads(raw))
     except (TypeError, ValueError) as error:
         raise LabelError(f"{path}: damaged clip information; import the labels again") from error
+
+
+def wrong_separator(header: str) -> str:
+    """What is wrong with a header that was written with semicolons or tabs; "" where nothing is."""
+    found = [name for mark, name in ((";", "';'"), ("\t", "tabs")) if mark in header and "," not in header]
+    return f"separated by {found[0]}, not by ','; save it with commas" if found else ""
+
+
+def read_text(path: Path) -> str:
+    """The text of a label or splits file, less a byte order mark.
+
+    Raises:
+        LabelError: it is not UTF-8, or its values are not separated by commas.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LabelError(
+            f"{path}: not a text file in UTF-8 (byte {error.start}); save it as UTF-8, in Excel as CSV UTF-8"
+        ) from error
+    if wrong := wrong_separator(text.partition("\n")[0]):
+        raise LabelError(f"{path}: {wrong}")
+    return text
 
 
 def _reject(table: pd.DataFrame, bad: np.ndarray, column: str, source: str | Path, fix: str) -> None:

@@ -8,9 +8,8 @@ import csv
 import io
 from pathlib import Path
 
-from shuttlelib.cells import read_text
 from shuttlelib.files import atomic_write
-from shuttlelib.labels import LabelError
+from shuttlelib.labels import LabelError, read_text
 
 NAMES = ("train", "val", "test")
 COLUMNS = ("clip", "venue", "split")
