@@ -7,7 +7,7 @@ and sent over. Neither draws from torch's generators.
 """
 
 import signal
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -184,31 +184,30 @@ class Pixels:
         other = ~mirrored & ~(changes.matrix == np.eye(3)).all((1, 2))
         flip = self._sent(mirrored)[:, None, None, None, None]
         frames = torch.where(flip, frames.flip(-1), frames)
-        if other.any():
-            rows = self._sent(np.flatnonzero(other))
-            frames[rows] = _warp(frames[rows], self._on(np.linalg.inv(changes.matrix[other])))
+        self._affect(frames, other, _warp, np.linalg.inv(changes.matrix))
         poor = changes.poor
-        if poor is not None and poor.sigma_px.any():
-            blurred = np.flatnonzero(poor.sigma_px)
-            rows = self._sent(blurred)
-            frames[rows] = degradation.defocus(frames[rows], self._on(poor.sigma_px[blurred]))
+        if poor is not None:
+            self._affect(frames, poor.sigma_px > 0, degradation.defocus, poor.sigma_px)
         colour = self._on(changes.colour)
-        frames = (
-            torch.einsum("bij,btjhw->btihw", colour[:, :, :3], frames) + colour[:, None, :, 3, None, None]
-        )
-        frames = frames.round_().clamp_(0, 255)
+        mixed = torch.einsum("bij,btjhw->btihw", colour[:, :, :3], frames)
+        frames = (mixed + colour[:, None, :, 3, None, None]).round_().clamp_(0, 255)
         gain = self._on(changes.level)[:, :, None, None, None] / TILE_STD
         count = h * w * 3
         runs = self.tile.as_strided((TILE_SIZE - count + 1, count), (1, 1))
         start = self._sent(changes.start)
         noise = runs[start].view(*start.shape, h, w, 3).permute(0, 1, 4, 2, 3).float() - 128
         frames = frames.add_(noise * gain).round_().clamp_(0, 255)
-        if poor is not None and poor.step.any():
-            coded = np.flatnonzero(poor.step)
-            values = self._on(poor.step[coded]), self._sent(poor.corner[coded])
-            rows = self._sent(coded)
-            frames[rows] = degradation.compress(frames[rows], *values)
+        if poor is not None:
+            self._affect(frames, poor.step > 0, degradation.compress, poor.step, poor.corner)
         return frames
+
+    def _affect(
+        self, frames: Tensor, chosen: np.ndarray, effect: Callable[..., Tensor], *values: np.ndarray
+    ) -> None:
+        """Put the chosen samples (B,) through an effect, in place, each with its part of values (B, ...)."""
+        if chosen.any():
+            rows = self._sent(np.flatnonzero(chosen))
+            frames[rows] = effect(frames[rows], *(self._sent(value[chosen]) for value in values))
 
     def _on(self, values: np.ndarray) -> Tensor:
         return self._sent(np.ascontiguousarray(values, np.float32))
@@ -291,11 +290,8 @@ def _warp(frames: Tensor, inverse: Tensor) -> Tensor:
     h, w = frames.shape[-2:]
     y, x = (torch.arange(n, device=frames.device) + 0.5 for n in (h, w))
     places = torch.stack([x.expand(h, w), y[:, None].expand(h, w), torch.ones_like(x).expand(h, w)], -1)
-    found = torch.einsum("bij,hwj->bhwi", inverse, places)
+    found = torch.einsum("bij,hwj->bhwi", inverse.to(frames), places)
     size = torch.stack([found.new_full((), 2 / n) for n in (w, h)])  # a copy from the host would wait
     grid = found[..., :2] / found[..., 2:] * size - 1
-    return (
-        F.grid_sample(frames.flatten(1, 2), grid, align_corners=False)
-        .unflatten(1, frames.shape[1:3])
-        .round_()
-    )
+    warped = F.grid_sample(frames.flatten(1, 2), grid, align_corners=False)
+    return warped.unflatten(1, frames.shape[1:3]).round_()

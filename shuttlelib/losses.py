@@ -151,8 +151,7 @@ def offset_loss(offset: Tensor, xy_cell: Tensor, visible: Tensor) -> Tensor:
     h, w = offset.shape[-2:]
     head = torch.where(visible[:, None], xy_cell, torch.zeros_like(xy_cell))
     x, y = blocks.cell_centers(h, w, head)
-    dx, dy = head[:, :1, None] - x, head[:, 1:, None] - y
-    dx, dy = dx.expand(-1, h, w), dy.expand(-1, h, w)
-    near = (dx.abs() < OFFSET_REACH_CELLS) & (dy.abs() < OFFSET_REACH_CELLS) & visible[:, None, None]
-    error = (offset - torch.stack([dx, dy], 1)).abs().sum(1)
+    truth = torch.stack(torch.broadcast_tensors(head[:, :1, None] - x, head[:, 1:, None] - y), 1)
+    near = (truth.abs() < OFFSET_REACH_CELLS).all(1) & visible[:, None, None]
+    error = (offset - truth).abs().sum(1)
     return (error * near).sum() / near.sum().clamp(min=1)
