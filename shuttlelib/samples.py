@@ -252,14 +252,9 @@ class Samples(Dataset):
 
 def _points(cache: FrameCache) -> np.ndarray:
     """(frames, 4): x_px, y_px (0 when invisible), visible, labelled."""
-    table = cache.clip.table
-    table = table[table["frame"].between(0, len(cache) - 1)]
-    points = np.zeros((len(cache), 4))
-    rows = table["frame"].to_numpy()
-    points[rows, :2] = table[["x_px", "y_px"]].fillna(0.0).to_numpy()
-    points[rows, 2] = table["visible"].to_numpy()
-    points[rows, 3] = 1
-    return points
+    table = cache.clip.table.astype({"visible": float}).assign(labelled=1.0)
+    table = table.set_index("frame").reindex(range(len(cache)))
+    return table[["x_px", "y_px", "visible", "labelled"]].fillna(0.0).to_numpy()
 
 
 def _last_seen(points: np.ndarray) -> np.ndarray:
