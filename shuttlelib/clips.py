@@ -60,6 +60,11 @@ class Clip:
         table = self.table.drop_duplicates("frame").set_index("frame")
         return table[["x_px", "y_px"]].reindex(range(self.frames))
 
+    def steps_px(self) -> np.ndarray:
+        """(N,) native px from each head to that of the next frame, where both are visible."""
+        steps = np.hypot(*self.heads().diff().to_numpy().T)
+        return steps[np.isfinite(steps)]
+
     def near_heads(self) -> np.ndarray:
         """(frames, 2) px: the head, or the last one before, the first after, the middle of the frame."""
         h, w = self.info.even_hw
@@ -266,9 +271,7 @@ def _stats(clip: Clip) -> dict[str, object]:
     table = clip.table
     seen = table[table["visible"]]
     edges = sorted({-1, clip.frames, *seen.loc[seen["frame"] < clip.frames, "frame"]})
-    gap = seen["frame"].diff()
-    step = pd.Series(np.hypot(seen["x_px"].diff(), seen["y_px"].diff()))[gap == 1].dropna()
-    p50, p95, top = step.quantile([0.5, 0.95, 1.0]) if len(step) else (np.nan,) * 3
+    p50, p95, top = pd.Series(clip.steps_px()).quantile([0.5, 0.95, 1.0])
     return {
         "clip": clip.name,
         "venue": clip.venue,

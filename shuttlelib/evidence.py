@@ -167,8 +167,8 @@ def close_ups(
     Returns:
         Images uint8 (crop_px, crop_px, 3), points said and labels (2,) px of the image, nan where none.
     """
-    blank = np.full((crop_px, crop_px, 3), 255, np.uint8)
-    shown = {number: (blank, np.full(2, np.nan), np.full(2, np.nan)) for number in range(len(rows))}
+    images = [np.full((crop_px, crop_px, 3), 255, np.uint8)] * len(rows)
+    answers, heads = [np.full(2, np.nan)] * len(rows), [np.full(2, np.nan)] * len(rows)
     for clip in dataset:
         mine = rows.reset_index(drop=True).query("clip == @clip.name")
         said, truth = (mine[[f"{w}x_px", f"{w}y_px"]].to_numpy(float) for w in ("", "true_"))
@@ -179,10 +179,9 @@ def close_ups(
         windows = [geometry.crop_window(xy, size_hw, crop_px) for xy in middle]
         found = cut(clip, dict(zip(frames, windows)))
         for number, frame, window, *marks in zip(mine.index, frames, windows, said, truth):
-            said_xy, true_xy = (geometry.frame_to_window(xy, window) for xy in marks)
-            shown[number] = found[frame], said_xy, true_xy
-    in_order = [shown[number] for number in range(len(rows))]
-    return [one[0] for one in in_order], [one[1] for one in in_order], [one[2] for one in in_order]
+            images[number] = found[frame]
+            answers[number], heads[number] = (geometry.frame_to_window(xy, window) for xy in marks)
+    return images, answers, heads
 
 
 def cut(clip: Clip, windows: Mapping[int, geometry.Window]) -> dict[int, np.ndarray]:
@@ -198,9 +197,5 @@ def cut(clip: Clip, windows: Mapping[int, geometry.Window]) -> dict[int, np.ndar
 
 def speeds(dataset: Sequence[Clip]) -> np.ndarray:
     """(N,) steps between neighbouring visible frames, px at 1280x720 in one thirtieth of a second."""
-    steps = []
-    for clip in dataset:
-        seen = clip.table[clip.table["visible"]]
-        step = np.hypot(seen["x_px"].diff(), seen["y_px"].diff())[seen["frame"].diff() == 1]
-        steps.append(np.asarray(step) * geometry.canonical_scale(clip.info.size_hw) * clip.info.fps / 30)
-    return np.concatenate([np.empty(0), *steps])
+    units = [geometry.canonical_scale(clip.info.size_hw) * clip.info.fps / 30 for clip in dataset]
+    return np.concatenate([np.empty(0), *(clip.steps_px() * unit for clip, unit in zip(dataset, units))])
