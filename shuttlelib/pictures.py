@@ -137,13 +137,16 @@ class Converter:
     Args:
         notes: gets a line for each of these that a reader of the coordinates should know.
         shown_hw: scale the pictures to this size; None takes the first one's.
+
+    Attributes:
+        turn: how the pictures are shown; known from the first one on.
     """
 
     def __init__(self, notes: list[str], shown_hw: SizeHW | None = None) -> None:
         self._notes = notes
         self._shown_hw = shown_hw
         self._stored_wh: tuple[int, int] | None = None
-        self._turn = UPRIGHT
+        self.turn = UPRIGHT
         self._deinterlacer: _Deinterlacer | None = None
 
     @property
@@ -152,11 +155,6 @@ class Converter:
         assert self._shown_hw is not None  # asked for before any picture
         return self._shown_hw
 
-    @property
-    def lies_on_its_side(self) -> bool:
-        """Whether stored rows are shown as columns; known from the first picture on."""
-        return self._turn.transpose
-
     def convert(
         self, decoded: Iterator["av.VideoFrame"], time_base: Fraction
     ) -> Iterator[tuple[float | None, "av.VideoFrame | np.ndarray"]]:
@@ -164,20 +162,19 @@ class Converter:
         for picture in self._progressive(decoded, time_base):
             at_s = None if picture.pts is None else float(picture.pts * picture.time_base)
             if self._stored_wh is None:
-                self._turn = _turn(picture)
+                self.turn = _turn(picture)
                 own_hw = (picture.height, picture.width)
-                self._shown_hw = self._shown_hw or (own_hw[::-1] if self._turn.transpose else own_hw)
-                self._stored_wh = self.shown_hw if self._turn.transpose else self.shown_hw[::-1]
-                if self._turn != UPRIGHT:
+                self._shown_hw = self._shown_hw or (own_hw[::-1] if self.turn.transpose else own_hw)
+                self._stored_wh = self.shown_hw if self.turn.transpose else self.shown_hw[::-1]
+                if self.turn != UPRIGHT:
                     h, w = self.shown_hw
                     note_once(self._notes, f"its pictures are stored turned or mirrored; shown as {w}x{h}")
             if (picture.width, picture.height) != self._stored_wh:
                 h, w = self.shown_hw
-                note_once(
-                    self._notes, f"its pictures change size; all are scaled to {w}x{h}, the first one's"
-                )
+                scaled = f"its pictures change size; all are scaled to {w}x{h}, the first one's"
+                note_once(self._notes, scaled)
             same = _to_yuv420p(picture, self._stored_wh)
-            yield at_s, same if self._turn == UPRIGHT else turned(same, self._turn)
+            yield at_s, same if self.turn == UPRIGHT else turned(same, self.turn)
 
     def _progressive(
         self, decoded: Iterator["av.VideoFrame"], time_base: Fraction
@@ -188,17 +185,17 @@ class Converter:
             if picture.interlaced_frame:
                 note_once(self._notes, "its pictures are interlaced; each was made whole (bwdif)")
             if self._deinterlacer is not None and not self._deinterlacer.fits(picture):
-                yield from self._deinterlacer.rest()
+                yield from self._deinterlacer.fed(None)
                 self._deinterlacer = None
             if self._deinterlacer is None and picture.interlaced_frame:
                 self._deinterlacer = _Deinterlacer(picture)
             yield from [picture] if self._deinterlacer is None else self._deinterlacer.fed(picture)
         if self._deinterlacer is not None:
-            yield from self._deinterlacer.rest()
+            yield from self._deinterlacer.fed(None)
 
 
 class _Deinterlacer:
-    """Deinterlaces pictures of one size and format; the last one comes out with `rest`."""
+    """Deinterlaces pictures of one size and format; the last one comes out when it is fed None."""
 
     def __init__(self, like: "av.VideoFrame") -> None:
         self._like = (like.width, like.height, like.format.name)
@@ -219,9 +216,6 @@ class _Deinterlacer:
                 yield self._graph.vpull()
             except (BlockingIOError, EOFError):
                 return
-
-    def rest(self) -> Iterator["av.VideoFrame"]:
-        return self.fed(None)
 
 
 def _to_yuv420p(picture: "av.VideoFrame", size_wh: tuple[int, int]) -> "av.VideoFrame":

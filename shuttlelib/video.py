@@ -127,7 +127,7 @@ class Reading:
         height, width = converter.shown_hw
         fps = fps or measured_fps([stamp_s for stamp_s, _ in first])
         aspect = stream.sample_aspect_ratio or Fraction(1)
-        aspect = 1 / aspect if converter.lies_on_its_side else aspect
+        aspect = 1 / aspect if converter.turn.transpose else aspect
         self.info = VideoInfo(Path(name), width, height, fps, stream.frames, aspect)
 
     def frames(self, first: int = 0, from_s: float = 0.0) -> Iterator[Frame]:
