@@ -5,10 +5,11 @@ The graph holds everything between uint8 pixels and places in input px, so a dep
 differently from training.
 """
 
-import time
+import timeit
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -112,9 +113,4 @@ def latency_ms(backend: runtime.Backend, runs: int = 30) -> float:
     tensors = example_inputs(backend.input_hw, backend.uses_history, 1, backend.frames)
     inputs = [t.numpy() for t in tensors]
     runtime.warm_up(backend, (1,) * 3)
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        backend.run(*inputs)
-        times.append(time.perf_counter() - start)
-    return float(np.median(times) * 1e3)
+    return 1e3 * median(timeit.repeat(lambda: backend.run(*inputs), number=1, repeat=runs))
