@@ -12,9 +12,9 @@ import pandas as pd
 
 from shuttlelib import geometry, labels, metrics, networks, recipes
 from shuttlelib.clips import Clip
-from shuttlelib.evidence import Looked, look
+from shuttlelib.evidence import look
 from shuttlelib.samples import CropPolicy, Samples
-from shuttlelib.validation import evenly
+from shuttlelib.validation import Looked, evenly
 
 FOLLOW = CropPolicy(follow_share=1.0, jitter_px=0.0, spread=0.0, elsewhere_share=0.0)
 

@@ -2,58 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
 
-from shuttlelib import clips, geometry, networks, paths, runtime, video
+from shuttlelib import clips, geometry, networks, paths, runtime, validation, video
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError
 from shuttlelib.files import sha256
 from shuttlelib.recipes import ensure_data, make_pair
-from shuttlelib.samples import Samples
+from shuttlelib.samples import Item, Samples
+from shuttlelib.validation import Looked
 
 
-class Looked(NamedTuple):
-    """What a network makes of some samples, for the eye.
-
-    Attributes:
-        images: (N, H, W, 3) uint8, the current frame of each sample as the network saw it.
-        heatmaps: (N, h, w) probability of each cell; "nowhere" holds the rest.
-        xy: (N, 2) best place, input px, whether it is believed or not.
-        said: (N, 2) the same, nan where the network says that the head is not visible.
-        truth: (N, 2) label, input px, nan where it is not visible.
-        p_visible: (N,) probability that it is.
-    """
-
-    images: np.ndarray
-    heatmaps: np.ndarray
-    xy: np.ndarray
-    said: np.ndarray
-    truth: np.ndarray
-    p_visible: np.ndarray
-
-
-def look(model: networks.Deployed, samples: Samples, draws: Sequence[int | tuple[int, int]]) -> Looked:
-    """Show samples (by number, or number and draw) to a network, in one batch."""
-    batch = default_collate([samples[draw] for draw in draws])
-    device = next(model.parameters()).device
-    with torch.no_grad():
-        prediction = model.net(batch["frames"].to(device), batch["history"].to(device))
-        xy = model.net.decode(prediction, 1)[0][:, 0].float().cpu().numpy()
-    p_visible = torch.sigmoid(prediction.visible_logit.float()).cpu().numpy()
-    return Looked(
-        batch["frames"][:, model.net.spec.current].permute(0, 2, 3, 1).numpy(),
-        model.net.probabilities(prediction).float().cpu().numpy(),
-        xy,
-        np.where(p_visible[:, None] >= 0.5, xy, np.nan),
-        batch["xy"].numpy(),
-        p_visible,
-    )
+def look(model: networks.Deployed, samples: Samples, draws: Sequence[Item]) -> Looked:
+    """Show samples (by number, or number and draw) to a model, in one batch."""
+    return validation.look(model.net, samples, draws)
 
 
 def motion(item: Mapping[str, Tensor]) -> float:
@@ -173,9 +139,8 @@ def close_ups(
         mine = rows.reset_index(drop=True).query("clip == @clip.name")
         said, truth = (mine[[f"{w}x_px", f"{w}y_px"]].to_numpy(float) for w in ("", "true_"))
         size_hw, frames = clip.info.even_hw, mine["frame"].astype(int)
-        middle = np.where(
-            np.isfinite(truth), truth, np.where(np.isfinite(said), said, np.array(size_hw[::-1]) / 2)
-        )
+        middle = np.where(np.isfinite(truth), truth, said)
+        middle = np.where(np.isfinite(middle), middle, np.array(size_hw[::-1]) / 2)
         windows = [geometry.crop_window(xy, size_hw, crop_px) for xy in middle]
         found = cut(clip, dict(zip(frames, windows)))
         for number, frame, window, *marks in zip(mine.index, frames, windows, said, truth):

@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch.utils.data import default_collate
 from torch.utils.tensorboard import SummaryWriter
 
 from shuttlelib import plots
 from shuttlelib.prediction import ShuttleNet
 from shuttlelib.samples import Samples
-from shuttlelib.validation import evenly
+from shuttlelib.validation import evenly, look
 
 FIXED, HARD = 4, 6  # validation samples that are shown each time: always the same; the worst
 
@@ -49,7 +47,6 @@ class TrainLog:
             "speed/data_wait_share": waited / seconds,
         }
 
-    @torch.no_grad()
     def pictures(self, step: int, net: ShuttleNet, val: Samples, table: pd.DataFrame) -> None:
         """What the network believes of a few validation samples, and of those it gets most wrong.
 
@@ -81,13 +78,6 @@ class TrainLog:
 
 def _strip(net: ShuttleNet, val: Samples, numbers: list[int]) -> np.ndarray:
     """Current frames side by side, (H, N * W, 3) uint8: heatmap, ring where placed, cross where labelled."""
-    batch = default_collate(val.__getitems__(numbers))
-    device = next(net.parameters()).device
-    prediction = net(batch["frames"].to(device), batch["history"].to(device))
-    heatmaps = net.probabilities(prediction).float().cpu().numpy()
-    xy = net.decode(prediction, 1)[0][:, 0].float().cpu().numpy()
-    images = []
-    for i, image in enumerate(batch["frames"][:, net.spec.current].permute(0, 2, 3, 1).numpy()):
-        place = xy[i] if prediction.visible_logit[i] >= 0 else xy[i] * np.nan
-        images.append(plots.mark(plots.blend_heatmap(image, heatmaps[i]), place, batch["xy"][i].numpy()))
-    return np.concatenate(images, 1)
+    seen = look(net, val, numbers)
+    images = map(plots.blend_heatmap, seen.images, seen.heatmaps)
+    return np.concatenate([plots.mark(*shown) for shown in zip(images, seen.said, seen.truth)], 1)

@@ -1,10 +1,12 @@
 """Judging a network on samples while it trains; between models and `train`."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.utils.data import default_collate
 
 from shuttlelib import metrics
 from shuttlelib.batches import Source
@@ -12,7 +14,7 @@ from shuttlelib.geometry import GRID512_HW
 from shuttlelib.losses import training_loss
 from shuttlelib.metrics import HIT_PX
 from shuttlelib.prediction import ShuttleNet
-from shuttlelib.samples import Samples
+from shuttlelib.samples import Item, Samples
 
 
 def evenly(count: int, at_most: int) -> list[int]:
@@ -35,6 +37,44 @@ def validate(
         error, px of that grid, over all samples with a shuttle, whether it was believed or not).
     """
     return judge(net, Source(val, device), batch, at_most)[0]
+
+
+class Looked(NamedTuple):
+    """What a network makes of some samples, for the eye.
+
+    Attributes:
+        images: (N, H, W, 3) uint8, the current frame of each sample as the network saw it.
+        heatmaps: (N, h, w) probability of each cell; "nowhere" holds the rest.
+        xy: (N, 2) best place, input px, whether it is believed or not.
+        said: (N, 2) the same, nan where the network says that the head is not visible.
+        truth: (N, 2) label, input px, nan where it is not visible.
+        p_visible: (N,) probability that it is.
+    """
+
+    images: np.ndarray
+    heatmaps: np.ndarray
+    xy: np.ndarray
+    said: np.ndarray
+    truth: np.ndarray
+    p_visible: np.ndarray
+
+
+@torch.no_grad()
+def look(net: ShuttleNet, samples: Samples, draws: Sequence[Item]) -> Looked:
+    """Show samples (by number, or number and draw) to a network, in one batch."""
+    batch = default_collate(samples.__getitems__(draws))
+    device = next(net.parameters()).device
+    prediction = net(batch["frames"].to(device), batch["history"].to(device))
+    xy = net.decode(prediction, 1)[0][:, 0].float().cpu().numpy()
+    p_visible = torch.sigmoid(prediction.visible_logit.float()).cpu().numpy()
+    return Looked(
+        batch["frames"][:, net.spec.current].permute(0, 2, 3, 1).numpy(),
+        net.probabilities(prediction).float().cpu().numpy(),
+        xy,
+        np.where(p_visible[:, None] >= 0.5, xy, np.nan),
+        batch["xy"].numpy(),
+        p_visible,
+    )
 
 
 @torch.no_grad()
