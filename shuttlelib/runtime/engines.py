@@ -34,10 +34,8 @@ def find_tensorrt(rtx_first: bool = False) -> ModuleType:
     """
     names = ("tensorrt", "tensorrt_rtx")
     for name in names[::-1] if rtx_first else names:
-        try:
+        with suppress(ImportError):
             return importlib.import_module(name)
-        except ImportError:
-            continue
     fix = "in the clone run pip install -e '.[tensorrt]' (data-centre cards) or '.[rtx]' (RTX cards)"
     raise ShuttleError(f"--backend tensorrt: the package is not installed; {fix}, or use --backend onnx")
 

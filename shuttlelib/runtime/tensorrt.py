@@ -77,14 +77,11 @@ class TensorRTBackend:
         """As `run`, on tensors of the GPU: xy, score and visible; in the order of the current stream."""
         import torch
 
-        past, most = history if self.uses_history else None, BATCHES[-1]
-        parts = [
-            self._run_part(frames[i : i + most], None if past is None else past[i : i + most])
-            for i in range(0, len(frames), most)
-        ]
+        inputs = (frames, history) if history is not None and self.uses_history else (frames,)
+        parts = [self._run_part(*part) for part in zip(*(value.split(BATCHES[-1]) for value in inputs))]
         return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts)))
 
-    def _run_part(self, frames: "Tensor", history: "Tensor | None") -> "tuple[Tensor, ...]":
+    def _run_part(self, frames: "Tensor", history: "Tensor | None" = None) -> "tuple[Tensor, ...]":
         import torch
 
         tensors = {"frames": frames.contiguous()}
