@@ -110,9 +110,8 @@ def validate(table: pd.DataFrame, source: str | Path) -> pd.DataFrame:
         if not pd.api.types.is_numeric_dtype(table[name]):
             raise LabelError(f"{source}: column {name!r} holds {table[name].dtype}; write numbers")
     frame = table["frame"].to_numpy(dtype=np.float64)
-    _reject(
-        table, ~((frame >= 0) & (frame == np.floor(frame))), "frame", source, "write a whole number from 0"
-    )
+    whole = (frame >= 0) & (frame == np.floor(frame))
+    _reject(table, ~whole, "frame", source, "write a whole number from 0")
     flag = table["visible"]
     bad = ~flag.isin([0, 1]).to_numpy(dtype=bool)
     _reject(table, bad, "visible", source, "write true or false")
@@ -152,10 +151,8 @@ def has_flag(table: pd.DataFrame, *names: str) -> np.ndarray:
 
 def add_flag(table: pd.DataFrame, rows: pd.Index, name: str) -> None:
     """Add a flag to the rows of an index, in place; a flag already there stays once."""
-    old = table.loc[rows, "flags"]
-    table.loc[rows, "flags"] = [
-        flags if name in flags.split(";") else ";".join(filter(None, (flags, name))) for flags in old
-    ]
+    without = rows[~has_flag(table.loc[rows], name)]
+    table.loc[without, "flags"] = (table.loc[without, "flags"] + f";{name}").str.removeprefix(";")
 
 
 def usable(table: pd.DataFrame) -> pd.DataFrame:
