@@ -78,19 +78,15 @@ class FrameCache:
 
 def open_caches(clips: Iterable[Clip], folder: Path, whole_hw: SizeHW | None) -> list[FrameCache]:
     """A cache for each clip, decoding those that are not there yet."""
-    return [
-        FrameCache(clip, folder, whole_hw)
-        for clip in tqdm(list(clips), desc="decode", unit="clip", leave=False)
-    ]
+    shown = tqdm(list(clips), desc="decode", unit="clip", leave=False)
+    return [FrameCache(clip, folder, whole_hw) for clip in shown]
 
 
 def _decode(clip: Clip, path: Path, known: Path, whole_hw: SizeHW | None) -> None:
-    info = clip.info
+    info, video = clip.info, clip.video_path
     require_labelled(clip)
     if not info.frame_count:
-        raise VideoError(
-            f"{clip.video_path}: its table does not know how many frames it has; import it again"
-        )
+        raise VideoError(f"{video}: its table does not know how many frames it has; import it again")
     size_hw = info.even_hw
     shape = (*whole_hw, 3) if whole_hw else (size_hw[0] * 3 // 2, size_hw[1])
     window = geometry.full_window(size_hw, whole_hw) if whole_hw else None
@@ -99,7 +95,7 @@ def _decode(clip: Clip, path: Path, known: Path, whole_hw: SizeHW | None) -> Non
     with atomic_write(path) as temp, temp.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         count, repeats, new = 0, Repeats(), list[int]()
-        for frame in read_frames(clip.video_path):
+        for frame in read_frames(video):
             if not repeats(frame.luma):
                 new.append(frame.index)
             if frame.index < info.frame_count:
@@ -107,8 +103,7 @@ def _decode(clip: Clip, path: Path, known: Path, whole_hw: SizeHW | None) -> Non
                 file.write(np.ascontiguousarray(pixels).data)
             count = frame.index + 1
         if count < info.frame_count:
-            raise VideoError(
-                f"{clip.video_path}: {count} frames decode, its table says {info.frame_count}; re-import it"
-            )
+            said = f"its table says {info.frame_count}; re-import it"
+            raise VideoError(f"{video}: {count} frames decode, {said}")
         with atomic_write(known) as beside, beside.open("wb") as numbers:
             np.save(numbers, np.array(new))

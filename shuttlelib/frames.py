@@ -232,11 +232,8 @@ def _even_span(start: float, length: float, limit: int) -> tuple[int, int]:
 
 def _shrunk_hw(size_hw: SizeHW, window: Window) -> SizeHW:
     """Even size of the pixels a window touches, once areas are averaged; at scales above 1 none are."""
-    scales = window.out_h / window.h, window.out_w / window.w
-    height, width = (
-        length if scale >= 1 else max(2, 2 * round(length * scale / 2))
-        for length, scale in zip(size_hw, scales)
-    )
+    sides = zip(size_hw, (window.out_h / window.h, window.out_w / window.w))
+    height, width = (n if scale >= 1 else max(2, 2 * round(n * scale / 2)) for n, scale in sides)
     return height, width
 
 

@@ -71,9 +71,8 @@ def crop_window(center_xy_px: np.ndarray, size_hw: SizeHW, out_px: int, zoom: fl
 
 def frame_to_window(xy_px: Array, window: Window) -> Array:
     """Native frame px (..., 2) to network-input px (..., 2)."""
-    return (xy_px - _like(xy_px, (window.x0, window.y0))) * _like(
-        xy_px, (window.out_w / window.w, window.out_h / window.h)
-    )
+    scale = _like(xy_px, (window.out_w / window.w, window.out_h / window.h))
+    return (xy_px - _like(xy_px, (window.x0, window.y0))) * scale
 
 
 def window_to_frame(xy: Array, window: Window) -> Array:

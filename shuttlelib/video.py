@@ -192,9 +192,8 @@ def read_frames(
         yield from reading.frames()
         pictures = reading.pictures
         if pictures.patched:
-            note_once(
-                notes, f"{pictures.patched} pictures were damaged, and shown as the decoder patched them"
-            )
+            patched = "pictures were damaged, and shown as the decoder patched them"
+            note_once(notes, f"{pictures.patched} {patched}")
         if pictures.stopped_early or pictures.damaged:
             raise TruncatedVideoError(path, reading.count, reading.info.frame_count, pictures.damaged)
 
@@ -237,9 +236,8 @@ class VideoWriter:
     def __enter__(self) -> "VideoWriter":
         with ExitStack() as stack:
             temp = stack.enter_context(atomic_write(self.path))
-            self._container = stack.enter_context(
-                av.open(as_url(temp), "w", format="mp4", options={"movflags": "faststart"})
-            )
+            opened = av.open(as_url(temp), "w", format="mp4", options={"movflags": "faststart"})
+            self._container = stack.enter_context(opened)
             self._container.metadata["comment"] = self.note
             self._stream = self._add_stream()
             self._exits = stack.pop_all()
