@@ -4,8 +4,9 @@ Each configuration is measured in a fresh process (`bench_run`), its startup by 
 Writes bench.json, anew after each of them, and in the end bench.txt (the table), bench.png and bench.svg. The
 JSON holds
 
-- schema: "shuttle-bench-1"; environment: see `runs.environment`; video: name, width, height, fps, frames;
-  data: name of the folder that accuracy was judged on, "" where it was not;
+- schema: "shuttle-bench-1"; environment: see `runs.environment`; video: name, width, height, fps, frames
+  (those read where the container does not say, 0 if nothing ran); data: name of the folder that accuracy
+  was judged on, "" where it was not;
 - rows, one a configuration: backend, mode, precision, streams, threads, and `reason`. Where that is not "",
   it says why the configuration does not run here, and nothing else is there. Else:
   - device and notes (how it went; an old file has none), for people; versions: stage1, stage2 (null: none);
@@ -79,7 +80,10 @@ def bench(
     }
     for setup in setups:
         tell(f"{setup.backend}, {setup.mode}, {setup.precision}, {setup.streams} at once …")
-        report["rows"].append(asdict(setup) | _row(setup, video, repeat, models_dir, data, limit_s))
+        row = asdict(setup) | _row(setup, video, repeat, models_dir, data, limit_s)
+        report["rows"].append(row)
+        if "end_to_end" in row:
+            report["video"]["frames"] = info.frame_count or row["end_to_end"]["frames"] // setup.streams
         if out_dir is not None:
             write_json(out_dir / "bench.json", report)
     return report

@@ -141,6 +141,16 @@ def test_a_bench_that_is_stopped_keeps_the_rows_before(tiny_video, models, tmp_p
     assert [path.name for path in out.iterdir()] == ["bench.json"]
 
 
+def test_frames_are_those_read_where_the_container_does_not_say(tiny_video, models, tmp_path):
+    video, out = tiny_video("clip.mkv", frames=5), tmp_path / "out"
+    failing = Setup("onnx", "smart", "int8", 1, 1)
+    report = bench.bench(video, [failing, Setup("onnx", "whole", "fp32", 2, 2)], 1, models, out_dir=out)
+    assert report["rows"][1]["end_to_end"]["frames"] == 10
+    assert report["video"]["frames"] == 5
+    assert "clip.mkv 96x64, 5 frames; " in bench.headline(report)
+    assert json.loads((out / "bench.json").read_text()) == report
+
+
 def test_a_configuration_that_takes_too_long_is_given_up_and_says_so(tiny_video, models):
     report = bench.bench(tiny_video(), [ONE], 1, models, limit_s=0.01)
     assert [row["reason"] for row in report["rows"]] == ["took longer than 0.01 s; give it more by --limit"]
