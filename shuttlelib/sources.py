@@ -70,8 +70,10 @@ def find(video: str, decoder: str = "cpu") -> list[Source]:
     """The sources that a name stands for: a file, or all videos of a folder by name, without its sub-folders.
 
     Raises:
-        UsageError: a folder without videos.
+        UsageError: an empty name, or a folder without videos.
     """
+    if not video:  # as a path it would be the current folder
+        raise UsageError('"": the name is empty; give a video, a folder of them, a camera, an address or -')
     folder = Path(video)
     if not folder.is_dir():
         return [video_file(video, decoder)]

@@ -185,6 +185,7 @@ def test_wrong_usage_exits_2_with_one_line(shuttle, clip, models, tmp_path):
     out = ("--out", tmp_path / "out")
     for arguments, words in (
         (("track", clip), "--out"),
+        (("track", "", *out), "the name is empty"),
         (("track", clip, *out, "--mode", "quick"), "--mode quick"),
         (("track", clip, *out, "--backend", "jax"), "--backend jax"),
         (("track", clip, *out, "--device", "tpu"), "--device tpu"),

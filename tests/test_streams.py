@@ -144,6 +144,7 @@ def test_wrong_names_are_refused(tmp_path, monkeypatch):
         ("ftp://u:secret@host/v.mp4", Settings(), "ftp://host/v.mp4: ftp is not supported"),
         ("rtsp://u:secret@[fe80::1/court", Settings(), "^rtsp://…: is no address; check the host"),
         (str(tmp_path), Settings(), "the folder has no video"),
+        ("", Settings(), '^"": the name is empty; give a video, a folder'),
         ("0", Settings(camera="720p"), "--camera 720p: give WIDTHxHEIGHT@FPS"),
         ("0", Settings(camera="0x720@30"), "--camera 0x720@30: give WIDTHxHEIGHT@FPS, all above 0"),
         ("0", Settings(camera="1280x720@0.0"), "--camera 1280x720@0.0: give"),
