@@ -152,8 +152,8 @@ class Reading:
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file has a video's name and is no stray one."""
-    return path.suffix.lower() in VIDEO_SUFFIXES and not is_stray(path)
+    """Whether a file has a video's name and is no stray one; no folder is one, but a broken link is."""
+    return path.suffix.lower() in VIDEO_SUFFIXES and not is_stray(path) and not path.is_dir()
 
 
 def probe(path: str | Path) -> VideoInfo:

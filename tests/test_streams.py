@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from bad_days import bar, bar_at, encode
 
-from shuttlelib import streams
+from shuttlelib import clips, streams
 from shuttlelib.errors import UsageError
 from shuttlelib.sources import in_parts
 from shuttlelib.streams import Feed, Link, Settings, find, refuse_idle
@@ -181,6 +181,18 @@ def test_a_folder_is_its_videos_by_name(tmp_path):
     for name in ("b.mp4", "a.MKV", "notes.txt", "c.ts", "._b.mp4"):  # macOS writes the last one
         (tmp_path / name).touch()
     assert [source.stem for source in find(str(tmp_path), Settings())] == ["a", "b", "c"]
+
+
+def test_a_folder_that_is_called_like_a_video_is_a_folder(tmp_path):
+    inner = tmp_path / "match.mp4"
+    inner.mkdir()
+    with pytest.raises(UsageError, match="the folder has no video"):
+        find(str(tmp_path), Settings())
+    (inner / "a.mp4").touch()
+    (tmp_path / "b.mp4").symlink_to("gone.mp4")  # tracking tells it
+    assert [source.stem for source in find(str(tmp_path), Settings())] == ["b"]
+    assert [source.stem for source in find(str(inner), Settings())] == ["a"]
+    assert list(clips.videos_in(tmp_path)) == ["b"]
 
 
 @pytest.mark.parametrize(
