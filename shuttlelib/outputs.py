@@ -79,7 +79,8 @@ def check_stems(sources: Sequence[Source]) -> None:
     for source in sources:
         if source.stem in seen:
             both = f"{seen[source.stem]} and {source.name}"
-            raise UsageError(f"{both} would both write {source.stem}.csv; track them into two folders")
+            fix = "rename one, or track each alone, with an --out of its own"
+            raise UsageError(f"{both} would both write {source.stem}.csv; {fix}")
         seen[source.stem] = source.name
 
 

@@ -108,6 +108,24 @@ def test_a_folder_is_tracked_video_by_video(shuttle, tiny_video, models, tmp_pat
     assert text.startswith("frames 6,")
 
 
+def test_what_is_told_of_two_videos_of_one_name_in_a_folder_can_be_done(shuttle, clip, models, tmp_path):
+    folder, models = tmp_path / "both", ("--models", models)
+    folder.mkdir()
+    clip, other = clip.rename(folder / "a.mp4"), folder / "a.mov"
+    other.write_bytes(clip.read_bytes())
+    status, _, (error,) = shuttle("track", folder, "--out", tmp_path / "out", *models)
+    assert (status, files_in(tmp_path / "out")) == (2, [])
+    fix = "rename one, or track each alone, with an --out of its own"
+    assert error == f"error: {other} and {clip} would both write a.csv; {fix}"
+    for video in (clip, other):
+        out = tmp_path / video.suffix
+        assert shuttle("track", video, "--out", out, *models)[::2] == (0, [])
+        assert files_in(out) == ["a.csv", "a.json"]
+    other.rename(folder / "b.mov")
+    assert shuttle("track", folder, "--out", tmp_path / "out", *models)[::2] == (0, [])
+    assert files_in(tmp_path / "out") == ["a.csv", "a.json", "b.csv", "b.json"]
+
+
 @pytest.mark.slow
 def test_another_program_follows_a_stream_until_it_is_stopped(models, tmp_path):
     out = tmp_path / "out"
