@@ -114,6 +114,7 @@ def track(
     streams.refuse_idle(settings, videos, found[0].endless)
     outputs.check_stems(found)
     for source in found:
+        tracking.check_rereadable(source, mode)
         outputs.check_outputs(source, out, overlay)
         if not overlay and (left := outputs.overlay_left(source, out)):
             complain(f"note: {left}: shows an earlier track and stays as it is; --overlay draws the new one")

@@ -121,7 +121,7 @@ def tracking_source(
     """
     out_dir = Path(out_dir)
     check_outputs(source, out_dir, overlay)
-    _check_rereadable(source, mode)
+    check_rereadable(source, mode)
     csv, mp4, report = (out_dir / f"{source.stem}.{suffix}" for suffix in ("csv", "mp4", "json"))
     with _until_asked(source, asked) as asked, ExitStack() as outputs:
         leaving = threading.Event()  # who waits for frames, perhaps in another thread, then waits no longer
@@ -152,7 +152,12 @@ def _until_asked(source: Source, asked: Asked | None) -> AbstractContextManager[
     return nullcontext(asked) if asked else stop_when_asked()
 
 
-def _check_rereadable(source: Source, mode: str) -> None:
+def check_rereadable(source: Source, mode: str) -> None:
+    """Refuse a mode that reads twice for what can be read once.
+
+    Raises:
+        UsageError: it is one.
+    """
     if mode == OFFLINE and not source.rereadable:
         raise UsageError(
             f"--mode {OFFLINE}: {source.name} can only be read once; use --mode smart, or record it first"

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import re
@@ -442,6 +443,18 @@ def test_files_that_are_no_track_are_refused_before_any_video(shuttle, clip, mod
     assert (status, len(errors)) == (2, 1)
     assert "labels.csv: is no track" in errors[0]
     assert files_in(out) == ["labels.csv"]
+
+
+@pytest.mark.parametrize("also", [("-",), ("--live",)])
+def test_what_cannot_be_read_twice_is_refused_before_any_video(
+    shuttle, clip, models, tmp_path, monkeypatch, also
+):
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO()))
+    out = tmp_path / "out"
+    given = ("--out", out, "--models", models, "--mode", "offline")
+    status, _, errors = shuttle("track", clip, *also, *given)
+    assert (status, len(errors), files_in(out)) == (2, 1, [])
+    assert "can only be read once; use --mode smart, or record it first" in errors[0]
 
 
 def test_a_note_is_printed_and_exit_0(shuttle, clip, models, tmp_path, monkeypatch):
