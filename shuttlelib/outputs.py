@@ -22,6 +22,9 @@ from shuttlelib.video import VideoInfo, VideoWriter
 
 COLUMNS = ("frame", "time_s", "visible", "x_px", "y_px", "confidence", "source")
 _NOTE = "shuttle overlay"  # a video that says so of itself may be overwritten
+# What every summary so far holds, and says the versions of, to be told from another program's JSON
+_SUMMARY = {"video", "frames", "visible_share", "backend", "mode", "versions", "counts", "params"}
+_VERSIONS = {"stage1", "stage2", "shuttlelib"}
 
 Emit = Callable[[Frame, Row], None]
 
@@ -109,12 +112,13 @@ def overlay_left(source: Source, out_dir: Path) -> Path | None:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether tracking wrote a file, by a CSV's header, a summary's versions or a video's note."""
+    """Whether tracking wrote a file, by a CSV's header, what a summary holds or a video's note."""
     try:
         if path.suffix == ".csv":
             return path.read_bytes().startswith(",".join(COLUMNS).encode())
         if path.suffix == ".json":
-            return "versions" in json.loads(path.read_bytes())
+            summary = json.loads(path.read_bytes())
+            return set(summary) >= _SUMMARY and set(summary["versions"]) == _VERSIONS
         with av.open(as_url(path)) as container:
             return container.metadata.get("comment") == _NOTE
     except (OSError, ValueError, TypeError, av.FFmpegError):

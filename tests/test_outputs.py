@@ -10,7 +10,15 @@ import pytest
 
 from shuttlelib.errors import UsageError
 from shuttlelib.files import WriteError
-from shuttlelib.outputs import COLUMNS, check_outputs, growing_csv, json_rows, overlay_left, overlay_video
+from shuttlelib.outputs import (
+    COLUMNS,
+    check_outputs,
+    growing_csv,
+    is_ours,
+    json_rows,
+    overlay_left,
+    overlay_video,
+)
 from shuttlelib.rows import Row
 from shuttlelib.sources import video_file
 from shuttlelib.video import probe
@@ -18,6 +26,13 @@ from shuttlelib.video import probe
 SEEN = Row(3, 0.1, True, 100.12345, 50.5, 0.87654, "detected")
 UNSEEN = Row(4, 4 / 30, False, math.nan, math.nan, 0.5, "none")
 FRAME = SimpleNamespace()
+SUMMARY = {  # as the first release wrote it, of one network
+    **dict.fromkeys(("width", "height", "fps", "frames", "frames_expected", "visible_share"), 1),
+    **dict.fromkeys(("seconds", "speed_fps"), 1.0),
+    **{"video": "rally.mov", "backend": "onnx", "backend_why": "", "device": "cpu", "mode": "whole"},
+    **{"versions": {"stage1": "stage1_v5", "stage2": None, "shuttlelib": "0.1.0"}},
+    **{"counts": {}, "params": {}, "warning": ""},
+}
 
 
 def test_a_row_is_a_line_of_json_with_the_columns_of_the_csv():
@@ -84,9 +99,25 @@ def test_a_folder_in_the_way_is_named_before_any_work(tiny_video, tmp_path, suff
         check_outputs(source, tmp_path, overlay=True)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"versions": SUMMARY["versions"]},
+        {**SUMMARY, "versions": {"shuttlelib": "0.1.0"}},
+        {**SUMMARY, "versions": None},
+        [*SUMMARY],
+    ],
+)
+def test_json_is_a_summary_only_if_it_holds_what_every_summary_does(tmp_path, other):
+    path = tmp_path / "rally.json"
+    for content, ours in ((SUMMARY, True), ({**SUMMARY, "gaps": [], "note": ""}, True), (other, False)):
+        path.write_text(json.dumps(content))
+        assert is_ours(path) == ours
+
+
 def test_a_video_is_overwritten_only_if_it_is_an_overlay(tiny_video, tmp_path):
     source, video = video_file(tiny_video("rally.mov")), tiny_video("rally.mp4")
-    (tmp_path / "rally.json").write_text('{"versions": {}}')
+    (tmp_path / "rally.json").write_text(json.dumps(SUMMARY))
     check_outputs(source, tmp_path)
     assert overlay_left(source, tmp_path) is None
     with pytest.raises(UsageError, match=r"rally\.mp4: is no track's overlay .*move it away"):

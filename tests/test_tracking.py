@@ -262,6 +262,7 @@ def test_outputs_may_not_overwrite_each_other_or_the_video(clip, tmp_path):
         ("rally.csv", "Frame,Visibility,X,Y\n"),
         ("rally.json", "[]"),
         ("rally.json", "no JSON"),
+        ("rally.json", '{"versions": ["1.0", "1.1"]}'),
         ("rally.mp4", ""),
     ],
 )
