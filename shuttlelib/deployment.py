@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from shuttlelib import export, runtime
+from shuttlelib.errors import check_choice
 from shuttlelib.runtime import engines
 from shuttlelib.runtime.base import GRAPHS, TENSORRT_GRAPHS
 from shuttlelib.runtime.choice import RUNS
@@ -24,7 +25,8 @@ def build_engines(model_dir: Path, precisions: Sequence[str], capabilities: Sequ
     """Build a TensorRT engine of each graph for each GPU, into the model's folder, where `runtime` finds it.
 
     Args:
-        capabilities: of the GPUs, like "8.6"; without one TensorRT-RTX builds for it all the same.
+        capabilities: of the GPUs, like "8.6"; without one TensorRT-RTX builds for it all the same. Blanks
+            around it are left out.
 
     Returns:
         One row an engine: precision, backend ("tensorrt 8.6"), file, size_mb, build_s.
@@ -35,7 +37,7 @@ def build_engines(model_dir: Path, precisions: Sequence[str], capabilities: Sequ
     trt, rows = engines.find_tensorrt(rtx_first=True), []
     for precision in precisions:
         graph = runtime.base.graph_path(model_dir, precision, TENSORRT_GRAPHS)
-        for capability in capabilities:
+        for capability in map(str.strip, capabilities):
             start = time.perf_counter()
             engine = engines.build_engine(graph, capability)
             seconds = time.perf_counter() - start
@@ -56,7 +58,8 @@ def measure(
     """What each backend makes of each graph: parity with torch and latency, for what works on this machine.
 
     Args:
-        precisions: graphs that are there; "bf16" runs the fp32 one in bfloat16.
+        precisions: graphs that are there; "bf16" runs the fp32 one in bfloat16. Blanks around a name are left
+            out.
         inputs: by name, real ones: "frames", and "history" for versions that look at the track so far.
         threads: CPU threads; None takes all cores.
         runs: that a latency is the median of.
@@ -67,7 +70,13 @@ def measure(
         as `export.gaps` says of it and torch on the CPU, latency_ms of one input from the host and back (a
         tracker leaves frames on the GPU: see `shuttle bench`); and skipped: why there are no such numbers,
         else empty.
+
+    Raises:
+        UsageError: an unknown precision.
     """
+    precisions = [name.strip() for name in precisions]
+    for name in precisions:
+        check_choice("precision", name, runtime.PRECISIONS)
     truth = runtime.load(model_dir, "torch", "cpu").run(**inputs)
     rows = []
     for precision, name in product(precisions, backends):

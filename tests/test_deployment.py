@@ -52,9 +52,17 @@ def test_what_cannot_run_here_says_why(shipped, sample):
     assert table["skipped"].item().startswith(f"{shipped / 'model.int8.onnx'}: missing")
 
 
+def test_names_of_precisions_may_have_blanks_around_them_and_are_known(shipped, sample):
+    inputs = quantize.real_inputs(runtime.read_card(shipped), sample, 1)
+    table = deployment.measure(shipped, ["fp16", " int8 "], inputs, 1, 1, ("onnx",))
+    assert table["precision"].tolist() == ["fp16", "int8"]
+    with pytest.raises(ShuttleError, match=r"^precision fp61: choose one of fp32, fp16, bf16, int8$"):
+        deployment.measure(shipped, ["fp32", "fp61"], inputs, 1, 1, ("onnx",))
+
+
 @pytest.mark.skipif(not HAS_RTX, reason="TensorRT-RTX is not installed")
 def test_engines_for_other_gpus_are_found_by_their_names(shipped):
-    table = deployment.build_engines(shipped, ["fp16"], ["8.6", "12.0"])
+    table = deployment.build_engines(shipped, ["fp16"], ["8.6", " 12.0"])
     assert table["backend"].tolist() == ["tensorrt 8.6", "tensorrt 12.0"]
     assert (table["build_s"] > 0).all()
     trt = engines.find_tensorrt()
