@@ -47,11 +47,14 @@ def make_dataset(
         `out_dir`.
 
     Raises:
-        UsageError: count is below 1, `data_dir` has no train clips, or `out_dir` has a clip of the same name
-            that was made from another one.
+        UsageError: both folders are one, count is below 1, `data_dir` has no train clips, or `out_dir` has a
+            clip of the same name that was made from another one.
         VideoError: a clip cannot be read to its end, or has an odd size.
     """
-    out, sources = Path(out_dir), clips.split(clips.load_dataset(data_dir), "train")
+    if (out := Path(out_dir)).resolve() == Path(data_dir).resolve():
+        why = "clips of the next time would be made from those of this one"
+        raise UsageError(f"--out {out}: the folder that clips are taken from; {why}; give another --out")
+    sources = clips.split(clips.load_dataset(data_dir), "train")
     if count < 1 or not sources:
         raise UsageError(f"{data_dir}: {len(sources)} train clips, {count} wanted; both must be at least 1")
     chosen = [sources[i % len(sources)] for i in range(count)]

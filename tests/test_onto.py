@@ -153,6 +153,17 @@ def test_a_data_folder_of_train_clips(clip, tmp_path):
     assert len(clips.load_dataset(out)) == 3
 
 
+def test_a_folder_is_not_written_into_itself(clip, tmp_path, monkeypatch):
+    clip(moving())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(".")
+    before = sorted(tmp_path.iterdir())
+    for out in (tmp_path, ".", "link", tmp_path / "." / ".." / tmp_path.name):
+        with pytest.raises(UsageError, match=r"^--out .*: the folder that clips are taken from; "):
+            onto.make_dataset(tmp_path, out, 1)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_clips_made_from_another_folder_are_not_replaced(clip, tmp_path):
     clip(moving())
     out = onto.make_dataset(tmp_path, tmp_path / "out", 1)
