@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -139,11 +140,19 @@ def claim(run_dir: Path, facts: dict[str, Any]) -> None:
     """
     wanted = json.loads(json.dumps(facts), parse_constant=str)  # an infinite rate is told as well
     path = run_dir / "run.json"
-    if any((run_dir / "checkpoints").glob("step_*")):
-        held = read_json(path)
-        other = [f"{k} {held[k]!r} (now {v!r})" for k, v in wanted.items() if held.get(k, v) != v]
-        if other:
-            raise TrainError(
-                f"{run_dir}: holds another training: {', '.join(other)}; choose another folder or delete it"
-            )
+    held = read_json(path) if any((run_dir / "checkpoints").glob("step_*")) else {}
+    if other := differences(held, wanted):
+        raise TrainError(
+            f"{run_dir}: holds another training: {', '.join(other)}; choose another folder or delete it"
+        )
     write_json(path, wanted)
+
+
+def differences(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What is wanted otherwise than a folder holds it, in words; what it does not hold is not asked.
+
+    Neither is the path of weights that are the same by `<name>_sha256`: it can be written in several ways.
+    """
+    same = {k for k in wanted if (of := f"{k}_sha256") in held and held[of] == wanted.get(of)}
+    asked = {k: v for k, v in wanted.items() if k not in same}
+    return [f"{k} {held[k]!r} (now {v!r})" for k, v in asked.items() if held.get(k, v) != v]

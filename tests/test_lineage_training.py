@@ -51,10 +51,16 @@ def test_a_row_that_fails_is_recorded_and_the_rest_go_on_and_what_is_done_is_not
 def test_rows_that_learned_from_other_false_places_are_not_gone_on_with(data, tmp_path):
     stage1, budget = tmp_path / "best", Budget(steps=1)
     stage1.mkdir()
+    (tmp_path / "x").mkdir()
     (stage1 / "model.safetensors").write_bytes(b"first")
     options = {"stage1": stage1, "time_left": lambda: False}
     for _ in range(2):
         rows(["stage2_v8"], data, tmp_path / "runs", budget, **options)
+    rows(
+        ["stage2_v8"], data, tmp_path / "runs", budget, **{**options, "stage1": tmp_path / "." / "x/../best"}
+    )
+    with pytest.raises(ShuttleError, match=r"another stage1 "):
+        rows(["stage2_v8"], data, tmp_path / "runs", budget, **{**options, "stage1": None})
     (stage1 / "model.safetensors").write_bytes(b"trained on")
     with pytest.raises(ShuttleError, match=r"another stage1_sha256"):
         rows(["stage2_v8"], data, tmp_path / "runs", budget, **options)

@@ -510,6 +510,28 @@ def test_fine_tuning_starts_from_the_given_weights_of_the_same_version(data, tmp
         fit(data, tmp_path / "wrong", init=tmp_path / "other")
 
 
+def test_weights_to_start_from_are_told_by_what_they_are_and_not_by_how_their_path_is_written(
+    data, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate("ab"):
+        torch.manual_seed(seed)
+        networks.save(networks.build(SPEC), tmp_path / name)
+    run, quick = tmp_path / "run", replace(QUICK, steps=1)
+    for path in (Path("a"), tmp_path / "a", Path("b/../a")):
+        assert fit(data, run, quick, init=path)["steps"] == 1
+    with pytest.raises(TrainError, match=r"another training: init 'b/../a' \(now 'b'\), init_sha256 '"):
+        fit(data, run, quick, init=Path("b"))
+    with pytest.raises(TrainError, match=r"another training: init 'b/../a' \(now ''\), init_sha256 '"):
+        fit(data, run, quick)
+    held = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({key: held[key] for key in held if key != "init_sha256"}))
+    for path in (Path("a"), None):  # as an old release left it, with nothing but the path to go by
+        with pytest.raises(TrainError, match=rf"another training: init 'b/../a' \(now '{path or ''}'\);"):
+            fit(data, run, quick, init=path)
+    assert fit(data, run, quick, init=Path("b/../a"))["steps"] == 1
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [

@@ -19,6 +19,7 @@ import timm
 import torch
 
 from shuttlelib import clips, networks, recipes, timebox, train
+from shuttlelib.checkpoints import differences
 from shuttlelib.clips import Clip
 from shuttlelib.errors import ShuttleError, UsageError
 from shuttlelib.files import read_json, sha256, write_json
@@ -226,11 +227,7 @@ def _lean(spec: Spec, start: str, budget: Budget) -> Spec:
 
 
 def _claim(path: Path, mine: dict[str, Any]) -> None:
-    held = timebox.once(path, lambda: mine)
-    other = [
-        f"{key} {held[key]!r} (now {value!r})" for key, value in mine.items() if held.get(key, value) != value
-    ]
-    if other:
+    if other := differences(timebox.once(path, lambda: mine), mine):
         raise ShuttleError(
             f"{path.parent}: holds a lineage of another {', '.join(other)}; "
             "choose another folder or delete it"
