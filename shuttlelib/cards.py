@@ -55,7 +55,7 @@ Stage {spec.stage}, {kind}: {spec.backbone}, {spec.fusion} fusion of {_frames(sp
 ## Free-running on the val split
 
 Whole tracker with the default pair, its history its own predictions, venues never trained on; TP within
-4 px on the 512x288 grid (10 px at 1280x720). Weights and the confidence curve were chosen on this split,
+4 px on the 512x288 grid (10 px at 1280x720). Weights and the confidence curves were chosen on this split,
 the thresholds on that of the shipped pair, so a new venue will do somewhat worse.{_elsewhere(also or {})}
 
 | | frames | accuracy | F1 | false alarms | median error, px at 1920x1080 | mean of hits | calibration error |

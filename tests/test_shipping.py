@@ -66,7 +66,7 @@ def test_a_card_says_nothing_of_how_another_pair_was_trained(shipped):
     card = (shipped[0] / "models" / "stage2_v8" / "README.md").read_text()
     assert f"The lineage says of this row: {versions.resolve('stage2_v8').notes}." in card
     assert "- Weakest on footage unlike what it was trained on: " in card
-    assert "Weights and the confidence curve were chosen on this split" in card
+    assert "Weights and the confidence curves were chosen on this split" in card
     assert not any(word in card.lower() for word in ("broadcast", "amateur"))
 
 
